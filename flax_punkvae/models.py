@@ -1,0 +1,156 @@
+"""PunkVAE as linen modules: the reference network, layer for layer, with widths, latent and dropout as fields.
+
+Parameters, so that weights can be exchanged with other frameworks: convolution kernels are (3, 3, in, out); a
+transposed convolution's kernel is indexed by the equation in `ops.transposed_convolution` (PyTorch's weight with axes
+in, out, y, x moved to y, x, in, out, not flipped); dense kernels are (in, out); images flatten in the order h, w, c.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from flax_punkvae import ops
+
+Initializer = Callable[..., Array]
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """Uniform in +-1/sqrt(fan_in): PyTorch's default for kernels and biases alike."""
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+    return init
+
+
+class Dense(nn.Module):
+    """x . kernel + bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
+        init = fan_in_uniform(x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", init, (self.features,))
+
+
+class Conv(nn.Module):
+    """3x3 convolution, stride 1, padding 1, with a bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        init = fan_in_uniform(9 * x.shape[-1])
+        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
+        return ops.convolution(x, kernel) + self.param("bias", init, (self.features,))
+
+
+class ConvTranspose(nn.Module):
+    """3x3 transposed convolution, stride 2, with a bias: twice the height and width."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
+        init = fan_in_uniform(9 * self.features)
+        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
+        return ops.transposed_convolution(x, kernel) + self.param("bias", init, (self.features,))
+
+
+class Encoder(nn.Module):
+    """Images to the mean and log-variance of q(z | image)."""
+
+    widths: tuple[int, ...]
+    hidden: int
+    latent: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], dropout_key: Key[Array, ""] | None
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+        x = images
+        for index, width in enumerate(self.widths):
+            # ReLU commutes with the maximum: after the pool it costs a quarter.
+            x = nn.relu(ops.max_pool(Conv(width, name=f"conv_{index}")(x)))
+            x = _dropout(x, dropout_key, index, self.dropout)
+        x = nn.relu(Dense(self.hidden, name="dense")(x.reshape(x.shape[0], -1)))
+        return Dense(self.latent, name="mean")(x), Dense(self.latent, name="logvar")(x)
+
+
+class Decoder(nn.Module):
+    """Latents to images, each value in [0, 1]."""
+
+    widths: tuple[int, ...]
+    hidden: int
+    dropout: float
+    start: tuple[int, int, int]
+    channels: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None) -> Float[Array, "b h w c"]:
+        x = nn.relu(Dense(self.hidden, name="dense_0")(z))
+        x = nn.relu(Dense(math.prod(self.start), name="dense_1")(x))
+        x = x.reshape(-1, *self.start)
+        for index, width in enumerate(self.widths):
+            x = nn.relu(ConvTranspose(width, name=f"conv_transpose_{index}")(x))
+            x = _dropout(x, dropout_key, index, self.dropout)
+        return nn.sigmoid(ConvTranspose(self.channels, name=f"conv_transpose_{len(self.widths)}")(x))
+
+
+def _dropout(x: Array, key: Key[Array, ""] | None, index: int, rate: float) -> Array:
+    return x if key is None else ops.dropout(x, jax.random.fold_in(key, index), rate)
+
+
+class PunkVAE(nn.Module):
+    """The variational autoencoder; with no arguments, the reference. Images are NHWC float32 in [0, 1].
+
+    All methods by `model.apply(variables, ..., method="encode")`. Noise is always an explicit key.
+    """
+
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
+    decoder_widths: tuple[int, ...] = (128, 64, 32)
+    hidden: int = 512
+    latent: int = 256
+    encoder_dropout: float = 0.38
+    decoder_dropout: float = 0.36
+    image_size: int = 128
+    channels: int = 3
+
+    def setup(self) -> None:
+        side = self.image_size // 2 ** len(self.encoder_widths)
+        self.encoder = Encoder(self.encoder_widths, self.hidden, self.latent, self.encoder_dropout)
+        self.decoder = Decoder(
+            self.decoder_widths,
+            self.hidden,
+            self.decoder_dropout,
+            start=(side, side, self.encoder_widths[-1]),
+            channels=self.channels,
+        )
+
+    def encode(
+        self, images: Float[Array, "b h w c"], dropout_key: Key[Array, ""] | None = None
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+        """(mean, logvar) of q(z | image); with a key, dropout is on."""
+        return self.encoder(images, dropout_key)
+
+    def decode(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None = None) -> Float[Array, "b h w c"]:
+        """The images of latents; with a key, dropout is on."""
+        return self.decoder(z, dropout_key)
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], key: Key[Array, ""], *, train: bool
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"], Float[Array, "b d"]]:
+        """(reconstructions, mean, logvar) at one z = mean + exp(logvar / 2) * eps; dropout is on where `train` is."""
+        key_z, key_encoder, key_decoder = jax.random.split(key, 3)
+        mean, logvar = self.encode(images, key_encoder if train else None)
+        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key_z, mean.shape, mean.dtype)
+        return self.decode(z, key_decoder if train else None), mean, logvar

@@ -1,0 +1,125 @@
+"""All output of a run: lines, the progress bar, metrics.jsonl, TensorBoard, image grids."""
+
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from flax_punkvae.images import save_png
+
+_METRICS = "metrics.jsonl"
+_PLAIN_LINE_EVERY = 10.0
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration as a person says it: `1h02m`, `3m05s` or `4.2s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{int(rest):02d}s" if minutes else f"{rest:.1f}s"
+
+
+def losses_text(metrics: dict[str, float], prefix: str = "") -> str:
+    """`loss 411.05 (mse 322.48, kl 26.05)`."""
+    loss, mse, kl = (metrics[prefix + name] for name in ("loss", "mse", "kl"))
+    return f"loss {loss:.2f} (mse {mse:.2f}, kl {kl:.2f})"
+
+
+class Report:
+    """What a person, a script and TensorBoard see of a training run; a context, so that the bar is always put away."""
+
+    def __init__(self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
+        self._run_dir = run_dir
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+        self._first_step = first_step
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        _keep_epochs(run_dir / _METRICS, first_step)
+        (run_dir / "images").mkdir(exist_ok=True)
+        # Events after the restored step, of a run that was cut off, are hidden.
+        self._tensorboard = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
+        self._console = Console()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[losses]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "first step", total=epochs * steps_per_epoch, completed=first_step, losses="compiling"
+        )
+
+    def __enter__(self) -> "Report":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._tensorboard.close()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def steps(self, step: int, losses: dict[str, float], seconds_per_step: float) -> None:
+        """Some steps were done: `step` in all, the last with these losses."""
+        epoch, within = divmod(step - 1, self._steps_per_epoch)
+        where = f"epoch {epoch + 1}/{self._epochs} step {within + 1}/{self._steps_per_epoch}"
+        speed = f"{self._batch_size / seconds_per_step:.1f} images/s {losses_text(losses)}"
+        self._progress.update(self._task, completed=step, description=where, losses=speed)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= _PLAIN_LINE_EVERY:
+            self._last_line = now
+            done = step - self._first_step
+            left = (self._epochs * self._steps_per_epoch - step) * (now - self._started) / done
+            self.say(f"{where} {speed} {seconds_text(left)} left")
+
+    def epoch(self, record: dict[str, float], grid: UInt8[np.ndarray, "h w 3"]) -> None:
+        """An epoch's end: `record` is its line in metrics.jsonl."""
+        epoch, step = int(record["epoch"]), int(record["step"])
+        with (self._run_dir / _METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        save_png(grid, self._run_dir / "images" / f"epoch-{epoch:04d}.png")
+        for name, value in record.items():
+            if "/" in name:
+                self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.add_image("originals, reconstructions, samples", grid, step, dataformats="HWC")
+        self._tensorboard.flush()
+        self.say(
+            f"epoch {epoch}/{self._epochs}  train {losses_text(record, 'train/')}  "
+            f"test {losses_text(record, 'test/')}  {seconds_text(record['seconds'])}"
+        )
+
+
+def _keep_epochs(path: Path, last_step: int) -> None:
+    """Drop the lines of epochs after the restored step: they will be run again. A half-written line goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text("".join(kept), encoding="utf-8")
+    new.replace(path)

@@ -1,0 +1,132 @@
+"""The state of a run and the steps that change it: pure functions, jitted here and nowhere else."""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from flax.training import train_state
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from flax_punkvae import losses
+from flax_punkvae.config import Config, ModelConfig
+from flax_punkvae.data import shuffled
+from flax_punkvae.images import IMAGE_SIZE
+from flax_punkvae.models import PunkVAE
+
+Metrics = dict[str, Array]
+
+
+class TrainState(train_state.TrainState):
+    """Step, parameters and Adam's moments; the model's apply, the optimiser and beta are static."""
+
+    beta: float = struct.field(pytree_node=False)
+
+
+@cache
+def _build(model: ModelConfig, learning_rate: float) -> tuple[PunkVAE, optax.GradientTransformation]:
+    # Cached, so that equal configs share what jit compiles: static fields are compared by identity.
+    return PunkVAE(**vars(model)), optax.adam(learning_rate)
+
+
+def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
+    model, optimiser = _build(config.model, config.train.learning_rate)
+    images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, model.channels), jnp.float32)
+    params = jax.jit(partial(model.init, train=False))(key, images, jax.random.key(0))["params"]
+    state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser, beta=config.train.beta)
+    # Flax starts from the Python number 0: another type than every later step's, so a second compilation.
+    return state.replace(step=jnp.zeros((), jnp.int32))
+
+
+def _to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return images.astype(jnp.float32) / 255.0
+
+
+def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    def total_loss(params: Any) -> tuple[Array, Metrics]:
+        reconstructions, mean, logvar = state.apply_fn({"params": params}, images, key, train=True)
+        mse = losses.squared_error(images, reconstructions)
+        kl = losses.gaussian_kl(mean, logvar)
+        loss = losses.negative_elbo(mse, kl, state.beta)
+        # The reference takes the gradient of the sum over the batch, and logs averages.
+        return jnp.sum(loss), {"loss": jnp.mean(loss), "mse": jnp.mean(mse), "kl": jnp.mean(kl)}
+
+    gradients, metrics = jax.grad(total_loss, has_aux=True)(state.params)
+    return state.apply_gradients(grads=gradients), metrics
+
+
+@jax.jit
+def train_step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    """One Adam step on one batch, dropout on; images in [0, 1].
+
+    Returns the new state and loss, mse and kl, averaged over the batch, before the step.
+    """
+    return _step(state, images, key)
+
+
+@partial(jax.jit, donate_argnames="state")
+def train_steps(
+    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[Array, "s b"], key: Key[Array, ""]
+) -> tuple[TrainState, Metrics]:
+    """s steps in one call: step i on `images[indices[i]]`, with the key fold_in(key, state.step).
+
+    Returns the new state and each metric of each step, [s]. The state that was passed is used up (donated).
+    """
+
+    def body(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
+        return _step(state, _to_float(images[batch]), jax.random.fold_in(key, state.step))
+
+    return jax.lax.scan(body, state, indices)
+
+
+@jax.jit
+def eval_step(state: TrainState, images: UInt8[Array, "b h w c"], key: Key[Array, ""]) -> Metrics:
+    """Loss, mse and kl of each image, [b], with dropout off and one sample of z."""
+    pixels = _to_float(images)
+    reconstructions, mean, logvar = state.apply_fn({"params": state.params}, pixels, key, train=False)
+    mse = losses.squared_error(pixels, reconstructions)
+    kl = losses.gaussian_kl(mean, logvar)
+    return {"loss": losses.negative_elbo(mse, kl, state.beta), "mse": mse, "kl": kl}
+
+
+def evaluate(
+    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[np.ndarray, "m"], key: Key[Array, ""], batch_size: int
+) -> dict[str, float]:
+    """The averages of `eval_step` over `images[indices]`, each counted exactly once."""
+    values: dict[str, list[np.ndarray]] = {"loss": [], "mse": [], "kl": []}
+    for number, start in enumerate(range(0, len(indices), batch_size)):
+        batch = indices[start : start + batch_size]
+        # One shape compiles once: the last batch is filled up, and what fills it is cut from the result.
+        full = np.resize(batch, batch_size)
+        metrics = eval_step(state, images[full], jax.random.fold_in(key, number))
+        for name, value in metrics.items():
+            values[name].append(np.asarray(value, np.float64)[: len(batch)])
+    return {name: float(np.concatenate(parts).mean()) for name, parts in values.items()}
+
+
+@jax.jit
+def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Images decoded from the mean of their posterior: no dropout, no noise."""
+    variables = {"params": state.params}
+    mean, _ = state.apply_fn(variables, _to_float(images), method="encode")
+    return state.apply_fn(variables, mean, method="decode")
+
+
+@jax.jit
+def decode(state: TrainState, z: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
+    """The images of latents, dropout off."""
+    return state.apply_fn({"params": state.params}, z, method="decode")
+
+
+def epoch_order(key: Key[Array, ""], epoch: int, count: int, batch_size: int) -> Int[np.ndarray, "s b"]:
+    """The batches of an epoch: positions 0..count-1 in an order given by (key, epoch), each at most once.
+
+    The last, smaller batch of the order is left out. Shuffled on the host: some backends cannot sort.
+    """
+    seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, epoch))).tolist()
+    steps = count // batch_size
+    return shuffled(count, seed)[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
