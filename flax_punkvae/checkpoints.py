@@ -51,7 +51,7 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, meta: dict[str, Any], test_loss: float | None) -> None:
-    """Save the state under its step, unless it is there already; meta is JSON, a test loss makes it a candidate for best.
+    """Save the state under its step, unless it is there already; meta is JSON, a test loss lets it be the best.
 
     Raises OSError where it cannot be written; earlier checkpoints then stay as they are.
     """

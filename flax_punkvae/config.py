@@ -5,6 +5,7 @@ Every field is declared once, here, with its meaning; the docstrings below the f
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import json
 import math
@@ -146,9 +147,7 @@ def parse(cls: type[C], arguments: Sequence[str], default: C, prog: str) -> C:
     Raises UserError for anything the command line has wrong.
     """
     with _tyro_errors_as_one_line():
-        parsed = tyro.cli(
-            cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        parsed = tyro.cli(cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,))
     validate(parsed)
     return parsed
 
@@ -206,7 +205,11 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _arguments(table: dict[str, Any]) -> Iterator[str]:
+    known = [name for name, _ in _flat(dataclasses.asdict(Config()))]
     for name, value in _flat(table):
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise UserError(f"expected the names of the configuration, got {name}: perhaps you meant {nearest}")
         flag = "--" + name.replace("_", "-")
         if isinstance(value, list):
             yield flag
@@ -218,7 +221,7 @@ def _arguments(table: dict[str, Any]) -> Iterator[str]:
 def _toml_value(value: object) -> str:
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but that TOML wants DEL escaped.
-        return json.dumps(value).replace("\x7f", "\\u007f")
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(list(value)) if isinstance(value, tuple) else repr(value)
 
 

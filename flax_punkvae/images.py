@@ -33,7 +33,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Alpha compositing over one opaque colour, rounded to the nearest: (alpha * rgb + (255 - alpha) * colour) / 255."""
+    """Alpha compositing over one opaque colour: (alpha * rgb + (255 - alpha) * colour) / 255, to the nearest."""
     alpha = rgba[..., 3:].astype(np.uint16)
     mixed = alpha * rgba[..., :3] + (255 - alpha) * np.array(colour, np.uint16)
     return ((mixed + 127) // 255).astype(np.uint8)

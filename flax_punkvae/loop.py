@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -124,7 +124,7 @@ def _train_epoch(run: Run, state: TrainState, totals: Totals, size: int) -> tupl
     return state, totals, size
 
 
-def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, Any]:
+def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float | int]:
     """Evaluate on the test images and report; returns the record of the epoch."""
     began = time.monotonic()
     test = training.evaluate(state, run.images, run.test_indices, run.keys["test"], run.config.batch_size)
@@ -140,7 +140,7 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, Any]:
 
 
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of test originals, their reconstructions (from posterior means), and samples from latents fixed for the run."""
+    """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
     shown = run.images[np.resize(run.test_indices, _GRID_COLUMNS)]
     latent = state.params["encoder"]["mean"]["bias"].shape[0]
     z = jax.random.normal(run.keys["samples"], (2 * _GRID_COLUMNS, latent))

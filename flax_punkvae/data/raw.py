@@ -14,7 +14,10 @@ class Unavailable(UserError):
 
 @dataclass(frozen=True)
 class Raw:
-    """Images of one size as they come, RGB or RGBA, ordered by id; labels are 0 or 1, and may be none."""
+    """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and may be none.
+
+    Exact enlargements of sprites come as the sprites.
+    """
 
     pixels: UInt8[np.ndarray, "n h w c"]
     ids: Int[np.ndarray, "n"]

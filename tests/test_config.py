@@ -1,0 +1,219 @@
+"""Presets, flags, validation."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flax_punkvae.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    differences,
+    parse,
+    read_preset,
+    to_toml,
+    validate,
+)
+from flax_punkvae.errors import UserError
+
+REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"
+
+seeds = st.integers(0, 2**31 - 1)
+widths = st.lists(st.integers(1, 512), min_size=1, max_size=7).map(tuple)
+tables = widths.flatmap(
+    lambda encoder: st.fixed_dictionaries(
+        {
+            "data": st.fixed_dictionaries(
+                {
+                    "source": st.text(),
+                    "background": st.from_regex(r"#[0-9a-f]{6}", fullmatch=True),
+                    "render": st.sampled_from(("reference", "crisp")),
+                    "limit": st.none() | st.integers(2, 2**31 - 1),
+                    "test_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
+                    "split_seed": seeds,
+                    "synthetic_count": st.integers(2, 1_000_000),
+                    "synthetic_seed": seeds,
+                }
+            ),
+            "model": st.fixed_dictionaries(
+                {
+                    "encoder_widths": st.just(encoder),
+                    "decoder_widths": st.just(encoder[1:]),
+                    "hidden": st.integers(1, 65_536),
+                    "latent": st.integers(1, 65_536),
+                    "encoder_dropout": st.floats(0, 1, exclude_max=True),
+                    "decoder_dropout": st.floats(0, 1, exclude_max=True),
+                }
+            ),
+            "train": st.fixed_dictionaries(
+                {
+                    "epochs": st.integers(1, 1_000_000),
+                    "batch_size": st.integers(1, 65_536),
+                    "beta": st.floats(0, 1e6),
+                    "learning_rate": st.floats(0, 10, exclude_min=True, exclude_max=True),
+                    "checkpoint_every": st.integers(1, 2**31 - 1),
+                }
+            ),
+            "seed": seeds,
+        }
+    )
+)
+
+
+def build(table: dict[str, Any]) -> Config:
+    # In the test, not in the strategy: beartype, which checks constructors here, draws random numbers.
+    return Config(
+        DataConfig(**table["data"]), ModelConfig(**table["model"]), TrainConfig(**table["train"]), table["seed"]
+    )
+
+
+def flags(*arguments: str, default: Config | None = None) -> Config:
+    return parse(Config, arguments, default or Config(), "prog")
+
+
+@given(tables)
+def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any]):
+    config = build(table)
+    path = tmp_path_factory.mktemp("preset") / "config.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    assert read_preset(path) == config
+    # The standard library's reader sees the same values as ours.
+    read = tomllib.loads(to_toml(config))
+    assert {key: value for key, value in table["data"].items() if value is not None} == read["data"]
+    assert table["train"] == read["train"]
+
+
+def test_the_reference_preset_equals_the_defaults_and_names_every_field():
+    assert read_preset(REFERENCE) == Config()
+    table = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
+    for name in ("data", "model", "train"):
+        fields = {
+            field.name: getattr(getattr(Config(), name), field.name)
+            for field in dataclasses.fields(getattr(Config(), name))
+        }
+        assert set(table[name]) == {key for key, value in fields.items() if value is not None}
+
+
+def test_the_defaults_are_the_reference():
+    # facts of the reference system
+    assert Config().model == ModelConfig((32, 64, 128, 256), (128, 64, 32), 512, 256, 0.38, 0.36)
+    train = Config().train
+    assert (train.epochs, train.batch_size, train.beta, train.learning_rate) == (30, 64, 3.4, 0.0008)
+    assert (Config().data.test_fraction, Config().data.background) == (0.2, "#638596")
+
+
+def test_flags_override_the_preset_and_it_the_defaults(tmp_path: Path):
+    path = tmp_path / "preset.toml"
+    path.write_text("seed = 7\n[train]\nbeta = 2.0\nepochs = 5\n")
+    config = flags("--train.epochs", "9", default=read_preset(path))
+    assert (config.seed, config.train.beta, config.train.epochs, config.train.batch_size) == (7, 2.0, 9, 64)
+
+
+def test_a_string_that_looks_like_a_flag_is_a_string(tmp_path: Path):
+    path = tmp_path / "preset.toml"
+    path.write_text('[data]\nsource = "--help"\n')
+    assert read_preset(path).data.source == "--help"
+
+
+BAD_FLAGS = [
+    (("--train.epochs", "0"), "train.epochs"),
+    (("--train.epochs", "-1"), "train.epochs"),
+    (("--train.epochs", "1.5"), "train.epochs"),
+    (("--train.epochs", "99999999999"), "train.epochs"),
+    (("--train.epochs", "many"), "train.epochs"),
+    (("--train.batch-size", "0"), "train.batch_size"),
+    (("--train.beta", "nan"), "train.beta"),
+    (("--train.beta", "inf"), "train.beta"),
+    (("--train.beta", "-1"), "train.beta"),
+    (("--train.learning-rate", "0"), "train.learning_rate"),
+    (("--train.learning-rate", "nan"), "train.learning_rate"),
+    (("--train.checkpoint-every", "0"), "train.checkpoint_every"),
+    (("--model.latent", "0"), "model.latent"),
+    (("--model.hidden", "-5"), "model.hidden"),
+    (("--model.encoder-dropout", "1"), "model.encoder_dropout"),
+    (("--model.decoder-dropout", "-0.1"), "model.decoder_dropout"),
+    (("--model.encoder-dropout", "nan"), "model.encoder_dropout"),
+    (("--model.encoder-widths", "32", "0", "64", "64"), "model.encoder_widths[1]"),
+    (("--model.encoder-widths", "32"), "model.decoder_widths"),
+    (("--model.encoder-widths", *["8"] * 8, "--model.decoder-widths", *["8"] * 7), "model.encoder_widths"),
+    (("--model.encoder-widths",), "model.encoder_widths"),
+    (("--data.limit", "1"), "data.limit"),
+    (("--data.limit", "some"), "data.limit"),
+    (("--data.test-fraction", "0"), "data.test_fraction"),
+    (("--data.test-fraction", "1"), "data.test_fraction"),
+    (("--data.test-fraction", "nan"), "data.test_fraction"),
+    (("--data.split-seed", "-1"), "data.split_seed"),
+    (("--data.background", "blue"), "data.background"),
+    (("--data.render", "sharp"), "data.render"),
+    (("--data.synthetic-count", "0"), "data.synthetic_count"),
+    (("--seed", "-1"), "seed"),
+    (("--seed", str(2**31)), "seed"),
+    (("--seed",), "seed"),
+    (("--train.epoch", "3"), "--train.epochs"),
+    (("--data.sources", "x"), "--data.source"),
+    (("stray",), "stray"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD_FLAGS)
+def test_a_bad_flag_is_one_line_that_names_it(arguments: tuple[str, ...], named: str):
+    with pytest.raises(UserError) as caught:
+        flags(*arguments)
+    message = str(caught.value)
+    assert named in message.replace("-", "_") or named in message
+    assert "\n" not in message
+
+
+BAD_PRESETS = [
+    ("not = [toml", "expected TOML"),
+    ("seed = true", "seed"),
+    ('seed = "three"', "seed"),
+    ("seed = 1.5", "seed"),
+    ("sed = 1", "seed"),
+    ("[train]\nepoch = 3", "train.epochs"),
+    ("[train]\nepochs = [1, 2]", "2"),
+    ("[trian]\nepochs = 3", "train.epochs"),
+    ("train = 3", "train."),
+    ('[model]\nencoder_widths = ["a", "b"]', "encoder-widths"),
+    ("[train]\nbeta = nan", "train.beta"),
+    ("\x00", "expected TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), BAD_PRESETS)
+def test_a_bad_preset_is_one_line_that_names_file_and_field(tmp_path: Path, text: str, named: str):
+    path = tmp_path / "preset.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_preset(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert named in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff\xfe")]
+)
+def test_a_preset_that_cannot_be_read_is_one_line(tmp_path: Path, make):
+    path = tmp_path / "preset.toml"
+    make(path)
+    with pytest.raises(UserError, match=r"preset\.toml: expected"):
+        read_preset(path)
+
+
+def test_differences_name_the_fields():
+    ours = dataclasses.replace(Config(), seed=3, train=TrainConfig(beta=2.0))
+    assert differences(ours, Config()) == ["train.beta (2.0, was 3.4)", "seed (3, was 0)"]
+    assert differences(Config(), Config()) == []
+
+
+@given(tables)
+def test_what_is_in_range_is_valid(table: dict[str, Any]):
+    validate(build(table))

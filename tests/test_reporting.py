@@ -1,0 +1,55 @@
+"""What a run writes: metrics.jsonl, TensorBoard, grids, lines."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_punkvae.reporting import Report, losses_text, seconds_text
+
+LOSSES = {"loss": 411.05, "mse": 322.48, "kl": 26.05}
+
+
+def record(epoch: int) -> dict[str, float | int]:
+    losses = {f"{part}/{name}": value for part in ("train", "test") for name, value in LOSSES.items()}
+    return {"epoch": epoch, "step": 125 * epoch, "seconds": 60.0, **losses}
+
+
+def report(run_dir: Path, first_step: int = 0) -> Report:
+    return Report(run_dir, epochs=30, steps_per_epoch=125, batch_size=64, first_step=first_step)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.25, "4.2s"), (60.0, "1m00s"), (185.9, "3m05s"), (3725.0, "1h02m")])
+def test_durations(seconds: float, text: str):
+    assert seconds_text(seconds) == text
+
+
+def test_losses():
+    assert losses_text({"test/" + name: value for name, value in LOSSES.items()}, "test/") == (
+        "loss 411.05 (mse 322.48, kl 26.05)"
+    )
+
+
+def test_an_epoch_is_a_line_a_grid_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    grid = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    with report(tmp_path) as output:
+        output.steps(125, LOSSES, 2.0)
+        output.epoch(record(1), grid)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record(1)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "images" / "epoch-0001.png")), grid)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert all(name.encode() in events for name in record(1) if "/" in name)
+    printed = capsys.readouterr().out
+    assert "epoch 1/30 step 125/125 32.0 images/s loss 411.05 (mse 322.48, kl 26.05)" in printed
+    assert "test loss 411.05 (mse 322.48, kl 26.05)  1m00s" in printed
+    assert "\x1b" not in printed
+
+
+def test_epochs_after_the_restored_step_are_dropped(tmp_path: Path):
+    lines = [json.dumps(record(epoch)) for epoch in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 4, "st')
+    with report(tmp_path, first_step=2 * 125 + 17):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
