@@ -27,7 +27,7 @@ def digest(tree: Any) -> str:
     for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)):
         array = np.ascontiguousarray(leaf)
         hashed.update(f"{path} {array.dtype} {array.shape}\n".encode())
-        hashed.update(array)
+        hashed.update(array.data)
     return hashed.hexdigest()
 
 

@@ -57,7 +57,7 @@ def signals_caught() -> Iterator[list[int]]:
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
-        signal.signal(number, usual[number])
+        signal.signal(number, usual[signal.Signals(number)])
 
     usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

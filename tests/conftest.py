@@ -4,6 +4,10 @@ from jaxtyping import install_import_hook
 
 install_import_hook("flax_punkvae", "beartype.beartype")
 
+import atexit  # noqa: E402
+import os  # noqa: E402
+import tempfile  # noqa: E402
+
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -13,15 +17,20 @@ import pytest  # noqa: E402
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Programs that the tests start compile the same steps over and over: they share what one of them compiled.
+_cache = tempfile.TemporaryDirectory()
+atexit.register(_cache.cleanup)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def lenient_adam(learning_rate: float, adam=optax.adam) -> optax.GradientTransformation:
     """Optax's own arithmetic counts on standard promotion."""
     inner = adam(learning_rate)
 
-    def update(*arguments):
+    def update(updates, state, params=None):
         with jax.numpy_dtype_promotion("standard"):
-            return inner.update(*arguments)
+            return inner.update(updates, state, params)
 
     return optax.GradientTransformation(inner.init, update)
 

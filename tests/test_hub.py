@@ -155,7 +155,7 @@ WRONG = {
     "o/no-train": ("UserError", "Unknown split \"train\". Should be one of ['test']."),
     "o/sizes": ("UserError", "expected images of one size, got row 0 of 336x336 and row 1 of 168x168"),
     "o/empty": ("UserError", "expected a set with images in a split 'train', got: BatchSize must be greater than 0"),
-    "o/no-groups": ("UserError", "expected images, got an empty split 'train'"),
+    "o/no-groups": ("UserError", 'Instruction "train" corresponds to no data!'),
     "o/junk": ("UserError", "row 1: expected an image"),
     "o/null": ("UserError", "row 1: expected an image, got a value of type NoneType"),
     "o/path": ("UserError", "row 1: expected a whole image, got: [Errno 2] No such file or directory"),

@@ -107,7 +107,7 @@ def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_FORMATS) as image:
                 frames, mode = getattr(image, "n_frames", 1), image.mode
-                pixels = np.asarray(image.convert("RGBA")) if frames == 1 and mode in _MODES else None
+                pixels = np.asarray(image.convert("RGBA")) if mode in _MODES else None
     except UnidentifiedImageError as error:
         raise UserError(f"expected an image ({', '.join(_FORMATS)}), got something else") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

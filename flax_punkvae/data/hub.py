@@ -36,8 +36,6 @@ def load(name: str) -> Raw:
     rows, commit = _download(repository, revision)
     if _COLUMN not in rows.column_names:
         raise UserError(f"hub:{name}: expected a column {_COLUMN!r}, got the columns {', '.join(rows.column_names)}")
-    if not len(rows):
-        raise UserError(f"hub:{name}: expected images, got an empty split {_SPLIT!r}")
     ids = _punk_numbers(rows)
     order = np.argsort(ids, kind="stable")
     images, names = [], []

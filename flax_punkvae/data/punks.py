@@ -78,7 +78,7 @@ def _folder() -> Path:
 def _parse_palette(counts: Any) -> UInt8[np.ndarray, "colours 4"]:
     """The keys, in order, are colours as text, `[r g b a]` with values in [0, 1]."""
     colours = np.array([[float(value) for value in key.strip("[]").split()] for key in counts])
-    if colours.ndim != 2 or colours.shape[1] != 4 or not ((colours >= 0) & (colours <= 1)).all():
+    if not ((colours >= 0) & (colours <= 1)).all():
         raise ValueError("expected a palette of colours [r g b a] in [0, 1]")
     return np.round(colours * 255).astype(np.uint8)
 

@@ -16,7 +16,6 @@ k 14121aff  w ffffffff  u 5c2028ff  r d8344aff  p f291a8ff  b 2f6fd0ff  e 2e9a4f
 o c98a1eff  m b4bccaff  x 6f788aff  q 5a3fa0ff  B 3aa0f080  R f0507080  P ff8cc480  S f2f2f280  Y fff0a080
 """
 # By letters: label, percent, then one colour per letter.
-# By letters: label, percent, then one colour per letter.
 SWATCHES = {
     "sdl": """
 skin_ivory skin_peach skin_tan skin_brown skin_umber skin_moss skin_sky skin_violet skin_gold
@@ -199,9 +198,10 @@ def _rgba(code: str) -> list[int]:
     return list(bytes.fromhex(code.ljust(8, "f")))
 
 
-_INKS = dict(zip(INKS.split()[::2], INKS.split()[1::2], strict=True))
+_INKS: dict[str, str] = dict(zip(INKS.split()[::2], INKS.split()[1::2], strict=True))
 LETTERS = "." + "".join(_INKS) + "".join(SWATCHES)
-PALETTE = np.array([_rgba(code) for code in ["00000000", *_INKS.values(), *["000000"] * 7]], np.uint8)
+PALETTE = np.array([_rgba(_INKS.get(x, "000000")) for x in LETTERS], np.uint8)  # those of `SWATCHES` are stand-ins
+PALETTE[0] = 0
 
 
 def _factor(columns: list[tuple[str, ...]], letters: str = "") -> Factor:

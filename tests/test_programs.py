@@ -1,0 +1,192 @@
+"""The programs, run as a user runs them: as subprocesses, from another directory."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_punkvae.config import read_preset
+
+TRAIN = (sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.train")
+SMALL = (
+    *("--data.source", "synthetic", "--data.synthetic-count", "40"),
+    *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4", "--model.hidden", "8", "--model.latent", "4"),
+    *("--train.batch-size", "8"),
+)
+
+
+def train(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TRAIN, *arguments], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def trained(cwd: Path, run_dir: str, *arguments: str) -> str:
+    """Train the small model; returns the digest it printed, which run.json must hold too."""
+    done = train(cwd, "--run-dir", run_dir, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (digest,) = re.findall(r"^final parameters: SHA-256 ([0-9a-f]{64})$", done.stdout, re.MULTILINE)
+    assert json.loads((cwd / run_dir / "run.json").read_text())["params_sha256"] == digest
+    return digest
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A directory with a run of two epochs in `run`, and the digest of its parameters."""
+    cwd = tmp_path_factory.mktemp("two_epochs")
+    return cwd, trained(cwd, "run", *SMALL, "--train.epochs", "2")
+
+
+def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
+    run = two_epochs[0] / "run"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.toml",
+        "images",
+        "metrics.jsonl",
+        "run.json",
+        "tensorboard",
+    ]
+    assert read_preset(run / "config.toml").train.epochs == 2
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["epoch"], record["step"]) for record in records] == [(1, 4), (2, 8)]
+    for record in records:
+        assert list(record) == ["epoch", "step", "seconds"] + [
+            f"{part}/{name}" for part in ("train", "test") for name in ("loss", "mse", "kl")
+        ]
+        for part in ("train", "test"):
+            total = record[f"{part}/mse"] + 3.4 * record[f"{part}/kl"]
+            np.testing.assert_allclose(record[f"{part}/loss"], total, rtol=1e-5)
+    # Ten columns; a row each of originals and reconstructions, two of samples.
+    for epoch in (1, 2):
+        with Image.open(run / "images" / f"epoch-{epoch:04d}.png") as grid:
+            assert grid.size == (10 * 130 + 2, 4 * 130 + 2)
+    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"4", "8"}
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["data"]["count"] == 40 and re.fullmatch("[0-9a-f]{64}", facts["data"]["sha256"])
+    assert facts["libraries"]["jax"] and facts["backend"] == "cpu"
+
+
+def test_the_same_seed_gives_the_same_parameters_another_others(two_epochs: tuple[Path, str], tmp_path: Path):
+    again = trained(tmp_path, "again", "--config", str(two_epochs[0] / "run" / "config.toml"))
+    assert again == two_epochs[1]
+    other = trained(tmp_path, "other", *SMALL, "--train.epochs", "2", "--seed", "1")
+    assert other != two_epochs[1]
+
+
+def test_one_epoch_and_a_resume_equal_two(two_epochs: tuple[Path, str], tmp_path: Path):
+    first = trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    assert first != two_epochs[1]
+    assert trained(tmp_path, "run", "--resume", "--train.epochs", "2") == two_epochs[1]
+    ours, theirs = (
+        [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
+        for cwd in (tmp_path, two_epochs[0])
+    )
+    timeless = [[{**record, "seconds": 0} for record in records] for records in (ours, theirs)]
+    assert timeless[0] == timeless[1]
+    assert read_preset(tmp_path / "run" / "config.toml").train.epochs == 2
+    # Resuming what is done changes nothing.
+    assert trained(tmp_path, "run", "--resume") == two_epochs[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(tmp_path: Path, number: signal.Signals):
+    # One image a step: epochs long enough that a signal hardly ever falls between two.
+    settings = (*SMALL, "--train.batch-size", "1", "--train.epochs", "12")
+    command = [*TRAIN, *settings, "--run-dir", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 2/12  train"):
+                process.send_signal(number)
+                break
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 128 + number
+    assert re.search(r"stopped and saved at step \d+; resume with: .*--run-dir run --resume", rest)
+    assert trained(tmp_path, "run", "--resume") == trained(tmp_path, "whole", *settings)
+
+
+def test_a_second_run_is_refused_without_resume(two_epochs: tuple[Path, str]):
+    cwd, digest = two_epochs
+    before = sorted(str(path) for path in cwd.rglob("*"))
+    refused = train(cwd, "--run-dir", "run", *SMALL)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1 and "add --resume to continue it" in refused.stderr
+    changed = train(cwd, "--run-dir", "run", "--resume", "--train.beta", "1", "--seed", "4")
+    assert changed.returncode == 2
+    assert "train.beta (1.0, was 3.4), seed (4, was 0)" in changed.stderr
+    fewer = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "1")
+    assert fewer.returncode == 2
+    assert "train.epochs: expected at least 2" in fewer.stderr
+    assert sorted(str(path) for path in cwd.rglob("*")) == before
+    assert json.loads((cwd / "run" / "run.json").read_text())["params_sha256"] == digest
+
+
+def test_without_a_run_dir_the_run_goes_by_the_time(tmp_path: Path):
+    done = train(tmp_path, *SMALL, "--train.epochs", "1")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d{6}", run.name)
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"data: synthetic characters \(seed 0\), 40 images of 128x128, SHA-256 [0-9a-f]{64}", lines[0])
+    assert lines[1].startswith("data: not verified: ")
+    assert lines[2] == "split: 32 to train on, 8 to test on"
+
+
+BAD = [
+    (("--data.source", "missing.png"), "where there is no file"),
+    (("--data.source", "odd.png"), "25x48"),
+    (("--data.source", "empty/"), "expected a folder of images"),
+    (("--data.source", "notes.txt"), "expected an image"),
+    (("--data.source", "hub:nobody/nothing"), "the hub cannot be reached"),
+    (("--data.source", "hub:nonsense"), "expected hub:OWNER/NAME"),
+    (("--data.source", "synthetc"), "perhaps you meant synthetic"),
+    (("--train.batch-size", "33", *SMALL[:-2]), "expected at most the 32 training images"),
+    (("--train.epochs", "0"), "train.epochs"),
+    (("--train.epoch", "1"), "perhaps you meant --train.epochs"),
+    (("--config", "missing.toml"), "missing.toml"),
+    (("--config", "notes.txt"), "expected TOML"),
+    (("--resume",), "--run-dir"),
+    (("--resume", "--run-dir", "empty"), "expected a run to resume"),
+    (("--run-dir", "full", *SMALL), "expected a new or empty directory"),
+    (("--run-dir", "notes.txt", *SMALL), "got a file"),
+    (("--run-dir", "notes.txt/run", *SMALL), "expected a directory that can be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_status_2_and_nothing_is_made(tmp_path: Path, arguments: tuple[str, ...], named: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    (tmp_path / "notes.txt").write_text("a note, not an image")
+    Image.new("RGBA", (25, 48)).save(tmp_path / "odd.png")
+    before = sorted(tmp_path.rglob("*"))
+    done = train(tmp_path, *arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path.parent / "huggingface"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_shows_every_field_and_does_not_wait_for_jax(tmp_path: Path):
+    script = (
+        "import sys\nfrom flax_punkvae.experiments.train import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    print(stop.code, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    *text, last = done.stdout.splitlines()
+    assert last == "0 False"
+    for flag in ("--data.source", "--model.latent", "--train.learning-rate", "--seed", "--resume", "--run-dir"):
+        assert flag in "\n".join(text)
+    preset = tmp_path / "preset.toml"
+    preset.write_text("[train]\nbeta = 1.25\n")
+    assert "(default: 1.25)" in train(tmp_path, "--config", str(preset), "--help").stdout
