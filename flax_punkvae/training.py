@@ -31,13 +31,14 @@ class TrainState(struct.PyTreeNode):
 
 
 @cache
-def _build(model: ModelConfig, learning_rate: float) -> tuple[PunkVAE, optax.GradientTransformation]:
-    # Cached, so that equal configs share what jit compiles: static fields are compared by identity.
+def build(model: ModelConfig, learning_rate: float) -> tuple[PunkVAE, optax.GradientTransformation]:
+    """The module and its optimiser; cached, since jit compares such static arguments by identity."""
     return PunkVAE(**vars(model)), optax.adam(learning_rate)
 
 
 @partial(jax.jit, static_argnames="model")
-def _init(model: PunkVAE, key: Key[Array, ""]) -> Any:
+def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
+    """Initial parameters."""
     images = jnp.zeros((1, model.image_size, model.image_size, model.channels), jnp.float32)
     # The second key is for noise, which leaves no trace in the parameters.
     return model.init(key, images, key, train=False)["params"]
@@ -45,8 +46,8 @@ def _init(model: PunkVAE, key: Key[Array, ""]) -> Any:
 
 def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
-    model, optimiser = _build(config.model, config.train.learning_rate)
-    params = _init(model, key)
+    model, optimiser = build(config.model, config.train.learning_rate)
+    params = init(model, key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
