@@ -125,8 +125,8 @@ def validate(config: Config) -> None:
         ("model.encoder_dropout", model.encoder_dropout),
         ("model.decoder_dropout", model.decoder_dropout),
     ):
-        if not 0 <= rate < 1:
-            raise UserError(f"{name}: expected a rate of at least 0 and below 1, got {rate}")
+        if not 0 <= rate <= 0.99:
+            raise UserError(f"{name}: expected a rate from 0 to 0.99, got {rate}")
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: expected a number from 0 to 1000000, got {train.beta}")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):

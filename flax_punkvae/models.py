@@ -5,8 +5,9 @@ transposed convolution's kernel is indexed by the equation in `ops.transposed_co
 in, out, y, x moved to y, x, in, out, not flipped); dense kernels are (in, out); images flatten in the order h, w, c.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from jaxtyping import Array, Float, Key
 from flax_punkvae import ops
 
 Initializer = Callable[..., Array]
+# A kernel and a bias.
+Layer = tuple[Array, Array]
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
@@ -26,6 +29,18 @@ def fan_in_uniform(fan_in: int) -> Initializer:
         return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
     return init
+
+
+class Affine(nn.Module):
+    """The kernel and bias of a layer, to be called for them; the layer itself is a function of `ops`."""
+
+    shape: tuple[int, ...]
+    fan_in: int
+
+    @nn.compact
+    def __call__(self) -> Layer:
+        init = fan_in_uniform(self.fan_in)
+        return self.param("kernel", init, self.shape), self.param("bias", init, self.shape[-1:])
 
 
 class Dense(nn.Module):
@@ -40,31 +55,6 @@ class Dense(nn.Module):
         return x @ kernel + self.param("bias", init, (self.features,))
 
 
-class Conv(nn.Module):
-    """3x3 convolution, stride 1, padding 1, with a bias."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
-        init = fan_in_uniform(9 * x.shape[-1])
-        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
-        return ops.convolution(x, kernel) + self.param("bias", init, (self.features,))
-
-
-class ConvTranspose(nn.Module):
-    """3x3 transposed convolution, stride 2, with a bias: twice the height and width."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-        # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
-        init = fan_in_uniform(9 * self.features)
-        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
-        return ops.transposed_convolution(x, kernel) + self.param("bias", init, (self.features,))
-
-
 class Encoder(nn.Module):
     """Images to the mean and log-variance of q(z | image)."""
 
@@ -77,11 +67,12 @@ class Encoder(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], dropout_key: Key[Array, ""] | None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-        x = images
-        for index, width in enumerate(self.widths):
-            # ReLU commutes with the maximum: after the pool it costs a quarter.
-            x = nn.relu(ops.max_pool(Conv(width, name=f"conv_{index}")(x)))
-            x = _dropout(x, dropout_key, index, self.dropout)
+        widths = (images.shape[-1], *self.widths)
+        layers = [
+            Affine((3, 3, i, o), 9 * i, name=f"conv_{index}")()
+            for index, (i, o) in enumerate(itertools.pairwise(widths))
+        ]
+        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_key, layers, images)
         x = nn.relu(Dense(self.hidden, name="dense")(x.reshape(x.shape[0], -1)))
         return Dense(self.latent, name="mean")(x), Dense(self.latent, name="logvar")(x)
 
@@ -99,15 +90,47 @@ class Decoder(nn.Module):
     def __call__(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None) -> Float[Array, "b h w c"]:
         x = nn.relu(Dense(self.hidden, name="dense_0")(z))
         x = nn.relu(Dense(math.prod(self.start), name="dense_1")(x))
-        x = x.reshape(-1, *self.start)
-        for index, width in enumerate(self.widths):
-            x = nn.relu(ConvTranspose(width, name=f"conv_transpose_{index}")(x))
-            x = _dropout(x, dropout_key, index, self.dropout)
-        return nn.sigmoid(ConvTranspose(self.channels, name=f"conv_transpose_{len(self.widths)}")(x))
+        widths = (self.start[-1], *self.widths, self.channels)
+        # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
+        layers = [
+            Affine((3, 3, i, o), 9 * o, name=f"conv_transpose_{index}")()
+            for index, (i, o) in enumerate(itertools.pairwise(widths))
+        ]
+        return _in_micro_batches(decoder_blocks, self.dropout, dropout_key, layers, x.reshape(-1, *self.start))
 
 
-def _dropout(x: Array, key: Key[Array, ""] | None, index: int, rate: float) -> Array:
-    return x if key is None else ops.dropout(x, jax.random.fold_in(key, index), rate)
+def encoder_blocks(
+    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
+) -> Float[Array, "b h2 w2 c2"]:
+    """The encoder's convolutions: each with pool, ReLU and, with keys, dropout; it halves the image."""
+    for index, (kernel, bias) in enumerate(layers):
+        x = _dropout(ops.max_pool_relu(ops.convolution(x, kernel, bias)), keys, index, rate)
+    return x
+
+
+def decoder_blocks(
+    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
+) -> Float[Array, "b h2 w2 c2"]:
+    """The decoder's transposed convolutions: each doubles the image; ReLU and, with keys, dropout between them."""
+    *inner, (kernel, bias) = layers
+    for index, layer in enumerate(inner):
+        x = _dropout(nn.relu(ops.transposed_convolution(x, *layer)), keys, index, rate)
+    return nn.sigmoid(ops.transposed_convolution(x, kernel, bias))
+
+
+def _in_micro_batches(
+    blocks: Callable[..., Array], rate: float, key: Key[Array, ""] | None, layers: Sequence[Layer], x: Array
+) -> Array:
+    if key is None or rate == 0:
+        return ops.by_micro_batch(lambda layers, x: blocks(layers, rate, x, None), layers, x)
+    keys = jax.random.split(key, len(x))
+    return ops.by_micro_batch(lambda layers, x, keys: blocks(layers, rate, x, keys), layers, x, keys)
+
+
+def _dropout(x: Array, keys: Key[Array, "b"] | None, index: int, rate: float) -> Array:
+    if keys is None:
+        return x
+    return ops.dropout(x, jax.vmap(lambda key: jax.random.fold_in(key, index))(keys), rate)
 
 
 class PunkVAE(nn.Module):

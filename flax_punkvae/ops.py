@@ -1,49 +1,242 @@
-"""Convolution, transposed convolution, pooling and dropout: NHWC, kernels (3, 3, in, out)."""
+"""Convolution, transposed convolution, pooling and dropout, with gradients that are fast on a CPU.
+
+Images are (b, h, w, c), kernels (3, 3, in, out), biases (out,). Every function means what its lax equivalent means, in
+any float type; `jax.lax.platform_dependent` picks the form written here on a CPU and the plain lax form elsewhere, when
+the step is lowered. Why a CPU needs its own forms: XLA's CPU backend runs a forward convolution and a row-major matrix
+product near the machine's peak, but lax's own gradients become convolutions that it runs 5 to 50 times slower. So every
+gradient below is built from those two.
+
+Convolution     y[i, j] = sum_{p,q} x[i+p-1, j+q-1] . k[p, q] + bias              p, q in 0..2, x zero outside the image
+  wrt x         the convolution of dy with k turned by 180 degrees, its channel axes exchanged
+  wrt k         dk[p, q] = sum_{i,j} x[i+p-1, j+q-1]^T dy[i, j]: with x stored channels first and its three column
+                shifts stacked, the three dk[p, :] are products of (3 in, h w) by (h w, out), one image at a time
+
+Transposed      y[2i+p-1, 2j+q-1] += x[i, j] . k[p, q], bias added: the output is (2h, 2w)
+  forward       t = x K, one product of (b h w, in) by (in, 9 out); an even row of y takes p = 1 of its own i, an odd
+                row p = 2 of its own i and p = 0 of the next; columns alike
+  wrt x, k      d = the nine patches dy[2i+p-1, 2j+q-1] side by side, (b h w, 9 out); dx = d K^T and dK = x^T d
+
+Pool and ReLU   ReLU keeps order, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the elements, and
+                the gradient needs one byte per output: which of the four won, or 4 where the ReLU stopped it
+
+Dropout         an element survives with probability 1 - rate and is then divided by it; see `dropout`
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jax import lax
+from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# By parity of a transposed convolution's output row (or column): each term's (offset of the input row, kernel row).
+_TAPS = {0: [(0, 1)], 1: [(0, 2), (1, 0)]}
+
+# Measured: see experiments/speed/notes.md.
+_LANES = 2
+_PIECE = 2
 
 
-def convolution(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b h w o"]:
-    """out[y, x] = sum over ky, kx of in[y + ky - 1, x + kx - 1] . kernel[ky, kx]; zero outside the image."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
+def _lax_convolution(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
 
 
-def transposed_convolution(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b h2 w2 o"]:
-    """out[2i + ky - 1, 2j + kx - 1] += in[i, j] . kernel[ky, kx]: twice the height and width.
+def _cpu_convolution(x: Array, kernel: Array) -> Array:
+    # With zero channels up to a multiple of 4: three input channels alone run at a quarter of the speed.
+    extra = -x.shape[3] % 4
+    x = jnp.pad(x, [(0, 0)] * 3 + [(0, extra)])
+    return _lax_convolution(x, jnp.pad(kernel, [(0, 0)] * 2 + [(0, extra), (0, 0)]))
+
+
+def _cpu_convolution_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    _, h, w, c = x.shape
+    d = dy.shape[3]
+
+    def add_image(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+        x, dy = image
+        x = jnp.pad(x.transpose(2, 0, 1), ((0, 0), (1, 1), (1, 1)))
+        shifts = jnp.stack([x[:, :, q : q + w] for q in range(3)]).reshape(3 * c, h + 2, w)
+        rows = [shifts[:, p : p + h].reshape(3 * c, h * w) @ dy.reshape(h * w, d) for p in range(3)]
+        return total + jnp.stack(rows).reshape(3, 3, c, d), None
+
+    dx = _cpu_convolution(dy, kernel[::-1, ::-1].swapaxes(2, 3))
+    return dx, lax.scan(add_image, jnp.zeros_like(kernel), (x, dy))[0]
+
+
+def _lax_convolution_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return jax.vjp(_lax_convolution, x, kernel)[1](dy)
+
+
+@jax.custom_vjp
+def convolution(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], bias: Float[Array, "o"]
+) -> Float[Array, "b h w o"]:
+    """out[y, x] = bias + sum over ky, kx of in[y + ky - 1, x + kx - 1] . kernel[ky, kx]; zero outside the image."""
+    return lax.platform_dependent(x, kernel, cpu=_cpu_convolution, default=_lax_convolution) + bias
+
+
+def _convolution_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(x, kernel, bias), (x, kernel)
+
+
+def _convolution_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    dx, dk = lax.platform_dependent(*residuals, dy, cpu=_cpu_convolution_gradients, default=_lax_convolution_gradients)
+    return dx, dk, dy.sum((0, 1, 2))
+
+
+convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+def _lax_transposed_convolution(x: Array, kernel: Array) -> Array:
+    return lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), ((1, 2), (1, 2)), dimension_numbers=_LAYOUT)
+
+
+def _cpu_transposed_convolution(x: Array, kernel: Array) -> Array:
+    b, h, w, c = x.shape
+    d = kernel.shape[3]
+    products = x.reshape(-1, c) @ kernel.transpose(2, 0, 1, 3).reshape(c, 9 * d)
+    t = jnp.pad(products.reshape(b, h, w, 3, 3, d), ((0, 0), (0, 1), (0, 1), (0, 0), (0, 0), (0, 0)))
+    rows = []
+    for row in (0, 1):
+        terms = [[t[:, i : i + h, j : j + w, p, q] for i, p in _TAPS[row] for j, q in _TAPS[col]] for col in (0, 1)]
+        rows.append(jnp.stack([sum(phase[1:], phase[0]) for phase in terms], axis=3))
+    return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, d)
+
+
+def _cpu_transposed_convolution_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    b, h, w, c = x.shape
+    d = dy.shape[3]
+    dy = jnp.pad(dy, ((0, 0), (1, 0), (1, 0), (0, 0)))
+    patches = [dy[:, p : p + 2 * h - 1 : 2, q : q + 2 * w - 1 : 2] for p in range(3) for q in range(3)]
+    patches = jnp.concatenate(patches, axis=3).reshape(b * h * w, 9 * d)
+    dx = patches @ kernel.swapaxes(2, 3).reshape(9 * d, c)
+    # Without the barrier XLA folds the transposition into the product, which then runs slowly.
+    channels_first = lax.optimization_barrier(x.reshape(-1, c).T)
+    return dx.reshape(x.shape), (channels_first @ patches).reshape(c, 3, 3, d).transpose(1, 2, 0, 3)
+
+
+def _lax_transposed_convolution_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return jax.vjp(_lax_transposed_convolution, x, kernel)[1](dy)
+
+
+@jax.custom_vjp
+def transposed_convolution(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], bias: Float[Array, "o"]
+) -> Float[Array, "b h2 w2 o"]:
+    """out[2i + ky - 1, 2j + kx - 1] += in[i, j] . kernel[ky, kx], plus bias: twice the height and width.
 
     PyTorch's ConvTranspose2d(kernel_size=3, stride=2, padding=1, output_padding=1).
     """
-    return jax.lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), ((1, 2), (1, 2)), lhs_dilation=(2, 2), dimension_numbers=_LAYOUT
+    product = lax.platform_dependent(x, kernel, cpu=_cpu_transposed_convolution, default=_lax_transposed_convolution)
+    return product + bias
+
+
+def _transposed_convolution_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return transposed_convolution(x, kernel, bias), (x, kernel)
+
+
+def _transposed_convolution_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    dx, dk = lax.platform_dependent(
+        *residuals, dy, cpu=_cpu_transposed_convolution_gradients, default=_lax_transposed_convolution_gradients
+    )
+    return dx, dk, dy.sum((0, 1, 2))
+
+
+transposed_convolution.defvjp(_transposed_convolution_forward, _transposed_convolution_backward)
+
+
+@jax.custom_vjp
+def max_pool_relu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """max(0, the maximum of every 2x2 block); of equal maxima the first gets the gradient. h and w must be even."""
+    return _max_pool_relu_forward(x)[0]
+
+
+def _max_pool_relu_forward(x: Array) -> tuple[Array, UInt8[Array, "b h2 w2 c"]]:
+    if x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(f"expected an even height and width, got {x.shape}: pad or crop the images")
+    x00, x01, x10, x11 = (x[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+    top, bottom = jnp.maximum(x00, x01), jnp.maximum(x10, x11)
+    largest = jnp.maximum(top, bottom)
+    winner = jnp.where(top >= bottom, jnp.where(x00 >= x01, 0, 1), jnp.where(x10 >= x11, 2, 3))
+    return jnp.maximum(largest, 0), jnp.where(largest > 0, winner, 4).astype(jnp.uint8)
+
+
+def _max_pool_relu_backward(winner: Array, dy: Array) -> tuple[Array]:
+    b, h, w, c = dy.shape
+    position = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
+    dx = jnp.where(winner[:, :, None, :, None] == position, dy[:, :, None, :, None], 0)
+    return (dx.reshape(b, 2 * h, 2 * w, c),)
+
+
+max_pool_relu.defvjp(_max_pool_relu_forward, _max_pool_relu_backward)
+
+
+def _bytes_of(words: UInt32[Array, "n"]) -> UInt8[Array, "n 4"]:
+    """The four bytes of each word, lowest first, the same on every platform."""
+    shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)
+    return lax.platform_dependent(
+        words,
+        cpu=lambda words: lax.bitcast_convert_type(words, jnp.uint8),
+        default=lambda words: (words[:, None] >> shifts & jnp.uint32(255)).astype(jnp.uint8),
     )
 
 
-def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """The maximum of every 2x2 block; h and w must be even.
+def _keep_mask(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array, "*rest"]:
+    """For one image. Each True with probability 1 - rate: a random byte, a quarter of a word, is at least a threshold.
 
-    As a maximum over a reshape, whose gradient is a select, where a window reduction's is a slow scatter.
+    256 rate is seldom whole, so the image draws its threshold, floor(256 rate) or one more, with the probability that
+    makes its mean 256 rate: exact for every element.
     """
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
-
-
-def dropout(x: Float[Array, "b *rest"], key: Key[Array, ""], rate: float) -> Float[Array, "b *rest"]:
-    """Each element kept with probability 1 - rate and divided by it, else 0 (Srivastava et al. 2014).
-
-    Each element has one byte of a random word, kept if below a threshold. 256 (1 - rate) is rarely whole, so each
-    example's threshold is the whole number below or above, by chance, such that an element's probability is exact.
-    """
-    if rate == 0.0:
-        return x
     key_bytes, key_threshold = jax.random.split(key)
-    words = jax.random.bits(key_bytes, (-(-x.size // 4),), jnp.uint32)
-    shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)
-    noise = ((words[:, None] >> shifts) & jnp.uint32(0xFF)).reshape(-1)[: x.size].reshape(x.shape)
-    low, fraction = divmod(256.0 * (1.0 - rate), 1.0)
-    above = jax.random.uniform(key_threshold, x.shape[:1], jnp.float32) < fraction
-    threshold = (jnp.uint32(int(low)) + above.astype(jnp.uint32)).reshape(-1, *(1,) * (x.ndim - 1))
-    return jnp.where(noise < threshold, x / (1.0 - rate), jnp.zeros_like(x))
+    size = math.prod(shape)
+    words = jax.random.bits(key_bytes, (-(-size // 4),), jnp.uint32)
+    draws = _bytes_of(words).reshape(-1)[:size].reshape(shape)
+    whole, fraction = divmod(256 * rate, 1)
+    one_more = jax.random.uniform(key_threshold, (), jnp.float32) < fraction
+    return draws >= jnp.uint8(int(whole)) + one_more.astype(jnp.uint8)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def dropout(x: Float[Array, "b *rest"], keys: Key[Array, "b"], rate: float) -> Float[Array, "b *rest"]:
+    """x / (1 - rate) with probability 1 - rate, else 0, for each element (Srivastava et al. 2014).
+
+    Every image has a key of its own, so its noise does not depend on how a batch is cut. Raises ValueError for rates
+    outside [0, 255/256].
+    """
+    return _dropout_forward(x, keys, rate)[0]
+
+
+def _dropout_forward(x: Array, keys: Key[Array, "b"], rate: float) -> tuple[Array, Array]:
+    if not 0 <= rate <= 255 / 256:
+        raise ValueError(f"expected a dropout rate from 0 to 255/256, got {rate}")
+    kept = jax.vmap(lambda key: _keep_mask(key, x.shape[1:], rate))(keys)
+    return jnp.where(kept, x / (1 - rate), 0), kept
+
+
+def _dropout_backward(rate: float, kept: Array, dy: Array) -> tuple[Array, None]:
+    return jnp.where(kept, dy / (1 - rate), 0), None
+
+
+dropout.defvjp(_dropout_forward, _dropout_backward)
+
+
+def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -> Array:
+    """function(params, *batch), whose examples must not depend on each other.
+
+    A CPU takes a few images at a time, so that what they need stays in the cache, as two independent halves, so that
+    two cores have work also where XLA runs an op on one. Other backends take the batch whole.
+    """
+
+    def in_pieces(params: Any, *batch: Array) -> Array:
+        size = len(batch[0])
+        lanes = math.gcd(size, _LANES)
+        piece = math.gcd(size // lanes, _PIECE)
+        pieces = [array.reshape(-1, lanes, piece, *array.shape[1:]) for array in batch]
+        out = lax.map(lambda piece: jnp.stack([function(params, *(x[i] for x in piece)) for i in range(lanes)]), pieces)
+        return out.reshape(size, *out.shape[3:])
+
+    return lax.platform_dependent(params, *batch, cpu=in_pieces, default=function)

@@ -47,8 +47,8 @@ tables = widths.flatmap(
                     "decoder_widths": st.just(encoder[1:]),
                     "hidden": st.integers(1, 65_536),
                     "latent": st.integers(1, 65_536),
-                    "encoder_dropout": st.floats(0, 1, exclude_max=True),
-                    "decoder_dropout": st.floats(0, 1, exclude_max=True),
+                    "encoder_dropout": st.floats(0, 0.99),
+                    "decoder_dropout": st.floats(0, 0.99),
                 }
             ),
             "train": st.fixed_dictionaries(
