@@ -74,6 +74,8 @@ class TrainConfig:
     """Weight of the KL divergence against the squared error of an image."""
     learning_rate: float = 0.0008
     """Adam's learning rate."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """What convolutions and products compute in; parameters and losses are always f32. bf16 is for GPUs and TPUs."""
     checkpoint_every: int = 1
     """Epochs between checkpoints; the last epoch always has one."""
 
@@ -89,7 +91,6 @@ class Config:
     """Seed of initialisation, order, dropout and latent noise."""
 
 
-C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 
 # Larger than any sensible run, small enough that nothing overflows on the way.
@@ -141,15 +142,13 @@ def validate(config: Config) -> None:
         )
 
 
-def parse(cls: type[C], arguments: Sequence[str], default: C, prog: str) -> C:
-    """The command line as a validated `cls`; `default` gives what no flag sets, and the values that --help shows.
+def parse(cls: type[T], arguments: Sequence[str], default: T, prog: str) -> T:
+    """The command line as a dataclass; `default` gives what no flag sets, and the values that --help shows.
 
-    Raises UserError for anything the command line has wrong.
+    Raises UserError for flags it does not know and values of another type; ranges are for `validate`.
     """
     with _tyro_errors_as_one_line():
-        parsed = tyro.cli(cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,))
-    validate(parsed)
-    return parsed
+        return tyro.cli(cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def parse_known(cls: type[T], arguments: Sequence[str]) -> T:

@@ -8,6 +8,7 @@ in, out, y, x moved to y, x, in, out, not flipped); dense kernels are (in, out);
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,27 +33,17 @@ def fan_in_uniform(fan_in: int) -> Initializer:
 
 
 class Affine(nn.Module):
-    """The kernel and bias of a layer, to be called for them; the layer itself is a function of `ops`."""
+    """The kernel and bias of a layer, to be called for them, in the type to compute in; they are kept in float32."""
 
     shape: tuple[int, ...]
     fan_in: int
+    dtype: Any
 
     @nn.compact
     def __call__(self) -> Layer:
         init = fan_in_uniform(self.fan_in)
-        return self.param("kernel", init, self.shape), self.param("bias", init, self.shape[-1:])
-
-
-class Dense(nn.Module):
-    """x . kernel + bias."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
-        init = fan_in_uniform(x.shape[-1])
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", init, (self.features,))
+        kernel, bias = self.param("kernel", init, self.shape), self.param("bias", init, self.shape[-1:])
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
 
 
 class Encoder(nn.Module):
@@ -62,6 +53,7 @@ class Encoder(nn.Module):
     hidden: int
     latent: int
     dropout: float
+    dtype: Any
 
     @nn.compact
     def __call__(
@@ -69,12 +61,17 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
         widths = (images.shape[-1], *self.widths)
         layers = [
-            Affine((3, 3, i, o), 9 * i, name=f"conv_{index}")()
+            Affine((3, 3, i, o), 9 * i, self.dtype, name=f"conv_{index}")()
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
-        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_key, layers, images)
-        x = nn.relu(Dense(self.hidden, name="dense")(x.reshape(x.shape[0], -1)))
-        return Dense(self.latent, name="mean")(x), Dense(self.latent, name="logvar")(x)
+        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_key, layers, images.astype(self.dtype))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense")()))
+        mean, logvar = (
+            _dense(x, Affine((self.hidden, self.latent), self.hidden, self.dtype, name=head)())
+            for head in ("mean", "logvar")
+        )
+        return mean.astype(jnp.float32), logvar.astype(jnp.float32)
 
 
 class Decoder(nn.Module):
@@ -85,18 +82,25 @@ class Decoder(nn.Module):
     dropout: float
     start: tuple[int, int, int]
     channels: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None) -> Float[Array, "b h w c"]:
-        x = nn.relu(Dense(self.hidden, name="dense_0")(z))
-        x = nn.relu(Dense(math.prod(self.start), name="dense_1")(x))
+        x = z.astype(self.dtype)
+        for index, width in enumerate((self.hidden, math.prod(self.start))):
+            x = nn.relu(_dense(x, Affine((x.shape[1], width), x.shape[1], self.dtype, name=f"dense_{index}")()))
         widths = (self.start[-1], *self.widths, self.channels)
         # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
         layers = [
-            Affine((3, 3, i, o), 9 * o, name=f"conv_transpose_{index}")()
+            Affine((3, 3, i, o), 9 * o, self.dtype, name=f"conv_transpose_{index}")()
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
         return _in_micro_batches(decoder_blocks, self.dropout, dropout_key, layers, x.reshape(-1, *self.start))
+
+
+def _dense(x: Float[Array, "b i"], layer: Layer) -> Float[Array, "b o"]:
+    kernel, bias = layer
+    return x @ kernel + bias
 
 
 def encoder_blocks(
@@ -115,7 +119,7 @@ def decoder_blocks(
     *inner, (kernel, bias) = layers
     for index, layer in enumerate(inner):
         x = _dropout(nn.relu(ops.transposed_convolution(x, *layer)), keys, index, rate)
-    return nn.sigmoid(ops.transposed_convolution(x, kernel, bias))
+    return nn.sigmoid(ops.transposed_convolution(x, kernel, bias).astype(jnp.float32))
 
 
 def _in_micro_batches(
@@ -147,16 +151,18 @@ class PunkVAE(nn.Module):
     decoder_dropout: float = 0.36
     image_size: int = 128
     channels: int = 3
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         side = self.image_size // 2 ** len(self.encoder_widths)
-        self.encoder = Encoder(self.encoder_widths, self.hidden, self.latent, self.encoder_dropout)
+        self.encoder = Encoder(self.encoder_widths, self.hidden, self.latent, self.encoder_dropout, self.dtype)
         self.decoder = Decoder(
             self.decoder_widths,
             self.hidden,
             self.decoder_dropout,
             start=(side, side, self.encoder_widths[-1]),
             channels=self.channels,
+            dtype=self.dtype,
         )
 
     def encode(

@@ -31,9 +31,10 @@ class TrainState(struct.PyTreeNode):
 
 
 @cache
-def build(model: ModelConfig, learning_rate: float) -> tuple[PunkVAE, optax.GradientTransformation]:
+def build(model: ModelConfig, learning_rate: float, precision: str) -> tuple[PunkVAE, optax.GradientTransformation]:
     """The module and its optimiser; cached, since jit compares such static arguments by identity."""
-    return PunkVAE(**vars(model)), optax.adam(learning_rate)
+    dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[precision]
+    return PunkVAE(**vars(model), dtype=dtype), optax.adam(learning_rate)
 
 
 @partial(jax.jit, static_argnames="model")
@@ -46,7 +47,7 @@ def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
 
 def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
-    model, optimiser = build(config.model, config.train.learning_rate)
+    model, optimiser = build(config.model, config.train.learning_rate, config.train.precision)
     params = init(model, key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

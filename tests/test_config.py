@@ -57,6 +57,7 @@ tables = widths.flatmap(
                     "batch_size": st.integers(1, 65_536),
                     "beta": st.floats(0, 1e6),
                     "learning_rate": st.floats(0, 10, exclude_min=True, exclude_max=True),
+                    "precision": st.sampled_from(("f32", "bf16")),
                     "checkpoint_every": st.integers(1, 2**31 - 1),
                 }
             ),
@@ -74,7 +75,9 @@ def build(table: dict[str, Any]) -> Config:
 
 
 def flags(*arguments: str, default: Config | None = None) -> Config:
-    return parse(Config, arguments, default or Config(), "prog")
+    config = parse(Config, arguments, default or Config(), "prog")
+    validate(config)
+    return config
 
 
 @given(tables)

@@ -10,8 +10,8 @@ FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses"},
     {"data", "models"},
-    {"training", "latents", "metrics", "fidelity"},
-    {"checkpoints", "reporting", "export", "run_directory"},
+    {"training", "latents", "metrics", "fidelity", "peers"},
+    {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics"}

@@ -127,6 +127,17 @@ def test_noise_is_an_explicit_choice(small_variables):
     np.testing.assert_array_equal(means(0, True), means(0, True))
 
 
+def test_bf16_computes_nearly_the_same_with_f32_parameters_and_outputs(small_variables):
+    images = jnp.array(np.random.default_rng(4).random((2, 16, 16, 3)), jnp.float32)
+    coarse: Any = SMALL.clone(dtype=jnp.bfloat16)
+    out = coarse.apply(small_variables, images, jax.random.key(0), train=True)
+    exact = apply(small_variables, images, jax.random.key(0), train=True)
+    for ours, theirs in zip(out, exact, strict=True):
+        assert ours.dtype == jnp.float32
+        assert np.any(np.asarray(ours) != np.asarray(theirs))
+        np.testing.assert_allclose(ours, theirs, atol=0.03)
+
+
 def test_extreme_images_stay_finite(small_variables):
     for value in (0.0, 1.0):
         out, mean, logvar = apply(small_variables, jnp.full((1, 16, 16, 3), value), jax.random.key(0), train=True)

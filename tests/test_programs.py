@@ -152,6 +152,8 @@ BAD = [
     (("--train.batch-size", "33", *SMALL[:-2]), "expected at most the 32 training images"),
     (("--train.epochs", "0"), "train.epochs"),
     (("--train.epoch", "1"), "perhaps you meant --train.epochs"),
+    (("--train.precision", "bf16"), "expected f32 on cpu"),
+    (("--compilation-cache", "notes.txt/cache"), "--compilation-cache"),
     (("--config", "missing.toml"), "missing.toml"),
     (("--config", "notes.txt"), "expected TOML"),
     (("--resume",), "--run-dir"),
@@ -190,3 +192,38 @@ def test_help_shows_every_field_and_does_not_wait_for_jax(tmp_path: Path):
     preset = tmp_path / "preset.toml"
     preset.write_text("[train]\nbeta = 1.25\n")
     assert "(default: 1.25)" in train(tmp_path, "--config", str(preset), "--help").stdout
+
+
+def benchmark(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flax_punkvae.experiments.benchmark", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path):
+    small = ("--batch-size", "2", "--rounds", "2", "--steps", "1", "--source", "synthetic")
+    done = benchmark(tmp_path, "--peer", "plain", *small, "--output", "speed.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert set(result["training"]) == {"f32", "plain"}
+    for row in result["training"].values():
+        assert row["seconds_per_step"] > 0 and row["peak_memory_gb"] > 0
+        assert len(row["ratios_to_ours"]) == 2
+    assert result["training"]["f32"]["ratios_to_ours"] == [1.0, 1.0]
+    assert result["loading"]["count"] == 10_000
+    assert result["workers"]["f32"]["backend"] == "cpu"
+    assert "matrix product ceiling" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--rounds", "0"), "rounds: expected"),
+        (("--peer", "tensorflow"), "tensorflow"),
+        (("--output", "missing/speed.json"), "--output: expected"),
+    ],
+)
+def test_a_bad_benchmark_is_one_line(tmp_path: Path, arguments: tuple[str, ...], named: str):
+    done = benchmark(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert named in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from flax_punkvae.config import Config, parse, parse_known, read_preset
+from flax_punkvae.config import Config, parse, parse_known, read_preset, validate
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.train"
@@ -20,6 +20,8 @@ class Where:
     """TOML preset; flags override it."""
     run_dir: Path | None = None
     """Directory of the run; runs/<UTC date and time> where none is given."""
+    compilation_cache: str = "auto"
+    """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
     resume: bool = False
     """Continue the run in --run-dir, bit for bit; what no flag sets comes from its own config.toml."""
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
     import jax
 
-    from flax_punkvae import checkpoints, data, loop, run_directory, training
+    from flax_punkvae import backend, checkpoints, data, loop, run_directory, training
     from flax_punkvae.reporting import Report
 
     run_dir = options.run_dir or Path("runs", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M%S"))
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str]) -> int:
         run_directory.check_same(run_dir, config)
     else:
         run_directory.check_free(run_dir)
+    backend.prepare(options.compilation_cache)
+    if config.train.precision == "bf16" and jax.default_backend() not in ("gpu", "tpu"):
+        raise UserError(
+            f"train.precision: expected f32 on {jax.default_backend()}, which computes bf16 no faster or not at all, "
+            "got bf16: leave it out"
+        )
     dataset = data.load(config.data)
     train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
     if config.train.batch_size > len(train_indices):
@@ -112,6 +120,7 @@ def read_options(arguments: Sequence[str]) -> Options:
 
         preset = read_config(where.run_dir)
     options = parse(Options, arguments, Options(**vars(preset)), PROG)
+    validate(options)
     if options.resume and options.run_dir is None:
         raise UserError("--resume: expected --run-dir with it, to say which run to continue")
     return options
