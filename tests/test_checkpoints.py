@@ -1,7 +1,6 @@
 """Checkpoints: an exact round trip, what is kept, damage found."""
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -103,10 +102,3 @@ def test_none_but_damaged_checkpoints_stop_the_run(tmp_path: Path, manager, trai
     damage(tmp_path / "checkpoints" / "1")
     with pytest.raises(UserError, match=r"expected a whole checkpoint, got only damaged ones: 1 "):
         restore(manager, fresh)
-
-
-def test_a_checkpoint_of_another_model_is_not_taken(manager, trained, small: Config):
-    save(manager, trained, {"totals": {}}, 2.0)
-    wider = dataclasses.replace(small, model=dataclasses.replace(small.model, hidden=9))
-    with pytest.raises(UserError):
-        restore(manager, training.create_state(wider, jax.random.key(0)))
