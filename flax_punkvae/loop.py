@@ -20,7 +20,7 @@ from flax_punkvae.images import grid, to_uint8
 from flax_punkvae.reporting import Report
 from flax_punkvae.training import TrainState
 
-_SECONDS_PER_CALL = 2.0
+_SECONDS_PER_CALL = 4.0
 _GRID_COLUMNS = 10
 
 Totals = dict[str, float]
@@ -68,7 +68,7 @@ def signals_caught() -> Iterator[list[int]]:
 
 
 def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
-    """How many steps to scan in one call: about two seconds' worth, and so that calls divide an epoch evenly.
+    """How many steps to scan in one call: about four seconds' worth, and so that calls divide an epoch evenly.
 
     So the bar moves every few seconds on a slow machine, and a fast one is asked rarely.
     """

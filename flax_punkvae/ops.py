@@ -37,8 +37,8 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _TAPS = {0: [(0, 1)], 1: [(0, 2), (1, 0)]}
 
 # Measured: see experiments/speed/notes.md.
-_LANES = 2
-_PIECE = 2
+_LANES = 4
+_PIECE = 1
 
 
 def _lax_convolution(x: Array, kernel: Array) -> Array:

@@ -12,10 +12,10 @@ from flax_punkvae import loop
 
 
 @given(st.floats(1e-6, 100), st.integers(1, 1000))
-def test_calls_last_about_two_seconds_and_divide_an_epoch_evenly(seconds: float, steps_per_epoch: int):
+def test_calls_last_about_four_seconds_and_divide_an_epoch_evenly(seconds: float, steps_per_epoch: int):
     size = loop.steps_per_call(seconds, steps_per_epoch)
     assert 1 <= size <= steps_per_epoch
-    assert size == 1 or size * seconds <= 2.0
+    assert size == 1 or size * seconds <= 4.0
     # Never asked more often than every second, where an epoch has the steps for it and an even share allows.
     calls = steps_per_epoch // size
     assert size == steps_per_epoch or calls * 2 * size >= steps_per_epoch
@@ -23,7 +23,7 @@ def test_calls_last_about_two_seconds_and_divide_an_epoch_evenly(seconds: float,
     assert steps_per_epoch - calls * size <= calls
 
 
-@pytest.mark.parametrize(("seconds", "size"), [(10.0, 1), (2.5, 1), (0.5, 3), (0.01, 125), (1e-6, 125)])
+@pytest.mark.parametrize(("seconds", "size"), [(10.0, 1), (2.5, 1), (0.6, 6), (0.01, 125), (1e-6, 125)])
 def test_steps_per_call_of_the_reference(seconds: float, size: int):
     assert loop.steps_per_call(seconds, 125) == size
 
