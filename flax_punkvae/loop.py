@@ -68,12 +68,13 @@ def signals_caught() -> Iterator[list[int]]:
 
 
 def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
-    """How many steps to scan in one call: about four seconds' worth, and so that calls divide an epoch evenly.
+    """How many steps to scan in one call: at most four seconds' worth, with the fewest calls an epoch.
 
-    So the bar moves every few seconds on a slow machine, and a fast one is asked rarely.
+    So the bar moves every few seconds on a slow machine, and a fast one is asked rarely. What a number of steps leaves
+    over of an epoch counts as a call each.
     """
-    wanted = min(max(int(_SECONDS_PER_CALL / seconds_per_step), 1), steps_per_epoch)
-    return steps_per_epoch // -(-steps_per_epoch // wanted)
+    most = min(max(int(_SECONDS_PER_CALL / seconds_per_step), 1), steps_per_epoch)
+    return min(range(1, most + 1), key=lambda steps: sum(divmod(steps_per_epoch, steps)))
 
 
 def train(run: Run, state: TrainState, totals: Totals) -> TrainState:
