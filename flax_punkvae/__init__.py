@@ -4,4 +4,6 @@ Five nouns carry it: Config, Dataset, PunkVAE (the module), TrainState, run dire
 Train with `python -m flax_punkvae.experiments.train`.
 """
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("flax-punkvae")
