@@ -26,7 +26,7 @@ class TrainState(struct.PyTreeNode):
     params: Any
     opt_state: Any
     apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
-    optimiser: optax.GradientTransformation = struct.field(pytree_node=False)
+    tx: optax.GradientTransformation = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
 
 
@@ -47,14 +47,14 @@ def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
 
 def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
-    model, optimiser = build(config.model, config.train.learning_rate, config.train.precision)
+    model, tx = build(config.model, config.train.learning_rate, config.train.precision)
     params = init(model, key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimiser.init(params),
+        opt_state=tx.init(params),
         apply_fn=model.apply,
-        optimiser=optimiser,
+        tx=tx,
         beta=config.train.beta,
     )
 
@@ -73,7 +73,7 @@ def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""
         return jnp.sum(loss), {"loss": jnp.mean(loss), "mse": jnp.mean(mse), "kl": jnp.mean(kl)}
 
     gradients, metrics = jax.grad(total_loss, has_aux=True)(state.params)
-    updates, opt_state = state.optimiser.update(gradients, state.opt_state, state.params)
+    updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

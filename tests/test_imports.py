@@ -10,9 +10,10 @@ FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses"},
     {"data", "models"},
-    {"training", "latents", "metrics", "fidelity", "peers"},
+    {"training", "latents", "metrics", "fidelity"},
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
+    {"contenders"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics"}
 

@@ -8,23 +8,21 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from flax_punkvae.config import Config, DataConfig, TrainConfig, parse
+from flax_punkvae.config import parse
+from flax_punkvae.contenders import PRODUCT_SIDE
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
 # Multiply-adds of a forward pass of the reference on one image; a step is counted as three forward passes.
 _FORWARD_MACS = 318e6
-_PRODUCT_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Worker:
 
     def __init__(self, name: str, batch_size: int, source: str) -> None:
         self.name = name
-        code = f"from flax_punkvae.experiments.benchmark import work; work({name!r}, {batch_size}, {source!r})"
-        self._started = time.monotonic()
+        code = f"from flax_punkvae.contenders.worker import work; work({name!r}, {batch_size}, {source!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -145,7 +142,7 @@ def _summary(
     settings: dict[str, float],
     loading: dict[str, Any],
 ) -> dict[str, Any]:
-    ceiling = 2 * _PRODUCT_SIDE**3 / parts["product"]
+    ceiling = 2 * PRODUCT_SIDE**3 / parts["product"]
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}
     for name in rounds[0]:
@@ -198,124 +195,6 @@ def _print_table(result: dict[str, Any], options: Options) -> None:
     spans = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["loading"]["seconds"].items())
     console.print(f"from cold start to ready, {result['loading']['count']} images: {spans}")
     console.print(f"written to {options.output}")
-
-
-def work(name: str, batch_size: int, source: str) -> None:
-    """A worker's process: build, warm up, say what it is, then answer requests until there are no more."""
-    began = time.monotonic()
-    if name == "load":
-        print(json.dumps(_load(began, source)), flush=True)
-        return
-    if name.startswith("torch-"):
-        from flax_punkvae.peers import pytorch
-
-        # Inductor and others print; the answers go to the real standard output alone.
-        answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)
-        requests: dict[str, Callable[[int], Any]] = {"train": pytorch.prepare(name.removeprefix("torch-"), batch_size)}
-        facts = pytorch.describe()
-    else:
-        answers = sys.stdout
-        requests, facts = _plain(batch_size) if name == "plain" else _ours(name, batch_size)
-    print(json.dumps(facts), file=answers, flush=True)
-    warm = set()
-    for line in sys.stdin:
-        request, count = line.split()[0], int(line.split()[1])
-        if line not in warm:
-            # Compiles, which is not timed; another count is another shape.
-            requests[request](count)
-            warm.add(line)
-        processor, wall = time.process_time(), time.perf_counter()
-        requests[request](count)
-        answer = {
-            "seconds": (time.perf_counter() - wall) / count,
-            "processor_seconds": (time.process_time() - processor) / count,
-            "peak_memory_gb": _peak_memory_gb(),
-        }
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-def _peak_memory_gb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
-
-
-def _load(began: float, source: str) -> dict[str, Any]:
-    """Seconds from this process's first line to images and state on the device, and where they go."""
-    import jax
-
-    from flax_punkvae import backend, data, training
-    from flax_punkvae.reporting import Report
-
-    del Report
-    spans = {"imports": time.monotonic() - began}
-    backend.prepare("auto")
-    mark = time.monotonic()
-    dataset = data.load(DataConfig(source=source))
-    spans["images"] = time.monotonic() - mark
-    mark = time.monotonic()
-    jax.block_until_ready((jax.device_put(dataset.images), training.create_state(Config(), jax.random.key(0)).params))
-    spans["state and transfer"] = time.monotonic() - mark
-    spans["in all"] = time.monotonic() - began
-    return {"count": len(dataset.images), "seconds": spans}
-
-
-def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from flax_punkvae import backend, training
-
-    backend.prepare("auto")
-    train = TrainConfig(precision="bf16" if precision == "bf16" else "f32", batch_size=batch_size)
-    state = training.create_state(Config(train=train), jax.random.key(0))
-    images = jnp.array(np.random.default_rng(0).integers(0, 256, (4 * batch_size, 128, 128, 3), np.uint8))
-    key = jax.random.key(1)
-    side = jnp.ones((_PRODUCT_SIDE, _PRODUCT_SIDE), jnp.bfloat16 if precision == "bf16" else jnp.float32)
-    multiply = jax.jit(lambda a: a @ a)
-    gather = jax.jit(lambda images, batch: images[batch].astype(jnp.float32) / 255.0)
-
-    def steps(count: int) -> None:
-        nonlocal state
-        order = training.epoch_order(key, 0, len(images), batch_size)
-        indices = order[np.arange(count) % len(order)]
-        state, metrics = training.train_steps(state, images, indices, key)
-        jax.block_until_ready((state.params, metrics))
-
-    def repeat(function: Callable[[], Any]) -> Callable[[int], Any]:
-        return lambda count: [jax.block_until_ready(function()) for _ in range(count)]
-
-    z = jax.random.normal(key, (batch_size, Config().model.latent))
-    return {
-        "train": steps,
-        "forward": repeat(lambda: training.eval_step(state, images[:batch_size], key)),
-        "sample": repeat(lambda: training.decode(state, z)),
-        "input": repeat(lambda: gather(images, training.epoch_order(key, 0, len(images), batch_size)[0])),
-        "product": repeat(lambda: multiply(side)),
-    }, {
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-    }
-
-
-def _plain(batch_size: int) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
-    import flax
-    import jax
-
-    from flax_punkvae.peers import plain
-
-    state = plain.create_state(jax.random.key(0))
-    images = jax.random.uniform(jax.random.key(1), (batch_size, 128, 128, 3))
-
-    def steps(count: int) -> None:
-        nonlocal state
-        for _ in range(count):
-            state, _ = plain.train_step(state, images, jax.random.key(2))
-        jax.block_until_ready(state.params)
-
-    return {"train": steps}, {"jax": jax.__version__, "flax": flax.__version__}
 
 
 if __name__ == "__main__":
