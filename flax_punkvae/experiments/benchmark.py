@@ -103,7 +103,12 @@ def main(arguments: Sequence[str]) -> int:
     rounds = [{worker.name: worker.ask("train", options.steps) for worker in contenders} for _ in range(options.rounds)]
     parts = {
         request: median(ours.ask(request, options.steps)["seconds"] for _ in range(options.rounds))
-        for request in ("forward", "sample", "input", "product")
+        for request in ("forward", "sample", "input")
+    }
+    products = {
+        worker.name: median(worker.ask("product", options.steps)["seconds"] for _ in range(options.rounds))
+        for worker in contenders
+        if worker.name in ("f32", "bf16")
     }
     facts = {worker.name: worker.facts for worker in contenders}
     for worker in contenders:
@@ -111,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     loader = start("load")
     loading = loader.facts
     loader.close()
-    result = _summary(options, rounds, parts, settings, loading)
+    result = _summary(options, rounds, parts, products, settings, loading)
     result["machine"] = {
         "platform": platform.platform(),
         "processors": os.cpu_count(),
@@ -139,10 +144,12 @@ def _summary(
     options: Options,
     rounds: list[dict[str, dict[str, Any]]],
     parts: dict[str, float],
+    products: dict[str, float],
     settings: dict[str, float],
     loading: dict[str, Any],
 ) -> dict[str, Any]:
-    ceiling = 2 * PRODUCT_SIDE**3 / parts["product"]
+    # Of a product in the contender's own precision; peers compute in float32.
+    ceilings = {name: 2 * PRODUCT_SIDE**3 / seconds for name, seconds in products.items()}
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}
     for name in rounds[0]:
@@ -151,7 +158,7 @@ def _summary(
             "seconds_per_step": seconds,
             "processor_seconds_per_step": median(turn[name]["processor_seconds"] for turn in rounds),
             "images_per_second": options.batch_size / seconds,
-            "share_of_product_ceiling": flops / seconds / ceiling,
+            "share_of_product_ceiling": flops / seconds / ceilings.get(name, ceilings["f32"]),
             "peak_memory_gb": rounds[-1][name]["peak_memory_gb"],
             "ratios_to_ours": [turn[name]["seconds"] / turn["f32"]["seconds"] for turn in rounds],
         }
@@ -160,7 +167,7 @@ def _summary(
         "batch_size": options.batch_size,
         "training": training,
         "torch_settings_seconds_per_step": settings,
-        "product_gflops": ceiling / 1e9,
+        "product_gflops": {name: ceiling / 1e9 for name, ceiling in ceilings.items()},
         "forward_images_per_second": options.batch_size / parts["forward"],
         "sampling_images_per_second": options.batch_size / parts["sample"],
         "input_share_of_step": parts["input"] / training["f32"]["seconds_per_step"],
@@ -172,7 +179,9 @@ def _print_table(result: dict[str, Any], options: Options) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("training", "s/step", "cpu s/step", "images/s", "of ceiling", "peak GB", "s/step over ours, by round")
+    table = Table(
+        "training", "s/step", "cpu s/step", "images/s", "of ceiling", "host peak GB", "s/step over ours, by round"
+    )
     for name, row in result["training"].items():
         ratios = " ".join(f"{ratio:.2f}" for ratio in row["ratios_to_ours"])
         table.add_row(
@@ -188,7 +197,8 @@ def _print_table(result: dict[str, Any], options: Options) -> None:
     console.print(table)
     for name, seconds in result["torch_settings_seconds_per_step"].items():
         console.print(f"{name}: {seconds:.3f} s/step before the rounds")
-    console.print(f"matrix product ceiling, measured: {result['product_gflops']:.0f} GFLOP/s")
+    for name, gflops in result["product_gflops"].items():
+        console.print(f"matrix product ceiling in {name}, measured: {gflops:.0f} GFLOP/s")
     console.print(f"forward pass: {result['forward_images_per_second']:.0f} images/s")
     console.print(f"sampling: {result['sampling_images_per_second']:.0f} images/s")
     console.print(f"input pipeline: {result['input_share_of_step']:.2%} of a step")
