@@ -45,6 +45,7 @@ class Report:
         self._first_step = first_step
         self._started = time.monotonic()
         self._last_line = 0.0
+        self._begun = False
         _keep_epochs(run_dir / _METRICS, first_step)
         (run_dir / "images").mkdir(exist_ok=True)
         # Events after the restored step, of a run that was cut off, are hidden.
@@ -80,6 +81,11 @@ class Report:
 
     def steps(self, step: int, losses: dict[str, float], seconds_per_step: float) -> None:
         """Some steps were done: `step` in all, the last with these losses."""
+        if not self._begun:
+            self._begun = True
+            self.say(
+                f"first step in {seconds_text(seconds_per_step)}, compiling or reading the compilation cache included"
+            )
         epoch, within = divmod(step - 1, self._steps_per_epoch)
         where = f"epoch {epoch + 1}/{self._epochs} step {within + 1}/{self._steps_per_epoch}"
         speed = f"{self._batch_size / seconds_per_step:.1f} images/s {losses_text(losses)}"

@@ -44,6 +44,7 @@ def test_an_epoch_is_a_line_a_grid_and_events(tmp_path: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "epoch 1/30 step 125/125 32.0 images/s loss 411.05 (mse 322.48, kl 26.05)" in printed
     assert "test loss 411.05 (mse 322.48, kl 26.05)  1m00s" in printed
+    assert printed.startswith("first step in 2.0s, compiling") and printed.count("first step") == 1
     assert "\x1b" not in printed
 
 
