@@ -17,6 +17,7 @@ import pytest
 from flax_punkvae.data import punks
 from flax_punkvae.data.raw import Raw, Unavailable, unlabelled
 from flax_punkvae.errors import UserError
+from flax_punkvae.images import over_background
 
 
 @pytest.fixture(scope="session")
@@ -218,3 +219,9 @@ def test_the_attacks_work_on_an_ordinary_unpickler(tmp_path: Path):
         marker = tmp_path / attack.replace(" ", "-")
         pickle.loads(_hostile(str(marker))[attack])
         assert marker.exists(), attack
+
+
+def test_painted_backgrounds_cannot_be_verified(raw: Raw):
+    painted = over_background(raw.pixels, (99, 133, 150))
+    opaque = np.concatenate([painted, np.full_like(painted[..., :1], 255)], axis=-1)
+    assert "these have one" in punks.verify(dataclasses.replace(raw, pixels=opaque))

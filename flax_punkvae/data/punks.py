@@ -59,6 +59,8 @@ def verify(raw: Raw) -> str:
             "not verified: the contract's image hash is that of 10000 RGBA sprites of 24x24, "
             f"these are {count} {'RGBA' if channels == 4 else 'RGB'} images of {width}x{height}"
         )
+    if raw.pixels[..., 3].all():
+        return "not verified: the contract's image hash is that of sprites without a background, these have one"
     if hashlib.sha256(np.ascontiguousarray(raw.pixels).data).hexdigest() != SPRITES_SHA256:
         return "not verified: these pixels differ from those of the contract's image hash"
     return "verified against the contract's image hash"
