@@ -3,18 +3,25 @@
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jax
 
 from flax_punkvae.errors import UserError
 
+Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
 
-def prepare(compilation_cache: str) -> None:
-    """Switch on the persistent compilation cache (`auto`, `off` or a directory), and what a backend needs.
 
-    `auto` leaves a directory that JAX_COMPILATION_CACHE_DIR names as it is. Raises UserError where a directory that was
-    asked for cannot be written.
+def prepare(compilation_cache: str, device: Device = "auto") -> None:
+    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory).
+
+    Device `auto` is jax's own choice; cache `auto` leaves a directory that JAX_COMPILATION_CACHE_DIR names as it is.
+    Raises UserError where a backend that was asked for does not start, or a directory cannot be written.
     """
+    if device != "auto":
+        # The CPU stays at hand beside it. METAL is the one name that jax has in capitals.
+        platform = "METAL" if device == "metal" else device
+        jax.config.update("jax_platforms", platform if device == "cpu" else f"{platform},cpu")
     if compilation_cache == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     elif compilation_cache != "auto" or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -29,7 +36,16 @@ def prepare(compilation_cache: str) -> None:
                 ) from error
             return
         jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
-    if jax.default_backend() == "METAL":
+    try:
+        backend = jax.default_backend()
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
+        raise UserError(
+            f"--device: expected a backend that starts here, got {device}: {line}: {install}, or leave --device out "
+            "(python -m flax_punkvae.experiments.doctor tells what is here)"
+        ) from error
+    if backend == "METAL":
         # Its plugin knows no 64-bit integers, which the default way of drawing random bits brings in.
         jax.config.update("jax_threefry_partitionable", False)
 

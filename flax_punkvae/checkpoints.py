@@ -1,6 +1,11 @@
-"""Checkpoints of a run: Orbax, with a digest of the leaves, since a damaged file restores without an error."""
+"""Checkpoints of a run: Orbax, with digests, since a damaged file restores without an error.
+
+Each checkpoint holds a SHA256SUMS of all its files, as `sha256sum` writes it, so that no damaged byte is ever parsed, and
+the digest of the leaves that were to be saved, so that what is restored is what was in memory.
+"""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +16,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from flax_punkvae.errors import UserError
 from flax_punkvae.training import TrainState
+
+_SUMS = "SHA256SUMS"
 
 
 class Restored(NamedTuple):
@@ -51,44 +58,97 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, meta: dict[str, Any], test_loss: float | None) -> None:
-    """Save the state under its step, unless it is there already; meta is JSON, a test loss lets it be the best.
+    """Save the state under its step, unless it is there whole; meta is JSON, a test loss lets it be the best.
 
-    Raises OSError where it cannot be written; earlier checkpoints then stay as they are.
+    Raises UserError where it cannot be written; earlier checkpoints then stay as they are.
     """
     step = int(state.step)
+    directory = Path(manager.directory) / str(step)
     if step in manager.all_steps():
-        return
+        if not damage(directory):
+            return
+        manager.delete(step)
     arrays = _arrays(state)
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave({**meta, "digest": digest(arrays)})
-        ),
-        metrics=None if test_loss is None else {"test/loss": test_loss},
-    )
+    try:
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave({**meta, "digest": digest(arrays)})
+            ),
+            metrics=None if test_loss is None else {"test/loss": test_loss},
+        )
+        if jax.process_index() == 0:
+            _write_sums(directory)
+    except Exception as error:  # A full disk comes as whatever Orbax or TensorStore makes of it.
+        others = sorted(set(manager.all_steps()) - {step})
+        raise UserError(
+            f"{directory}: expected a place for a checkpoint, got: {_first_line(error)}: make room, then continue "
+            + (f"with --resume from step {others[-1]}" if others else "by starting again")
+        ) from error
 
 
 def restore(manager: ocp.CheckpointManager, target: TrainState) -> Restored | None:
-    """The newest checkpoint whose leaves agree with their digest; None where there is no checkpoint at all.
+    """The newest checkpoint that agrees with its digests; None where there is no checkpoint at all.
 
-    `target` gives structure, shapes and types. Raises UserError where there are checkpoints and none is good.
+    `target` gives structure, shapes, types and devices. Raises UserError where there are checkpoints and none is good.
     """
     damaged = []
     for step in sorted(manager.all_steps(), reverse=True):
-        try:
+        found = damage(Path(manager.directory) / str(step))
+        if not found:
             arrays, meta = _read(manager, step, target)
-        except Exception as error:  # Damage comes as whatever Orbax, TensorStore, zstd or JSON raises.
-            damaged.append(f"{step} ({type(error).__name__})")
-            continue
-        if digest(arrays) == meta.get("digest"):
-            return Restored(target.replace(**arrays), meta, damaged)
-        damaged.append(f"{step} (its digest differs)")
+            if digest(arrays) == meta["digest"]:
+                return Restored(target.replace(**arrays), meta, damaged)
+            found = "the digest of its leaves differs"
+        damaged.append(f"{step} ({found})")
     if damaged:
         raise UserError(
             f"{manager.directory}: expected a whole checkpoint, got only damaged ones: {', '.join(damaged)}: "
             "restore one from a backup, or start anew in another --run-dir"
         )
     return None
+
+
+def _sums(directory: Path) -> str:
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / _SUMS)
+    lines = []
+    for path in files:
+        with path.open("rb") as file:
+            lines.append(
+                f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(directory).as_posix()}\n"
+            )
+    return "".join(lines)
+
+
+def _write_sums(directory: Path) -> None:
+    new = directory / f".{_SUMS}"
+    text = _sums(directory)
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(directory / _SUMS)
+
+
+def damage(directory: Path) -> str:
+    """In what the files of a checkpoint differ from their sums; empty where in nothing."""
+    try:
+        expected = (directory / _SUMS).read_bytes()
+        found = _sums(directory).encode()
+    except FileNotFoundError:
+        return f"no {_SUMS}: its saving was cut off"
+    except OSError as error:
+        return str(error.strerror)
+    differing = {line.split("  ", 1)[-1] for line in _lines(expected) ^ _lines(found)}
+    return f"damaged: {', '.join(sorted(differing))}" if differing or expected != found else ""
+
+
+def _lines(text: bytes) -> set[str]:
+    return set(text.decode(errors="backslashreplace").splitlines())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _arrays(state: TrainState) -> dict[str, Any]:

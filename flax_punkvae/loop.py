@@ -3,10 +3,13 @@
 Everything it needs to continue is the state, the averages of a half-done epoch, the config and the seed.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,28 +17,43 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from flax_punkvae import checkpoints, training
+from flax_punkvae import checkpoints, processes, run_directory, training
 from flax_punkvae.config import TrainConfig
+from flax_punkvae.errors import UserError
 from flax_punkvae.images import grid, to_uint8
-from flax_punkvae.reporting import Report
+from flax_punkvae.reporting import Report, losses_text
 from flax_punkvae.training import TrainState
 
 _SECONDS_PER_CALL = 4.0
-_GRID_COLUMNS = 10
+GRID_COLUMNS = 10
 
 Totals = dict[str, float]
 
 
-class Run(NamedTuple):
-    """What stays the same from the first step to the last."""
+@dataclass
+class Progress:
+    """What the loop carries from call to call beside the state: sums of the epoch, steps a call, the last losses."""
 
+    totals: Totals
+    size: int = 1
+    losses: dict[str, float] | None = None
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last.
+
+    `images` are on the devices, `shown` are the test images of the grid; only the first process has a report.
+    """
+
+    directory: Path
     config: TrainConfig
     images: UInt8[Array, "n h w c"]
+    shown: UInt8[np.ndarray, "b h w c"]
     train_indices: Int[np.ndarray, "train"]
     test_indices: Int[np.ndarray, "test"]
     keys: dict[str, Key[Array, ""]]
     manager: ocp.CheckpointManager
-    report: Report
+    report: Report | None
     signals: list[int]
 
     @property
@@ -80,70 +98,108 @@ def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
 def train(run: Run, state: TrainState, totals: Totals) -> TrainState:
     """Train up to `run.config.epochs`; `totals` are those of a half-done epoch, or empty.
 
-    Saves and returns early where a signal was caught.
+    Saves and returns early where a signal was caught, in any process. Raises UserError where a loss, a parameter or a
+    moment is not finite, before it is saved.
     """
-    size = 1
+    progress = Progress(totals)
     while int(state.step) < run.config.epochs * run.steps_per_epoch:
-        state, totals, size = _train_epoch(run, state, totals, size)
+        state = _train_epoch(run, state, progress)
         if int(state.step) % run.steps_per_epoch:
-            checkpoints.save(run.manager, state, {"totals": totals}, None)
+            _save(run, state, progress.totals, None)
             return state
-        record = _end_epoch(run, state, totals)
-        totals = {}
+        record = _end_epoch(run, state, progress.totals)
+        progress.totals = {}
+        stop = processes.any_of(bool(run.signals))
         last = record["epoch"] == run.config.epochs
-        if last or run.signals or record["epoch"] % run.config.checkpoint_every == 0:
-            checkpoints.save(run.manager, state, {"totals": totals}, record["test/loss"])
-        if run.signals:
+        if last or stop or record["epoch"] % run.config.checkpoint_every == 0:
+            _save(run, state, {}, record["test/loss"])
+        if stop:
             return state
     return state
 
 
-def _train_epoch(run: Run, state: TrainState, totals: Totals, size: int) -> tuple[TrainState, Totals, int]:
+def _save(run: Run, state: TrainState, totals: Totals, test_loss: float | None) -> None:
+    if not bool(training.is_finite(state)):
+        raise _not_finite(run, int(state.step), "parameters or Adam's moments that are not")
+    checkpoints.save(run.manager, state, {"totals": totals}, test_loss)
+
+
+def _not_finite(run: Run, step: int, got: str) -> UserError:
+    epoch, within = divmod(step - 1, run.steps_per_epoch)
+    saved = run.manager.latest_step()
+    kept = "nothing was saved yet" if saved is None else f"what was saved at step {saved} in all is untouched"
+    return UserError(
+        f"{run.directory}: expected finite numbers, got {got}, in epoch {epoch + 1} at step {within + 1} of "
+        f"{run.steps_per_epoch}; {kept}: start a new run with a smaller --train.learning-rate"
+    )
+
+
+def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
     """The rest of the epoch that the state is in, up to a signal."""
     epoch, done = divmod(int(state.step), run.steps_per_epoch)
     order = training.epoch_order(run.keys["order"], epoch, len(run.train_indices), run.config.batch_size)
     batches = run.train_indices[order]
     calls = 0
-    while done < run.steps_per_epoch and not run.signals:
+    # Asked of all, so that the processes of a run stop at the same step.
+    while done < run.steps_per_epoch and not processes.any_of(bool(run.signals)):
         # What the last whole call leaves over goes in single steps, a length that is compiled already.
-        count = size if done + size <= run.steps_per_epoch else 1
+        count = progress.size if done + progress.size <= run.steps_per_epoch else 1
         began = time.monotonic()
         state, metrics = training.train_steps(state, run.images, batches[done : done + count], run.keys["run"])
         steps = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
         seconds = time.monotonic() - began
-        for name, values in steps.items():
-            # One by one, so that the sum does not depend on how many steps a call took.
-            for value in values.tolist():
-                totals[name] = totals.get(name, 0.0) + value
-        totals["seconds"] = totals.get("seconds", 0.0) + seconds
+        for number in range(count):
+            _count_step(run, progress, int(state.step) - count + number + 1, _at(steps, number))
+        progress.totals["seconds"] = progress.totals.get("seconds", 0.0) + seconds
         done += count
         calls += 1
-        run.report.steps(int(state.step), {name: float(values[-1]) for name, values in steps.items()}, seconds / count)
-        if calls == 2 and size == 1:
+        if run.report:
+            run.report.steps(int(state.step), _at(steps, -1), seconds / count)
+        if calls == 2 and progress.size == 1:
             # The first call compiled, so the second is the first to tell how long a step takes.
-            size = steps_per_call(seconds, run.steps_per_epoch)
-    return state, totals, size
+            progress.size = processes.of_first(steps_per_call(seconds, run.steps_per_epoch))
+    return state
+
+
+def _at(steps: dict[str, np.ndarray], number: int) -> dict[str, float]:
+    return {name: float(values[number]) for name, values in steps.items()}
+
+
+def _count_step(run: Run, progress: Progress, step: int, losses: dict[str, float]) -> None:
+    """Add a step's losses to the epoch's, one by one, so that the sum does not depend on how many a call took."""
+    if not all(map(math.isfinite, losses.values())):
+        last = f" (last finite, the step before: {losses_text(progress.losses)})" if progress.losses else ""
+        raise _not_finite(run, step, losses_text(losses) + last)
+    progress.losses = losses
+    for name, value in losses.items():
+        progress.totals[name] = progress.totals.get(name, 0.0) + value
 
 
 def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float | int]:
     """Evaluate on the test images and report; returns the record of the epoch."""
     began = time.monotonic()
     test = training.evaluate(state, run.images, run.test_indices, run.keys["test"], run.config.batch_size)
+    train = {name: totals[name] / run.steps_per_epoch for name in ("loss", "mse", "kl")}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,
         "step": int(state.step),
         "seconds": totals["seconds"] + time.monotonic() - began,
-        **{f"train/{name}": totals[name] / run.steps_per_epoch for name in test},
+        **{f"train/{name}": value for name, value in train.items()},
         **{f"test/{name}": value for name, value in test.items()},
     }
-    run.report.epoch(record, epoch_grid(run, state))
+    if not all(map(math.isfinite, test.values())):
+        got = f"{losses_text(test)} on the test images (last finite, the epoch's training: {losses_text(train)})"
+        raise _not_finite(run, int(state.step), got)
+    image = epoch_grid(run, state)
+    if run.report:
+        with run_directory.writing(run.directory):
+            run.report.epoch(record, image)
     return record
 
 
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
     """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
-    shown = run.images[np.resize(run.test_indices, _GRID_COLUMNS)]
     latent = state.params["encoder"]["mean"]["bias"].shape[0]
-    z = jax.random.normal(run.keys["samples"], (2 * _GRID_COLUMNS, latent))
-    rows: list[Float[Array, "b h w c"]] = [training.reconstruct(state, shown), training.decode(state, z)]
-    return grid(np.concatenate([np.asarray(shown), *(to_uint8(np.asarray(row)) for row in rows)]), _GRID_COLUMNS)
+    z = np.asarray(jax.random.normal(run.keys["samples"], (2 * len(run.shown), latent)))
+    rows: list[Float[Array, "b h w c"]] = [training.reconstruct(state, run.shown), training.decode(state, z)]
+    return grid(np.concatenate([run.shown, *(to_uint8(np.asarray(row)) for row in rows)]), len(run.shown))

@@ -57,14 +57,14 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w c"], dropout_key: Key[Array, ""] | None
+        self, images: Float[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
         widths = (images.shape[-1], *self.widths)
         layers = [
             Affine((3, 3, i, o), 9 * i, self.dtype, name=f"conv_{index}")()
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
-        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_key, layers, images.astype(self.dtype))
+        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_keys, layers, images.astype(self.dtype))
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense")()))
         mean, logvar = (
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None) -> Float[Array, "b h w c"]:
+    def __call__(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None) -> Float[Array, "b h w c"]:
         x = z.astype(self.dtype)
         for index, width in enumerate((self.hidden, math.prod(self.start))):
             x = nn.relu(_dense(x, Affine((x.shape[1], width), x.shape[1], self.dtype, name=f"dense_{index}")()))
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
             Affine((3, 3, i, o), 9 * o, self.dtype, name=f"conv_transpose_{index}")()
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
-        return _in_micro_batches(decoder_blocks, self.dropout, dropout_key, layers, x.reshape(-1, *self.start))
+        return _in_micro_batches(decoder_blocks, self.dropout, dropout_keys, layers, x.reshape(-1, *self.start))
 
 
 def _dense(x: Float[Array, "b i"], layer: Layer) -> Float[Array, "b o"]:
@@ -123,11 +123,10 @@ def decoder_blocks(
 
 
 def _in_micro_batches(
-    blocks: Callable[..., Array], rate: float, key: Key[Array, ""] | None, layers: Sequence[Layer], x: Array
+    blocks: Callable[..., Array], rate: float, keys: Key[Array, "b"] | None, layers: Sequence[Layer], x: Array
 ) -> Array:
-    if key is None or rate == 0:
+    if keys is None or rate == 0:
         return ops.by_micro_batch(lambda layers, x: blocks(layers, rate, x, None), layers, x)
-    keys = jax.random.split(key, len(x))
     return ops.by_micro_batch(lambda layers, x, keys: blocks(layers, rate, x, keys), layers, x, keys)
 
 
@@ -140,7 +139,8 @@ def _dropout(x: Array, keys: Key[Array, "b"] | None, index: int, rate: float) ->
 class PunkVAE(nn.Module):
     """The variational autoencoder; with no arguments, the reference. Images are NHWC float32 in [0, 1].
 
-    All methods by `model.apply(variables, ..., method="encode")`. Noise is always an explicit key.
+    All methods by `model.apply(variables, ..., method="encode")`. Noise is always explicit: a key for every image, so
+    that it depends neither on the other images of a batch nor on how a batch is spread over devices.
     """
 
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
@@ -166,20 +166,21 @@ class PunkVAE(nn.Module):
         )
 
     def encode(
-        self, images: Float[Array, "b h w c"], dropout_key: Key[Array, ""] | None = None
+        self, images: Float[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None = None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-        """(mean, logvar) of q(z | image); with a key, dropout is on."""
-        return self.encoder(images, dropout_key)
+        """(mean, logvar) of q(z | image); with keys, dropout is on."""
+        return self.encoder(images, dropout_keys)
 
-    def decode(self, z: Float[Array, "b d"], dropout_key: Key[Array, ""] | None = None) -> Float[Array, "b h w c"]:
-        """The images of latents; with a key, dropout is on."""
-        return self.decoder(z, dropout_key)
+    def decode(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w c"]:
+        """The images of latents; with keys, dropout is on."""
+        return self.decoder(z, dropout_keys)
 
     def __call__(
-        self, images: Float[Array, "b h w c"], key: Key[Array, ""], *, train: bool
+        self, images: Float[Array, "b h w c"], keys: Key[Array, "b"], *, train: bool
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"], Float[Array, "b d"]]:
         """(reconstructions, mean, logvar) at one z = mean + exp(logvar / 2) * eps; dropout is on where `train` is."""
-        key_z, key_encoder, key_decoder = jax.random.split(key, 3)
-        mean, logvar = self.encode(images, key_encoder if train else None)
-        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key_z, mean.shape, mean.dtype)
-        return self.decode(z, key_decoder if train else None), mean, logvar
+        keys_z, keys_encoder, keys_decoder = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+        mean, logvar = self.encode(images, keys_encoder if train else None)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:], mean.dtype))(keys_z)
+        z = mean + jnp.exp(0.5 * logvar) * noise
+        return self.decode(z, keys_decoder if train else None), mean, logvar

@@ -1,22 +1,28 @@
 """All output of a run: lines, the progress bar, metrics.jsonl, TensorBoard, image grids."""
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 from flax_punkvae.images import save_png
 
 _METRICS = "metrics.jsonl"
 _PLAIN_LINE_EVERY = 10.0
+# Nats an image: less than it takes to tell two kinds of image apart.
+_COLLAPSED_KL = 0.5
 
 
 def seconds_text(seconds: float) -> str:
@@ -47,9 +53,12 @@ class Report:
         self._last_line = 0.0
         self._begun = False
         _keep_epochs(run_dir / _METRICS, first_step)
-        (run_dir / "images").mkdir(exist_ok=True)
+        for name in ("images", "tensorboard"):
+            (run_dir / name).mkdir(exist_ok=True)
+        # Not tensorboardX's SummaryWriter: it writes in a thread, which dies unseen when the disk is full.
+        self._events = EventsWriter(str(run_dir / "tensorboard" / "events"), f".{os.getpid()}")
         # Events after the restored step, of a run that was cut off, are hidden.
-        self._tensorboard = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
+        self._event(first_step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
         self._console = Console()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -73,7 +82,9 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
-        self._tensorboard.close()
+        # After an error the file may be beyond closing, as on a full disk; the error itself is already on its way.
+        with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
+            self._events.close()
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -107,13 +118,25 @@ class Report:
         save_png(grid, self._run_dir / "images" / f"epoch-{epoch:04d}.png")
         for name, value in record.items():
             if "/" in name:
-                self._tensorboard.add_scalar(name, value, step)
-        self._tensorboard.add_image("originals, reconstructions, samples", grid, step, dataformats="HWC")
-        self._tensorboard.flush()
+                self._event(step, summary=summary.scalar(name, value))
+        image = summary.image("originals, reconstructions, samples", grid, dataformats="HWC")
+        self._event(step, summary=image)
+        self._events.flush()
         self.say(
             f"epoch {epoch}/{self._epochs}  train {losses_text(record, 'train/')}  "
-            f"test {losses_text(record, 'test/')}  {seconds_text(record['seconds'])}"
+            f"test {losses_text(record, 'test/')}  {record['test/active_units']} active latents  "
+            f"{seconds_text(record['seconds'])}"
         )
+        if record["test/kl"] < _COLLAPSED_KL or record["test/active_units"] == 0:
+            self.say(
+                f"warning: posterior collapse: the latents hold {record['test/kl']:.2f} nats an image and "
+                f"{record['test/active_units']} of them are active, so the decoder draws nearly the same for every "
+                "image. In the first epochs it often passes; if it stays, try another --seed, a smaller --train.beta "
+                "or --train.learning-rate"
+            )
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
 
 
 def _keep_epochs(path: Path, last_step: int) -> None:

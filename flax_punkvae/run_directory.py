@@ -1,13 +1,16 @@
-"""A run on disk: whether it may be started or resumed there, its config.toml and run.json."""
+"""A run on disk: whether it may be started or resumed there, its lock, its config.toml and run.json."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 
 from flax_punkvae import __version__
@@ -16,6 +19,7 @@ from flax_punkvae.errors import UserError
 
 _CONFIG = "config.toml"
 _FACTS = "run.json"
+_LOCK = ".lock"
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "datasets")
 # What may differ between a run and its continuation: neither changes any step.
 _MAY_CHANGE = ("train.epochs", "train.checkpoint_every")
@@ -80,6 +84,42 @@ def start(path: Path, config: Config, facts: dict[str, Any]) -> None:
         new.rename(path)
     except OSError as error:
         raise UserError(f"{path}: expected a directory that can be written, got: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run there for this process; the lock dies with it. Raises UserError where another process holds it."""
+    lock = filelock.FileLock(path / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{path}: expected a run that no process is working on, got one that another process holds: "
+            "stop that one first, or choose another --run-dir"
+        ) from error
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is written to the run in this context; raises UserError where the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The line for a run directory that cannot be written: a full disk, missing rights."""
+    return UserError(
+        f"{path}: expected a directory that can be written, got: {error.strerror or error}: what was saved before is "
+        "whole; make room or give the rights, then continue with --resume"
+    )
 
 
 def write_config(path: Path, config: Config) -> None:

@@ -9,18 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from flax_punkvae import losses
+from flax_punkvae import losses, parallel
 from flax_punkvae.config import Config, ModelConfig
 from flax_punkvae.data import shuffled
+from flax_punkvae.metrics import active_units
 from flax_punkvae.models import PunkVAE
 
 Metrics = dict[str, Array]
 
 
 class TrainState(struct.PyTreeNode):
-    """What a step changes: its number, the parameters, Adam's moments. The rest is static: model, optimiser, beta."""
+    """What a step changes: its number, the parameters, Adam's moments; whole on every device.
+
+    The rest is static: the model, the optimiser, beta, and the mesh of devices (None for one).
+    """
 
     step: Any
     params: Any
@@ -28,6 +33,7 @@ class TrainState(struct.PyTreeNode):
     apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
     tx: optax.GradientTransformation = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
+    mesh: Mesh | None = struct.field(pytree_node=False)
 
 
 @cache
@@ -42,21 +48,15 @@ def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
     """Initial parameters."""
     images = jnp.zeros((1, model.image_size, model.image_size, model.channels), jnp.float32)
     # The second key is for noise, which leaves no trace in the parameters.
-    return model.init(key, images, key, train=False)["params"]
+    return model.init(key, images, key[None], train=False)["params"]
 
 
-def create_state(config: Config, key: Key[Array, ""]) -> TrainState:
+def create_state(config: Config, key: Key[Array, ""], mesh: Mesh | None = None) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
     model, tx = build(config.model, config.train.learning_rate, config.train.precision)
     params = init(model, key)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=tx.init(params),
-        apply_fn=model.apply,
-        tx=tx,
-        beta=config.train.beta,
-    )
+    step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, tx.init(params)))
+    return TrainState(step, params, opt_state, apply_fn=model.apply, tx=tx, beta=config.train.beta, mesh=mesh)
 
 
 def _to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -64,18 +64,20 @@ def _to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 
 def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-    def total_loss(params: Any) -> tuple[Array, Metrics]:
-        reconstructions, mean, logvar = state.apply_fn({"params": params}, images, key, train=True)
+    def total_loss(params: Any, images: Array, keys: Array) -> tuple[Array, Metrics]:
+        reconstructions, mean, logvar = state.apply_fn({"params": params}, images, keys, train=True)
         mse = losses.squared_error(images, reconstructions)
         kl = losses.gaussian_kl(mean, logvar)
         loss = losses.negative_elbo(mse, kl, state.beta)
-        # The reference takes the gradient of the sum over the batch, and logs averages.
-        return jnp.sum(loss), {"loss": jnp.mean(loss), "mse": jnp.mean(mse), "kl": jnp.mean(kl)}
+        return jnp.sum(loss), {"loss": jnp.sum(loss), "mse": jnp.sum(mse), "kl": jnp.sum(kl)}
 
-    gradients, metrics = jax.grad(total_loss, has_aux=True)(state.params)
+    keys = jax.random.split(key, len(images))
+    # The reference takes the gradient of the sum over the batch, and logs averages.
+    gradients, sums = parallel.summed(state.mesh, jax.grad(total_loss, has_aux=True), state.params, images, keys)
     updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    averages = {name: total / len(images) for name, total in sums.items()}
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), averages
 
 
 @jax.jit
@@ -97,19 +99,26 @@ def train_steps(
     """
 
     def body(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
-        return _step(state, _to_float(images[batch]), jax.random.fold_in(key, state.step))
+        pixels = _to_float(parallel.rows(state.mesh, images, batch))
+        return _step(state, pixels, jax.random.fold_in(key, state.step))
 
     return jax.lax.scan(body, state, indices)
 
 
 @jax.jit
-def eval_step(state: TrainState, images: UInt8[Array, "b h w c"], key: Key[Array, ""]) -> Metrics:
-    """Loss, mse and kl of each image, [b], with dropout off and one sample of z."""
-    pixels = _to_float(images)
-    reconstructions, mean, logvar = state.apply_fn({"params": state.params}, pixels, key, train=False)
-    mse = losses.squared_error(pixels, reconstructions)
-    kl = losses.gaussian_kl(mean, logvar)
-    return {"loss": losses.negative_elbo(mse, kl, state.beta), "mse": mse, "kl": kl}
+def eval_step(
+    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[Array, "b"], key: Key[Array, ""]
+) -> Metrics:
+    """Loss, mse, kl [b] and posterior mean [b, d] of `images[indices]`, with dropout off and one sample of z."""
+
+    def values(params: Any, pixels: Array, keys: Array) -> Metrics:
+        reconstructions, mean, logvar = state.apply_fn({"params": params}, pixels, keys, train=False)
+        mse = losses.squared_error(pixels, reconstructions)
+        kl = losses.gaussian_kl(mean, logvar)
+        return {"loss": losses.negative_elbo(mse, kl, state.beta), "mse": mse, "kl": kl, "mean": mean}
+
+    pixels = _to_float(parallel.rows(state.mesh, images, indices))
+    return parallel.mapped(state.mesh, values, state.params, pixels, jax.random.split(key, len(indices)))
 
 
 def evaluate(
@@ -119,16 +128,25 @@ def evaluate(
     key: Key[Array, ""],
     batch_size: int,
 ) -> dict[str, float]:
-    """The averages of `eval_step` over `images[indices]`, each counted exactly once."""
-    values: dict[str, list[np.ndarray]] = {"loss": [], "mse": [], "kl": []}
+    """Loss, mse and kl averaged over `images[indices]`, each counted exactly once, and active_units, their number."""
+    parts: list[dict[str, np.ndarray]] = []
     for number, start in enumerate(range(0, len(indices), batch_size)):
         batch = indices[start : start + batch_size]
         # One shape compiles once: the last batch is filled up, and what fills it is cut from the result.
-        full = np.resize(batch, batch_size)
-        metrics = eval_step(state, images[full], jax.random.fold_in(key, number))
-        for name, value in metrics.items():
-            values[name].append(np.asarray(value, np.float64)[: len(batch)])
-    return {name: float(np.concatenate(parts).mean()) for name, parts in values.items()}
+        full = np.resize(batch, batch_size).astype(np.int32)
+        metrics = eval_step(state, images, full, jax.random.fold_in(key, number))
+        parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    means = values.pop("mean")
+    averages = {name: float(value.mean()) for name, value in values.items()}
+    return {**averages, "active_units": int(active_units(means).sum())}
+
+
+@jax.jit
+def is_finite(state: TrainState) -> Bool[Array, ""]:
+    """Whether every parameter and every moment is a finite number."""
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
 
 
 @jax.jit

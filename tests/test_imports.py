@@ -9,13 +9,13 @@ PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses"},
-    {"data", "models"},
-    {"training", "latents", "metrics", "fidelity"},
-    {"checkpoints", "reporting", "export", "run_directory", "backend"},
+    {"data", "models", "metrics", "parallel"},
+    {"training", "latents", "fidelity"},
+    {"checkpoints", "reporting", "export", "run_directory", "backend", "processes"},
     {"loop"},
     {"contenders"},
 )
-TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics"}
+TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}
 
 
 def rooms(path: Path) -> set[str]:

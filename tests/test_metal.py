@@ -47,7 +47,8 @@ def test_everything_a_run_compiles_is_supported(small: Config, state: training.T
     assert unsupported(lambda key: training.init(model, key), key) == set()
     assert unsupported(training.train_step, state, jnp.zeros(images.shape), key) == set()
     assert unsupported(training.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
-    assert unsupported(training.eval_step, state, images, key) == set()
+    assert unsupported(training.eval_step, state, images, jnp.zeros(4, jnp.int32), key) == set()
+    assert unsupported(training.is_finite, state) == set()
     assert unsupported(training.reconstruct, state, images) == set()
     assert unsupported(training.decode, state, jnp.zeros((2, 4))) == set()
 

@@ -33,6 +33,10 @@ REFERENCE = {
 }
 
 
+def keys(seed: int, count: int) -> jax.Array:
+    return jax.random.split(jax.random.key(seed), count)
+
+
 def apply(variables: Any, *arguments: Any, **options: Any) -> Any:
     return SMALL.apply(variables, *arguments, **options)
 
@@ -40,12 +44,12 @@ def apply(variables: Any, *arguments: Any, **options: Any) -> Any:
 @pytest.fixture(scope="module")
 def small_variables() -> Any:
     images = jnp.zeros((1, 16, 16, 3))
-    return jax.jit(lambda key: SMALL.init(key, images, jax.random.key(1), train=False))(jax.random.key(0))
+    return jax.jit(lambda key: SMALL.init(key, images, keys(1, 1), train=False))(jax.random.key(0))
 
 
 def test_no_arguments_give_the_reference():
     variables: Any = jax.eval_shape(
-        lambda: PunkVAE().init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)), jax.random.key(1), train=False)
+        lambda: PunkVAE().init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)), keys(1, 1), train=False)
     )
     shapes = variables["params"]
     found = {(part, layer): leaf["kernel"].shape for part, layers in shapes.items() for layer, leaf in layers.items()}
@@ -108,7 +112,7 @@ def test_z_is_mean_plus_sigma_times_normal_noise(small_variables):
 
     with nn.intercept_methods(record):
         images = jnp.array(np.repeat(image, copies, axis=0), jnp.float32)
-        _, mean, logvar = apply(small_variables, images, jax.random.key(2), train=False)
+        _, mean, logvar = apply(small_variables, images, keys(2, copies), train=False)
     (z,) = seen
     sigma = np.exp(np.asarray(logvar[0], np.float64) / 2)
     assert np.all(np.abs(z.mean(0) - np.asarray(mean[0])) < 5 * sigma / np.sqrt(copies))
@@ -119,7 +123,7 @@ def test_noise_is_an_explicit_choice(small_variables):
     images = jnp.array(np.random.default_rng(3).random((2, 16, 16, 3)), jnp.float32)
 
     def means(seed: int, train: bool):
-        return apply(small_variables, images, jax.random.key(seed), train=train)[1]
+        return apply(small_variables, images, keys(seed, 2), train=train)[1]
 
     # Without training no dropout: the posterior does not depend on the key. With it, it does, and on the key alone.
     np.testing.assert_array_equal(means(0, False), means(1, False))
@@ -130,8 +134,8 @@ def test_noise_is_an_explicit_choice(small_variables):
 def test_bf16_computes_nearly_the_same_with_f32_parameters_and_outputs(small_variables):
     images = jnp.array(np.random.default_rng(4).random((2, 16, 16, 3)), jnp.float32)
     coarse: Any = SMALL.clone(dtype=jnp.bfloat16)
-    out = coarse.apply(small_variables, images, jax.random.key(0), train=True)
-    exact = apply(small_variables, images, jax.random.key(0), train=True)
+    out = coarse.apply(small_variables, images, keys(0, 2), train=True)
+    exact = apply(small_variables, images, keys(0, 2), train=True)
     for ours, theirs in zip(out, exact, strict=True):
         assert ours.dtype == jnp.float32
         assert np.any(np.asarray(ours) != np.asarray(theirs))
@@ -140,6 +144,6 @@ def test_bf16_computes_nearly_the_same_with_f32_parameters_and_outputs(small_var
 
 def test_extreme_images_stay_finite(small_variables):
     for value in (0.0, 1.0):
-        out, mean, logvar = apply(small_variables, jnp.full((1, 16, 16, 3), value), jax.random.key(0), train=True)
+        out, mean, logvar = apply(small_variables, jnp.full((1, 16, 16, 3), value), keys(0, 1), train=True)
         assert all(np.all(np.isfinite(part)) for part in (out, mean, logvar))
         assert np.all((np.asarray(out) >= 0) & (np.asarray(out) <= 1))

@@ -48,6 +48,7 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
     run = two_epochs[0] / "run"
     assert sorted(path.name for path in run.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.toml",
         "images",
@@ -61,7 +62,7 @@ def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
     for record in records:
         assert list(record) == ["epoch", "step", "seconds"] + [
             f"{part}/{name}" for part in ("train", "test") for name in ("loss", "mse", "kl")
-        ]
+        ] + ["test/active_units"]
         for part in ("train", "test"):
             total = record[f"{part}/mse"] + 3.4 * record[f"{part}/kl"]
             np.testing.assert_allclose(record[f"{part}/loss"], total, rtol=1e-5)

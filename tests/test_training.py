@@ -56,7 +56,7 @@ def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: training.Train
     key = jax.random.key(3)
 
     def total(params):
-        images, mean, logvar = state.apply_fn({"params": params}, batch, key, train=True)
+        images, mean, logvar = state.apply_fn({"params": params}, batch, jax.random.split(key, 8), train=True)
         return jnp.sum(losses.squared_error(batch, images) + 3.4 * losses.gaussian_kl(mean, logvar))
 
     gradients = jax.grad(total)(state.params)
@@ -115,7 +115,7 @@ def test_a_decoder_that_knows_the_answer_has_no_error(state: training.TrainState
     """Oracle: with zero weights every pixel is sigmoid(bias), so a flat image of that value has squared error 0."""
     params = jax.tree.map(jnp.zeros_like, state.params)
     flat = jnp.full((2, 128, 128, 3), 127.5 / 255.0)
-    images, mean, logvar = state.apply_fn({"params": params}, flat, jax.random.key(0), train=False)
+    images, mean, logvar = state.apply_fn({"params": params}, flat, jax.random.split(jax.random.key(0)), train=False)
     assert np.asarray(losses.squared_error(flat, images)).tolist() == [0.0, 0.0]
     assert np.asarray(losses.gaussian_kl(mean, logvar)).tolist() == [0.0, 0.0]
 

@@ -87,9 +87,10 @@ def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], An
     multiply = jax.jit(lambda a: a @ a)
     gather = jax.jit(lambda images, batch: images[batch].astype(jnp.float32) / 255.0)
 
+    order = training.epoch_order(key, 0, len(images), batch_size)
+
     def steps(count: int) -> None:
         nonlocal state
-        order = training.epoch_order(key, 0, len(images), batch_size)
         indices = order[np.arange(count) % len(order)]
         state, metrics = training.train_steps(state, images, indices, key)
         jax.block_until_ready((state.params, metrics))
@@ -100,7 +101,7 @@ def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], An
     z = jax.random.normal(key, (batch_size, Config().model.latent))
     return {
         "train": steps,
-        "forward": repeat(lambda: training.eval_step(state, images[:batch_size], key)),
+        "forward": repeat(lambda: training.eval_step(state, images, order[0], key)),
         "sample": repeat(lambda: training.decode(state, z)),
         "input": repeat(lambda: gather(images, training.epoch_order(key, 0, len(images), batch_size)[0])),
         "product": repeat(lambda: multiply(side)),

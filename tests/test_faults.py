@@ -1,0 +1,259 @@
+"""Runs that are killed, cut short by the disk or held by another process: nothing is lost, what is wrong is said."""
+
+import contextlib
+import ctypes
+import json
+import os
+import random
+import re
+import resource
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_programs import SMALL, TRAIN, train, trained
+
+from flax_punkvae import checkpoints, training
+from flax_punkvae.config import Config
+
+KILLS = 20
+# One image a step, so that a kill may fall within an epoch as well as within its end.
+LONG = (*SMALL, "--train.batch-size", "2", "--train.epochs", "80")
+
+
+def start(cwd: Path, *arguments: str, **options) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TRAIN, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, **options
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:
+    """Whether the condition came true while the process ran."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None:
+        if condition():
+            return True
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    return False
+
+
+def kill(cwd: Path, moment: str, chance: random.Random) -> bool:
+    """Start or resume the run, kill it at a random moment of a kind; whether it was killed before its end."""
+    run = cwd / "run"
+    arguments = ("--resume", "--run-dir", "run") if (run / "run.json").exists() else (*LONG, "--run-dir", "run")
+    steps = set((run / "checkpoints").glob("*")) if run.exists() else set()
+
+    def saving() -> bool:
+        return any("orbax-checkpoint-tmp" in path.name for path in (run / "checkpoints").glob("*"))
+
+    def saved() -> bool:
+        return bool(set((run / "checkpoints").glob("*")) - steps)
+
+    with start(cwd, *arguments) as process:
+        if moment == "in a save":
+            # A directory that the last kill left is none of this process's.
+            wait_for(lambda: not saving(), process)
+            wait_for(saving, process)
+            time.sleep(chance.uniform(0, 0.03))
+        elif moment == "in training":
+            wait_for(saved, process)
+            time.sleep(chance.uniform(0, 0.5))
+        else:
+            time.sleep(chance.uniform(0, 4))
+        process.kill()
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
+
+
+def test_kills_at_random_moments_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    whole = trained(tmp_path, "whole", *LONG)
+    seed = time.time_ns() % 2**32
+    chance = random.Random(seed)
+    moments = [chance.choice(("in a save", "in training", "at any time")) for _ in range(KILLS)]
+    in_saves = 0
+    for moment in moments:
+        assert kill(tmp_path, moment, chance), "the run ended before it was killed: give it more epochs"
+        in_saves += any("orbax-checkpoint-tmp" in path.name for path in (tmp_path / "run" / "checkpoints").glob("*"))
+    assert trained(tmp_path, "run", *(("--resume",) if (tmp_path / "run").exists() else LONG)) == whole
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, 81))
+    with capsys.disabled():
+        print(f"\n{KILLS} kills, {in_saves} with a save half done, seed {seed}: the same final digest {whole[:16]}...")
+
+
+@pytest.fixture(scope="module")
+def two_saved(tmp_path_factory: pytest.TempPathFactory, small: Config) -> tuple[Path, training.TrainState]:
+    """A run of two epochs with a checkpoint each, and a state to restore them to."""
+    import jax
+
+    cwd = tmp_path_factory.mktemp("saved")
+    trained(cwd, "run", *SMALL, "--train.epochs", "2")
+    return cwd / "run" / "checkpoints", training.create_state(small, jax.random.key(3))
+
+
+def restored_step(directory: Path, target: training.TrainState) -> tuple[int, list[str]]:
+    with contextlib.closing(checkpoints.open_manager(directory)) as manager:
+        restored = checkpoints.restore(manager, target)
+    assert restored is not None
+    return int(restored.state.step), restored.damaged
+
+
+def test_every_damage_to_every_file_is_found(
+    two_saved: tuple[Path, training.TrainState], capsys: pytest.CaptureFixture[str]
+):
+    directory, target = two_saved
+    newest = directory / "8"
+    assert checkpoints.damage(newest) == ""
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    chance = random.Random(0)
+    flips = others = 0
+    for path in files:
+        content = path.read_bytes()
+        bits = range(8 * len(content))
+        for bit in bits if len(bits) <= 400 else chance.sample(bits, 400):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            assert checkpoints.damage(newest), f"bit {bit} of {path}"
+            flips += 1
+        if content:
+            for length in {0, len(content) // 2, len(content) - 1}:
+                path.write_bytes(content[:length])
+                assert checkpoints.damage(newest), f"{path} cut to {length} bytes"
+                others += 1
+        path.unlink()
+        assert checkpoints.damage(newest), f"{path} missing"
+        # One damage a file the whole way: named, and the checkpoint before taken.
+        step, (told,) = restored_step(directory, target)
+        assert step == 4 and told.startswith("8 (")
+        path.write_bytes(content)
+        others += 1
+    assert checkpoints.damage(newest) == ""
+    assert restored_step(directory, target) == (8, [])
+    with capsys.disabled():
+        print(f"\n{flips} flipped bits in {len(files)} files found, and {others} cuts and missing files")
+
+
+def spoil(checkpoint: Path) -> None:
+    path = max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 16
+    path.write_bytes(content)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_run_goes_on_from_the_newest_good_checkpoint(tmp_path: Path):
+    whole = trained(tmp_path, "whole", *SMALL, "--train.epochs", "3")
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "2")
+    spoil(tmp_path / "run" / "checkpoints" / "8")
+    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    assert "damaged checkpoint passed over: 8 (damaged: " in done.stdout
+    assert "resuming run at step 4\n" in done.stdout
+    assert f"final parameters: SHA-256 {whole}" in done.stdout
+    # The damaged one was saved anew on the way.
+    assert checkpoints.damage(tmp_path / "run" / "checkpoints" / "8") == ""
+
+
+def test_with_no_good_checkpoint_nothing_is_touched(tmp_path: Path):
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "2")
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        spoil(checkpoint)
+    before = contents(tmp_path)
+    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "expected a whole checkpoint, got only damaged ones: 8 (damaged: " in done.stderr
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("limit", [0, 2_000, 20_000, 60_000])
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path: Path, limit: int):
+    """Oracle: with room again the run ends as the uninterrupted one. Here no file may be larger than the limit."""
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    with start(
+        tmp_path,
+        *("--run-dir", "run", "--resume", "--train.epochs", "3", "--compilation-cache", "off"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
+    ) as process:
+        _, error = process.communicate()
+    assert process.returncode == 2, error
+    assert error.startswith("error: ") and error.count("\n") == 1 and "make room" in error
+    assert trained(tmp_path, "run", "--resume", "--train.epochs", "3") == trained(
+        tmp_path, "whole", *SMALL, "--train.epochs", "3"
+    )
+
+
+def without_privileges() -> None:
+    """Root may write anywhere: drop that right, CAP_DAC_OVERRIDE, before the program is started."""
+    if os.geteuid() == 0:
+        pr_capbset_drop, cap_dac_override = 24, 1
+        assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="how root's right to write is dropped is Linux's")
+def test_a_read_only_run_directory_is_one_line(tmp_path: Path):
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    before = contents(tmp_path)
+    paths = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    with start(
+        tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "2", preexec_fn=without_privileges
+    ) as process:
+        _, error = process.communicate()
+    for path in paths:
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    assert process.returncode == 2, error
+    assert error.startswith("error: run: expected a directory that can be written, got: Permission denied")
+    assert error.count("\n") == 1
+    assert contents(tmp_path) == before
+    trained(tmp_path, "run", "--resume", "--train.epochs", "2")
+
+
+def test_a_run_is_one_processs_at_a_time(tmp_path: Path):
+    with start(tmp_path, *LONG, "--run-dir", "run") as first:
+        assert first.stdout is not None
+        assert any(line.startswith("epoch 1/80  train") for line in first.stdout)
+        second = train(tmp_path, "--run-dir", "run", "--resume")
+        assert second.returncode == 2
+        assert "got one that another process holds" in second.stderr and second.stderr.count("\n") == 1
+        first.kill()
+        first.communicate()
+    # The lock died with its process.
+    third = train(tmp_path, "--run-dir", "run", "--resume")
+    assert third.returncode == 0, third.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path: Path, small: Config):
+    import jax
+
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    directory = tmp_path / "run" / "checkpoints"
+    with contextlib.closing(checkpoints.open_manager(directory)) as manager:
+        restored = checkpoints.restore(manager, training.create_state(small, jax.random.key(3)))
+        assert restored is not None
+        # Parameters that are finite, and whose next loss is not.
+        mad = jax.tree.map(lambda leaf: leaf * 1e25, restored.state.params)
+        state = restored.state.replace(params=mad, step=restored.state.step + 2)
+        checkpoints.save(manager, state, {"totals": {"loss": 1.0, "mse": 1.0, "kl": 1.0}}, None)
+    before = contents(directory)
+    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "2")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert re.search(r"expected finite numbers, got loss (nan|inf) .*, in epoch 2 at step 3 of 4", done.stderr)
+    assert "what was saved at step 6 in all is untouched" in done.stderr
+    assert contents(directory) == before
+
+
+def test_a_collapsed_run_is_warned_of(tmp_path: Path):
+    done = train(tmp_path, "--run-dir", "run", *SMALL, "--train.epochs", "3", "--train.beta", "100000")
+    assert done.returncode == 0, done.stderr
+    assert "warning: posterior collapse: the latents hold " in done.stdout
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["test/active_units"] == 0 and last["test/kl"] < 0.5
