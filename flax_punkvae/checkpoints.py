@@ -1,7 +1,7 @@
 """Checkpoints of a run: Orbax, with digests, since a damaged file restores without an error.
 
-Each checkpoint holds a SHA256SUMS of all its files, as `sha256sum` writes it, so that no damaged byte is ever parsed, and
-the digest of the leaves that were to be saved, so that what is restored is what was in memory.
+Each checkpoint holds a SHA256SUMS of all its files, as `sha256sum` writes it, so that no damaged byte is ever parsed,
+and the digest of the leaves that were to be saved, so that what is restored is what was in memory.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from flax_punkvae.images import save_png
 
@@ -52,13 +52,14 @@ class Report:
         self._started = time.monotonic()
         self._last_line = 0.0
         self._begun = False
+        self._collapsed = False
         _keep_epochs(run_dir / _METRICS, first_step)
         for name in ("images", "tensorboard"):
             (run_dir / name).mkdir(exist_ok=True)
         # Not tensorboardX's SummaryWriter: it writes in a thread, which dies unseen when the disk is full.
         self._events = EventsWriter(str(run_dir / "tensorboard" / "events"), f".{os.getpid()}")
         # Events after the restored step, of a run that was cut off, are hidden.
-        self._event(first_step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._console = Console()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -127,16 +128,18 @@ class Report:
             f"test {losses_text(record, 'test/')}  {record['test/active_units']} active latents  "
             f"{seconds_text(record['seconds'])}"
         )
-        if record["test/kl"] < _COLLAPSED_KL or record["test/active_units"] == 0:
+        collapsed = record["test/kl"] < _COLLAPSED_KL or record["test/active_units"] == 0
+        if collapsed and not self._collapsed:
             self.say(
-                f"warning: posterior collapse: the latents hold {record['test/kl']:.2f} nats an image and "
+                f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image and "
                 f"{record['test/active_units']} of them are active, so the decoder draws nearly the same for every "
                 "image. In the first epochs it often passes; if it stays, try another --seed, a smaller --train.beta "
                 "or --train.learning-rate"
             )
+        self._collapsed = collapsed
 
     def _event(self, step: int, **content: Any) -> None:
-        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
 def _keep_epochs(path: Path, last_step: int) -> None:

@@ -14,7 +14,7 @@ LOSSES = {"loss": 411.05, "mse": 322.48, "kl": 26.05}
 
 def record(epoch: int) -> dict[str, float | int]:
     losses = {f"{part}/{name}": value for part in ("train", "test") for name, value in LOSSES.items()}
-    return {"epoch": epoch, "step": 125 * epoch, "seconds": 60.0, **losses}
+    return {"epoch": epoch, "step": 125 * epoch, "seconds": 60.0, **losses, "test/active_units": 17}
 
 
 def report(run_dir: Path, first_step: int = 0) -> Report:
@@ -43,7 +43,7 @@ def test_an_epoch_is_a_line_a_grid_and_events(tmp_path: Path, capsys: pytest.Cap
     assert all(name.encode() in events for name in record(1) if "/" in name)
     printed = capsys.readouterr().out
     assert "epoch 1/30 step 125/125 32.0 images/s loss 411.05 (mse 322.48, kl 26.05)" in printed
-    assert "test loss 411.05 (mse 322.48, kl 26.05)  1m00s" in printed
+    assert "test loss 411.05 (mse 322.48, kl 26.05)  17 active latents  1m00s" in printed
     assert printed.startswith("first step in 2.0s, compiling") and printed.count("first step") == 1
     assert "\x1b" not in printed
 
@@ -54,3 +54,16 @@ def test_epochs_after_the_restored_step_are_dropped(tmp_path: Path):
     with report(tmp_path, first_step=2 * 125 + 17):
         pass
     assert (tmp_path / "metrics.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("kl", "active", "warned"), [(26.0, 17, False), (0.6, 1, False), (0.02, 3, True), (7.0, 0, True)]
+)
+def test_collapse_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kl: float, active: int, warned: bool
+):
+    with report(tmp_path) as output:
+        output.epoch({**record(1), "test/kl": kl, "test/active_units": active}, np.zeros((2, 2, 3), np.uint8))
+    printed = capsys.readouterr().out
+    assert ("warning: posterior collapse" in printed) == warned
+    assert not warned or f"{kl:.2f} nats an image and {active} of them are active" in printed
