@@ -1,19 +1,19 @@
 """Runs that are killed, cut short by the disk or held by another process: nothing is lost, what is wrong is said."""
 
 import contextlib
-import ctypes
 import json
-import os
 import random
 import re
-import resource
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 from test_programs import SMALL, TRAIN, train, trained
 
@@ -25,10 +25,24 @@ KILLS = 20
 LONG = (*SMALL, "--train.batch-size", "2", "--train.epochs", "80")
 
 
-def start(cwd: Path, *arguments: str, **options) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*TRAIN, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, **options
-    )
+# Restrictions that a process puts on itself before it becomes the training program.
+RESTRICTED = """
+import ctypes, os, resource, sys
+what, limit, *command = sys.argv[1:]
+if what == "file size":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+elif os.geteuid() == 0:
+    # Root may write anywhere by CAP_DAC_OVERRIDE (1), which PR_CAPBSET_DROP (24) takes from what it becomes.
+    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0
+os.execv(command[0], command)
+"""
+
+
+def start(cwd: Path, *arguments: str, restricted: tuple[str, str] | None = None) -> subprocess.Popen[str]:
+    command = [*TRAIN, *arguments]
+    if restricted:
+        command = [sys.executable, "-c", RESTRICTED, *restricted, *command]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:
@@ -87,13 +101,29 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.fixture(scope="module")
-def two_saved(tmp_path_factory: pytest.TempPathFactory, small: Config) -> tuple[Path, training.TrainState]:
-    """A run of two epochs with a checkpoint each, and a state to restore them to."""
-    import jax
-
-    cwd = tmp_path_factory.mktemp("saved")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of two epochs in `run`, a checkpoint each."""
+    cwd = tmp_path_factory.mktemp("base")
     trained(cwd, "run", *SMALL, "--train.epochs", "2")
-    return cwd / "run" / "checkpoints", training.create_state(small, jax.random.key(3))
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def three_epochs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest after three epochs without any fault."""
+    return trained(tmp_path_factory.mktemp("whole"), "run", *SMALL, "--train.epochs", "3")
+
+
+@pytest.fixture
+def cwd(base: Path, tmp_path: Path) -> Path:
+    """A copy of `base` to spoil."""
+    return Path(shutil.copytree(base, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def target(small: Config) -> training.TrainState:
+    """A state of the run's shape, to restore to."""
+    return training.create_state(small, jax.random.key(3))
 
 
 def restored_step(directory: Path, target: training.TrainState) -> tuple[int, list[str]]:
@@ -104,9 +134,9 @@ def restored_step(directory: Path, target: training.TrainState) -> tuple[int, li
 
 
 def test_every_damage_to_every_file_is_found(
-    two_saved: tuple[Path, training.TrainState], capsys: pytest.CaptureFixture[str]
+    cwd: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
 ):
-    directory, target = two_saved
+    directory = cwd / "run" / "checkpoints"
     newest = directory / "8"
     assert checkpoints.damage(newest) == ""
     files = sorted(path for path in newest.rglob("*") if path.is_file())
@@ -150,71 +180,53 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_a_run_goes_on_from_the_newest_good_checkpoint(tmp_path: Path):
-    whole = trained(tmp_path, "whole", *SMALL, "--train.epochs", "3")
-    trained(tmp_path, "run", *SMALL, "--train.epochs", "2")
-    spoil(tmp_path / "run" / "checkpoints" / "8")
-    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "3")
+def test_a_run_goes_on_from_the_newest_good_checkpoint(cwd: Path, three_epochs: str):
+    spoil(cwd / "run" / "checkpoints" / "8")
+    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert "damaged checkpoint passed over: 8 (damaged: " in done.stdout
     assert "resuming run at step 4\n" in done.stdout
-    assert f"final parameters: SHA-256 {whole}" in done.stdout
+    assert f"final parameters: SHA-256 {three_epochs}" in done.stdout
     # The damaged one was saved anew on the way.
-    assert checkpoints.damage(tmp_path / "run" / "checkpoints" / "8") == ""
+    assert checkpoints.damage(cwd / "run" / "checkpoints" / "8") == ""
 
 
-def test_with_no_good_checkpoint_nothing_is_touched(tmp_path: Path):
-    trained(tmp_path, "run", *SMALL, "--train.epochs", "2")
-    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+def test_with_no_good_checkpoint_nothing_is_touched(cwd: Path):
+    for checkpoint in (cwd / "run" / "checkpoints").iterdir():
         spoil(checkpoint)
-    before = contents(tmp_path)
-    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    before = contents(cwd)
+    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "expected a whole checkpoint, got only damaged ones: 8 (damaged: " in done.stderr
-    assert contents(tmp_path) == before
+    assert contents(cwd) == before
 
 
-@pytest.mark.parametrize("limit", [0, 2_000, 20_000, 60_000])
-def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path: Path, limit: int):
-    """Oracle: with room again the run ends as the uninterrupted one. Here no file may be larger than the limit."""
-    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
-    with start(
-        tmp_path,
-        *("--run-dir", "run", "--resume", "--train.epochs", "3", "--compilation-cache", "off"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
-    ) as process:
+@pytest.mark.parametrize("limit", [0, 20_000, 60_000])
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(cwd: Path, three_epochs: str, limit: int):
+    """Oracle: with room again the run ends as the uninterrupted one. Here no file may grow beyond the limit."""
+    more = ("--run-dir", "run", "--resume", "--train.epochs", "3")
+    with start(cwd, *more, restricted=("file size", str(limit))) as process:
         _, error = process.communicate()
     assert process.returncode == 2, error
     assert error.startswith("error: ") and error.count("\n") == 1 and "make room" in error
-    assert trained(tmp_path, "run", "--resume", "--train.epochs", "3") == trained(
-        tmp_path, "whole", *SMALL, "--train.epochs", "3"
-    )
+    assert trained(cwd, *more[1:]) == three_epochs
 
 
-def without_privileges() -> None:
-    """Root may write anywhere: drop that right, CAP_DAC_OVERRIDE, before the program is started."""
-    if os.geteuid() == 0:
-        pr_capbset_drop, cap_dac_override = 24, 1
-        assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0) == 0
-
-
-@pytest.mark.skipif(not os.path.exists("/proc"), reason="how root's right to write is dropped is Linux's")
-def test_a_read_only_run_directory_is_one_line(tmp_path: Path):
-    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
-    before = contents(tmp_path)
-    paths = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
+@pytest.mark.skipif(sys.platform != "linux", reason="root's right to write is dropped by Linux's own call")
+def test_a_read_only_run_directory_is_one_line(cwd: Path, three_epochs: str):
+    before = contents(cwd)
+    paths = [cwd / "run", *(cwd / "run").rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)
-    with start(
-        tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "2", preexec_fn=without_privileges
-    ) as process:
+    more = ("--run-dir", "run", "--resume", "--train.epochs", "3")
+    with start(cwd, *more, restricted=("rights", "")) as process:
         _, error = process.communicate()
     for path in paths:
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
     assert process.returncode == 2, error
     assert error.startswith("error: run: expected a directory that can be written, got: Permission denied")
     assert error.count("\n") == 1
-    assert contents(tmp_path) == before
-    trained(tmp_path, "run", "--resume", "--train.epochs", "2")
+    assert contents(cwd) == before
+    assert trained(cwd, *more[1:]) == three_epochs
 
 
 def test_a_run_is_one_processs_at_a_time(tmp_path: Path):
@@ -227,27 +239,27 @@ def test_a_run_is_one_processs_at_a_time(tmp_path: Path):
         first.kill()
         first.communicate()
     # The lock died with its process.
-    third = train(tmp_path, "--run-dir", "run", "--resume")
-    assert third.returncode == 0, third.stderr
+    with start(tmp_path, "--run-dir", "run", "--resume") as third:
+        assert third.stdout is not None
+        assert any(line.startswith("resuming run at step ") for line in third.stdout)
+        third.kill()
+        third.communicate()
 
 
-def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path: Path, small: Config):
-    import jax
-
-    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
-    directory = tmp_path / "run" / "checkpoints"
+def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, target: training.TrainState):
+    directory = cwd / "run" / "checkpoints"
     with contextlib.closing(checkpoints.open_manager(directory)) as manager:
-        restored = checkpoints.restore(manager, training.create_state(small, jax.random.key(3)))
+        restored = checkpoints.restore(manager, target)
         assert restored is not None
         # Parameters that are finite, and whose next loss is not.
         mad = jax.tree.map(lambda leaf: leaf * 1e25, restored.state.params)
         state = restored.state.replace(params=mad, step=restored.state.step + 2)
         checkpoints.save(manager, state, {"totals": {"loss": 1.0, "mse": 1.0, "kl": 1.0}}, None)
     before = contents(directory)
-    done = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", "2")
+    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert re.search(r"expected finite numbers, got loss (nan|inf) .*, in epoch 2 at step 3 of 4", done.stderr)
-    assert "what was saved at step 6 in all is untouched" in done.stderr
+    assert re.search(r"expected finite numbers, got loss (nan|inf) .*, in epoch 3 at step 3 of 4", done.stderr)
+    assert "what was saved at step 10 in all is untouched" in done.stderr
     assert contents(directory) == before
 
 
