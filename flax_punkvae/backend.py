@@ -13,16 +13,14 @@ Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
 
 
 def prepare(compilation_cache: str, device: Device = "auto") -> None:
-    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory).
+    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory) where it is sound.
 
     Device `auto` is jax's own choice; cache `auto` leaves a directory that JAX_COMPILATION_CACHE_DIR names as it is.
     Raises UserError where a backend that was asked for does not start, or a directory cannot be written.
     """
-    if device != "auto":
-        # The CPU stays at hand beside it. METAL is the one name that jax has in capitals.
-        platform = "METAL" if device == "metal" else device
-        jax.config.update("jax_platforms", platform if device == "cpu" else f"{platform},cpu")
-    if compilation_cache == "off":
+    _choose(device)
+    if compilation_cache == "off" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
+        # Steps for several CPU devices that jaxlib 0.5.0 reads back from its cache compute rubbish or crash.
         jax.config.update("jax_enable_compilation_cache", False)
     elif compilation_cache != "auto" or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = _user_cache() if compilation_cache == "auto" else Path(compilation_cache)
@@ -36,16 +34,26 @@ def prepare(compilation_cache: str, device: Device = "auto") -> None:
                 ) from error
             return
         jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
-    try:
-        backend = jax.default_backend()
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
-        raise UserError(
-            f"--device: expected a backend that starts here, got {device}: {line}: {install}, or leave --device out "
-            "(python -m flax_punkvae.experiments.doctor tells what is here)"
-        ) from error
-    if backend == "METAL":
+
+
+def _choose(device: Device) -> None:
+    if device != "auto":
+        # The one name that jax has in capitals. The CPU stays at hand beside each.
+        platform = "METAL" if device == "metal" else device
+        jax.config.update("jax_platforms", platform if device == "cpu" else f"{platform},cpu")
+        # What jax calls the backend of both: and it passes over one that is not there, down to the CPU.
+        expected = "gpu" if device in ("cuda", "rocm") else platform
+        try:
+            found = jax.default_backend()
+        except RuntimeError as error:
+            found = " ".join(str(error).split())
+        if found != expected:
+            install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
+            raise UserError(
+                f"--device: expected a backend that starts here, got {device}, which does not ({found} instead): "
+                f"{install}, or leave --device out"
+            )
+    if jax.default_backend() == "METAL":
         # Its plugin knows no 64-bit integers, which the default way of drawing random bits brings in.
         jax.config.update("jax_threefry_partitionable", False)
 

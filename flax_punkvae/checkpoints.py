@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from flax_punkvae import processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.training import TrainState
 
@@ -77,9 +78,11 @@ def save(manager: ocp.CheckpointManager, state: TrainState, meta: dict[str, Any]
             ),
             metrics=None if test_loss is None else {"test/loss": test_loss},
         )
-        if jax.process_index() == 0:
+        if processes.is_first():
             _write_sums(directory)
     except Exception as error:  # A full disk comes as whatever Orbax or TensorStore makes of it.
+        if processes.is_loss(error):
+            raise
         others = sorted(set(manager.all_steps()) - {step})
         raise UserError(
             f"{directory}: expected a place for a checkpoint, got: {_first_line(error)}: make room, then continue "

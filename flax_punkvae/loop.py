@@ -102,9 +102,9 @@ def train(run: Run, state: TrainState, totals: Totals) -> TrainState:
     moment is not finite, before it is saved.
     """
     progress = Progress(totals)
-    while int(state.step) < run.config.epochs * run.steps_per_epoch:
+    while (epoch := int(state.step) // run.steps_per_epoch) < run.config.epochs:
         state = _train_epoch(run, state, progress)
-        if int(state.step) % run.steps_per_epoch:
+        if int(state.step) < (epoch + 1) * run.steps_per_epoch:
             _save(run, state, progress.totals, None)
             return state
         record = _end_epoch(run, state, progress.totals)

@@ -5,8 +5,10 @@ The first process writes and prints; a refusal in any process is one in all, so 
 
 import contextlib
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -24,13 +26,18 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+class AgreedError(UserError):
+    """Bad input in one process, of which all know."""
+
+
 @contextlib.contextmanager
 def joined(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
     """Join the other processes of the run, before jax's first computation, and leave them at the end.
 
     Given by a coordinator (HOST:PORT of the first process), their count and this one's index, or found in the
     environment of a SLURM step or of Open MPI's mpirun; without either there is one process, and nothing to join.
-    Raises UserError where only some are given, where they do not meet, and where one is lost on the way.
+    Raises UserError where only some are given or they do not meet. Where one fails alone or is lost on the way, each
+    says so and exits.
     """
     given = [value is not None for value in (coordinator, count, index)]
     if not any(given) and not any(int(os.environ.get(name) or 1) > 1 for name in _TASKS):
@@ -57,16 +64,39 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
         raise UserError(f"expected the processes of the run to meet at {where}, got: {_line(error)}") from error
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(
-            f"expected the {jax.process_count()} processes of the run to stay, lost one: {_line(error)}: "
-            "start them again with --resume; it may be another number of them"
-        ) from error
-    finally:
+    except AgreedError:
+        # All are on their way out, and wait for each other.
         jax.distributed.shutdown()
+        raise
+    except BaseException as error:
+        # This one alone: an ordinary end would wait for the others, who wait for it. Its end is what they notice.
+        _die(error)
+    jax.distributed.shutdown()
 
 
-def _line(error: Exception) -> str:
+def _die(error: BaseException) -> NoReturn:
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    elif is_loss(error):
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()}: expected all to stay, lost one: "
+            f"{_line(error)}: start them again with --resume; it may be another number of them",
+            file=sys.stderr,
+        )
+    else:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2 if isinstance(error, UserError) else 1)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether the error comes of another process that is gone."""
+    # Gloo's, which joins CPUs, come as errors of several classes.
+    return jax.process_count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error))
+
+
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
@@ -98,7 +128,7 @@ def _agree(message: str) -> None:
     text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     for told in np.asarray(multihost_utils.process_allgather(text)):
         if told.any():
-            raise UserError(bytes(told).rstrip(b"\0").decode(errors="replace"))
+            raise AgreedError(bytes(told).rstrip(b"\0").decode(errors="replace"))
 
 
 def any_of(flag: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import re
 import shutil
@@ -10,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -38,11 +39,18 @@ os.execv(command[0], command)
 """
 
 
-def start(cwd: Path, *arguments: str, restricted: tuple[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    cwd: Path,
+    *arguments: str,
+    restricted: tuple[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
     command = [*TRAIN, *arguments]
     if restricted:
         command = [sys.executable, "-c", RESTRICTED, *restricted, *command]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    env = {**os.environ, **(environment or {})}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True, bufsize=1)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:

@@ -9,9 +9,9 @@ PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses"},
-    {"data", "models", "metrics", "parallel"},
+    {"data", "models", "metrics", "parallel", "processes"},
     {"training", "latents", "fidelity"},
-    {"checkpoints", "reporting", "export", "run_directory", "backend", "processes"},
+    {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
     {"contenders"},
 )

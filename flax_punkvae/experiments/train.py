@@ -64,9 +64,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
     mesh = parallel.make_mesh()
-    _check_backend(config, jax.default_backend(), parallel.size(mesh))
-    if options.run_dir is None and jax.process_count() > 1:
-        raise UserError("--run-dir: expected one for several processes, whose clocks differ, got none: name one")
+    processes.together(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
     run_dir = options.run_dir or Path("runs", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M%S"))
     check = (
         partial(run_directory.check_same, run_dir, config)
@@ -138,26 +136,30 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
         if report and finished:
             with run_directory.writing(run_dir):
                 run_directory.add_facts(run_dir, final_step=int(state.step), params_sha256=digest)
-    if not processes.is_first():
-        return 0
-    if not finished:
-        print(f"stopped and saved at step {int(state.step)}; resume with: {PROG} --run-dir {run_dir} --resume")
-        return 128 + (signals[0] if signals else signal.SIGTERM)
-    print(f"final parameters: SHA-256 {digest}")
-    print(f"run: {run_dir}")
-    return 0
+    if finished:
+        told = [f"final parameters: SHA-256 {digest}", f"run: {run_dir}"]
+    else:
+        told = [f"stopped and saved at step {int(state.step)}; resume with: {PROG} --run-dir {run_dir} --resume"]
+    if processes.is_first():
+        print(*told, sep="\n")
+    # The signal may have been another process's.
+    return 0 if finished else 128 + (signals[0] if signals else signal.SIGTERM)
 
 
-def _check_backend(config: Config, backend: str, devices: int) -> None:
-    if config.train.precision == "bf16" and backend not in ("gpu", "tpu"):
+def _check_backend(options: Options, backend: str, devices: int) -> None:
+    import jax
+
+    if options.run_dir is None and jax.process_count() > 1:
+        raise UserError("--run-dir: expected one for several processes, whose clocks differ, got none: name one")
+    if options.train.precision == "bf16" and backend not in ("gpu", "tpu"):
         raise UserError(
             f"train.precision: expected f32 on {backend}, which computes bf16 no faster or not at all, "
             "got bf16: leave it out"
         )
-    if config.train.batch_size % devices:
+    if options.train.batch_size % devices:
         raise UserError(
             f"train.batch_size: expected a multiple of the {devices} devices, which share a batch equally, "
-            f"got {config.train.batch_size}"
+            f"got {options.train.batch_size}"
         )
 
 
@@ -168,7 +170,8 @@ def _describe(facts: dict[str, Any], verification: str, train: int, test: int, p
     print(f"data: {verification}")
     print(f"split: {train} to train on, {test} to test on")
     print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
-    several = f", {facts['devices']} devices of {jax.process_count()} processes" if facts["devices"] > 1 else ""
+    of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    several = f", {facts['devices']} devices{of}" if facts["devices"] > 1 else ""
     print("device: {backend}, {device}".format(**facts) + f"{several} (jax {jax.__version__})")
 
 
