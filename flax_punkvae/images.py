@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt32
 from PIL import Image
 
 SPRITE_SIZE = 24
@@ -85,6 +85,38 @@ def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n
     centre = _CRISP_BORDER + _CRISP_SCALE // 2
     end = IMAGE_SIZE - _CRISP_BORDER
     return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
+
+
+def read_sprites(images: UInt8[np.ndarray, "n 128 128 3"], how: Render) -> UInt8[np.ndarray, "n 24 24 3"]:
+    """The sprites of rendered images, exactly, and of a model's images what is at the centre of every sprite pixel.
+
+    A sprite pixel is 5.33 pixels of a `reference` image, whose resize mixes none beyond 1 pixel from its edge.
+    """
+    if how == "crisp":
+        return read_crisp(images)
+    centre = ((np.arange(SPRITE_SIZE) + 0.5) * IMAGE_SIZE / SPRITE_SIZE).astype(int)
+    return images[:, centre[:, None], centre]
+
+
+def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"]:
+    """The colours of the sprites, ascending by red, green, blue."""
+    return _unpacked(np.unique(_packed(sprites)))
+
+
+def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Every pixel as the colour of the palette that is nearest in squared RGB distance; of equals the first."""
+    colours, places = np.unique(_packed(sprites), return_inverse=True)
+    distances = ((_unpacked(colours)[:, None].astype(np.int32) - palette) ** 2).sum(-1)
+    return palette[distances.argmin(1)][places.reshape(sprites.shape[:-1])]
+
+
+def _packed(pixels: UInt8[np.ndarray, "*n 3"]) -> UInt32[np.ndarray, "*n"]:
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _unpacked(colours: UInt32[np.ndarray, "p"]) -> UInt8[np.ndarray, "p 3"]:
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)
 
 
 def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 24 24 c"] | None:

@@ -152,9 +152,14 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
 @jax.jit
 def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Images decoded from the mean of their posterior: no dropout, no noise."""
-    variables = {"params": state.params}
-    mean, _ = state.apply_fn(variables, _to_float(images), method="encode")
-    return state.apply_fn(variables, mean, method="decode")
+    mean, _ = encode(state, images)
+    return decode(state, mean)
+
+
+@jax.jit
+def encode(state: TrainState, images: UInt8[Array, "b h w c"]) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+    """(mean, logvar) of the posteriors of images, dropout off."""
+    return state.apply_fn({"params": state.params}, _to_float(images), method="encode")
 
 
 @jax.jit

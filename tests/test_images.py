@@ -42,6 +42,29 @@ def test_resize_of_the_hubs_image_equals_the_rendered_sprite():
     np.testing.assert_array_equal(im.resize(im.enlarge(sprites, 14)), im.render(sprites, "reference"))
 
 
+@given(SPRITES, st.sampled_from(("reference", "crisp")))
+@settings(max_examples=20)
+def test_sprites_are_read_back_from_either_render(sprites: np.ndarray, how: im.Render):
+    np.testing.assert_array_equal(im.read_sprites(im.render(sprites, how), how), sprites)
+
+
+@given(hnp.arrays(np.uint8, (2, 3, 4, 3)), hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(3))))
+def test_snapping_takes_the_nearest_colour(sprites: np.ndarray, palette: np.ndarray):
+    """Oracle: every distance of every pixel, one by one."""
+    snapped = im.snap(sprites, palette)
+    for pixel, found in zip(sprites.reshape(-1, 3), snapped.reshape(-1, 3), strict=True):
+        distances = [sum((int(a) - int(b)) ** 2 for a, b in zip(pixel, colour, strict=True)) for colour in palette]
+        assert found.tolist() == palette[distances.index(min(distances))].tolist()
+
+
+@given(hnp.arrays(np.uint8, (2, 3, 4, 3)))
+def test_a_palette_is_every_colour_once(sprites: np.ndarray):
+    palette = im.palette_of(sprites)
+    assert sorted(map(tuple, palette.tolist())) == [tuple(c) for c in palette.tolist()]
+    assert {tuple(c) for c in palette.tolist()} == {tuple(c) for c in sprites.reshape(-1, 3).tolist()}
+    np.testing.assert_array_equal(im.snap(sprites, palette), sprites)
+
+
 @given(st.integers(1, 6), SPRITES)
 @settings(max_examples=10)
 def test_enlarged_sprites_are_recognised(scale: int, sprites: np.ndarray):

@@ -10,9 +10,9 @@ FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses"},
     {"data", "models", "metrics", "parallel", "processes"},
-    {"training", "latents", "fidelity"},
+    {"training", "latents", "features", "fidelity"},
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
-    {"loop"},
+    {"loop", "trained"},
     {"contenders"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}

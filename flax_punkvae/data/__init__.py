@@ -17,9 +17,13 @@ from flax_punkvae.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as the model takes them, in the order of their ids, with what is known of them."""
+    """Images as the model takes them, in the order of their ids, with what is known of them.
+
+    `sprites` are what the images were rendered from, over the background; None where they are no sprites.
+    """
 
     images: UInt8[np.ndarray, "n 128 128 3"]
+    sprites: UInt8[np.ndarray, "n 24 24 3"] | None
     ids: Int[np.ndarray, "n"]
     labels: UInt8[np.ndarray, "n a"]
     label_names: tuple[str, ...]
@@ -47,9 +51,9 @@ def load(config: DataConfig) -> Dataset:
     count = len(raw.pixels)
     if count < 2:
         raise UserError(f"{raw.source}: expected at least 2 images, one to train on and one to test on, got {count}")
-    rendered = _render(raw, config)
+    rendered, sprites = _render(raw, config)
     digest = hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest()
-    return Dataset(rendered, raw.ids, raw.labels, raw.label_names, raw.source, verification, digest)
+    return Dataset(rendered, sprites, raw.ids, raw.labels, raw.label_names, raw.source, verification, digest)
 
 
 def _read(config: DataConfig) -> Raw:
@@ -84,20 +88,22 @@ def _auto() -> Raw:
             ) from no_hub
 
 
-def _render(raw: Raw, config: DataConfig) -> UInt8[np.ndarray, "n 128 128 3"]:
+def _render(
+    raw: Raw, config: DataConfig
+) -> tuple[UInt8[np.ndarray, "n 128 128 3"], UInt8[np.ndarray, "n 24 24 3"] | None]:
     pixels = raw.pixels
     if pixels.shape[-1] == 4:
         pixels = im.over_background(pixels, im.parse_colour(config.background))
     sprites = im.shrink_to_sprites(pixels)
     if sprites is not None:
-        return im.render(sprites, config.render)
+        return im.render(sprites, config.render), sprites
     if config.render == "crisp":
         _, height, width, _ = pixels.shape
         raise UserError(
             f"{raw.source}: expected sprites of 24x24 pixels, or exact enlargements of them, for --data.render crisp, "
             f"got {width}x{height} images: use --data.render reference"
         )
-    return im.resize(pixels)
+    return im.resize(pixels), None
 
 
 def shuffled(count: int, seed: int | Sequence[int]) -> Int[np.ndarray, "n"]:

@@ -1,0 +1,75 @@
+"""A finished (or begun) run, opened to be measured and to generate from."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from flax_punkvae import checkpoints, data, images, loop, run_directory, training
+from flax_punkvae.config import Config
+from flax_punkvae.data import Dataset
+from flax_punkvae.errors import UserError
+from flax_punkvae.training import TrainState
+
+_BATCH = 64
+
+
+class Trained(NamedTuple):
+    """A run's newest good checkpoint with the images it was trained on; positions are those of the run's own split."""
+
+    directory: Path
+    config: Config
+    state: TrainState
+    dataset: Dataset
+    train_indices: Int[np.ndarray, "train"]
+    test_indices: Int[np.ndarray, "test"]
+    damaged: list[str]
+
+    def sprites(self, reconstructions: Float[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
+        """The model's images read back at 24x24; colours as they come, not of any palette."""
+        return images.read_sprites(images.to_uint8(reconstructions), self.config.data.render)
+
+
+def open_run(directory: Path) -> Trained:
+    """The run in a directory, on the default device.
+
+    Raises UserError where there is none, it has no good checkpoint, or its images are not to be had any more.
+    """
+    config = run_directory.read_config(directory)
+    dataset = data.load(config.data)
+    run_directory.check_same_data(directory, dataset.provenance())
+    blank = training.create_state(config, loop.make_keys(config.seed)["init"])
+    if not (directory / "checkpoints").is_dir():
+        raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
+    with contextlib.closing(checkpoints.open_manager(directory / "checkpoints")) as manager:
+        restored = checkpoints.restore(manager, blank)
+    if restored is None:
+        raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
+    train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
+    return Trained(directory, config, restored.state, dataset, train_indices, test_indices, restored.damaged)
+
+
+def decode(state: TrainState, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 128 128 3"]:
+    """The images of any number of latents, decoded in batches of one size."""
+    parts = [np.asarray(training.decode(state, full))[:count] for full, count in _batches(z)]
+    return np.concatenate(parts)
+
+
+def encode(
+    state: TrainState, originals: UInt8[np.ndarray, "n 128 128 3"]
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """(mean, logvar) of the posteriors of any number of images."""
+    parts = [[np.asarray(x)[:count] for x in training.encode(state, full)] for full, count in _batches(originals)]
+    means, logvars = zip(*parts, strict=True)
+    return np.concatenate(means), np.concatenate(logvars)
+
+
+def _batches(rows: np.ndarray) -> Iterator[tuple[jax.Array, int]]:
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        # Filled up, so that one shape compiles once.
+        yield jax.numpy.asarray(batch[np.resize(np.arange(len(batch)), _BATCH)]), len(batch)
