@@ -12,7 +12,8 @@ FLOORS = (
     {"data", "models", "metrics", "parallel", "processes"},
     {"training", "latents", "features", "fidelity"},
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
-    {"loop", "trained"},
+    {"loop"},
+    {"trained"},
     {"contenders"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}
