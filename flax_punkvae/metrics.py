@@ -1,7 +1,11 @@
-"""What a trained VAE is measured by; each function is one definition with its source."""
+"""What a trained VAE is measured by; each function is one definition with its source. Float64 NumPy throughout."""
+
+import math
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
+
+from flax_punkvae.errors import UserError
 
 
 def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bool[np.ndarray, "d"]:
@@ -10,3 +14,91 @@ def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bo
     Source: Burda, Grosse & Salakhutdinov 2015 (IWAE), section 5.2, with their threshold of 0.01.
     """
     return means.var(axis=0) > threshold
+
+
+def kl_per_latent(means: Float[np.ndarray, "n d"], logvars: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
+    """-1/2 (1 + logvar - mean^2 - exp(logvar)) of each latent, averaged over images, in nats; their sum is the rate."""
+    means, logvars = means.astype(float), logvars.astype(float)
+    return (-0.5 * (1 + logvars - means**2 - np.exp(logvars))).mean(axis=0)
+
+
+def implied_sigma(beta: float) -> float:
+    """sqrt(beta / 2): the standard deviation of the Gaussian decoder whose ELBO, times -beta, is mse + beta kl + const.
+
+    On pixels in [0, 1]. From -log N(x; m, sigma^2) = (x - m)^2 / (2 sigma^2) + const.
+    """
+    return math.sqrt(beta / 2)
+
+
+def pythae_beta(beta: float) -> float:
+    """beta / 2: the same objective's beta in Pythae, which takes half the squared error."""
+    return beta / 2
+
+
+def gaussian_log_likelihood(
+    squared_error: Float[np.ndarray, "*n"], sigma: float, elements: int
+) -> Float[np.ndarray, "*n"]:
+    """log N(x; m, sigma^2 I) = -|x - m|^2 / (2 sigma^2) - elements / 2 log(2 pi sigma^2), in nats."""
+    return -squared_error.astype(float) / (2 * sigma**2) - elements / 2 * math.log(2 * math.pi * sigma**2)
+
+
+def log_density_ratio(
+    z: Float[np.ndarray, "*n d"], mean: Float[np.ndarray, "*n d"], logvar: Float[np.ndarray, "*n d"]
+) -> Float[np.ndarray, "*n"]:
+    """log N(z; 0, 1) - log N(z; mean, exp(logvar)), summed over latents, in nats."""
+    z, mean, logvar = z.astype(float), mean.astype(float), logvar.astype(float)
+    return 0.5 * (-(z**2) + (z - mean) ** 2 * np.exp(-logvar) + logvar).sum(axis=-1)
+
+
+def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.ndarray, "n"]:
+    """E log 1/K sum_i w_i, a lower bound of log p(x) that rises with K = samples, in nats for each of n images.
+
+    log w = log p(x|z) + log p(z) - log q(z|x), z from q(z|x). The k weights are cut into groups of K, whose bounds are
+    averaged; K must divide k. Source: Burda, Grosse & Salakhutdinov 2015, equation 8.
+    """
+    n, k = log_weights.shape
+    if not 0 < samples <= k or k % samples:
+        raise ValueError(f"expected a number of samples that divides the {k} weights, got {samples}")
+    groups = log_weights.astype(float).reshape(n, k // samples, samples)
+    largest = groups.max(axis=-1, keepdims=True)
+    return (np.log(np.exp(groups - largest).mean(axis=-1)) + largest[..., 0]).mean(axis=-1)
+
+
+def shares_right(sprites: UInt8[np.ndarray, "n h w c"], originals: UInt8[np.ndarray, "n h w c"]) -> tuple[float, float]:
+    """(share of pixels right, share of sprites right in every pixel); a pixel is right where all its channels are."""
+    right = (sprites == originals).all(axis=-1)
+    return float(right.mean()), float(right.all(axis=(1, 2)).mean())
+
+
+def label_probes(
+    train: Float[np.ndarray, "m d"],
+    train_labels: UInt8[np.ndarray, "m a"],
+    test: Float[np.ndarray, "n d"],
+    test_labels: UInt8[np.ndarray, "n a"],
+    least: int = 20,
+) -> dict[int, tuple[float, float]]:
+    """What a linear probe reads of each label: (AUROC, balanced accuracy) on held-out latents, by the label's column.
+
+    A logistic regression (scikit-learn's, C = 1, classes weighted to balance) on standardised posterior means, fitted
+    on the m training images; for labels with at least `least` held-out positives and negatives, and both in training.
+    Source: Alain & Bengio 2016 (linear probes). Raises UserError where scikit-learn is missing.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+    except ImportError as error:
+        raise UserError("expected scikit-learn, got none: pip install '.[evaluate]'") from error
+    mean, deviation = train.mean(0), train.std(0) + 1e-12
+    inputs, held_out = (train - mean) / deviation, (test - mean) / deviation
+    found = {}
+    for label in range(train_labels.shape[1]):
+        positives = int(test_labels[:, label].sum())
+        if min(positives, len(test) - positives) < least or len(np.unique(train_labels[:, label])) < 2:
+            continue
+        probe = LogisticRegression(class_weight="balanced", max_iter=1000).fit(inputs, train_labels[:, label])
+        scores = probe.decision_function(held_out)
+        found[label] = (
+            float(roc_auc_score(test_labels[:, label], scores)),
+            float(balanced_accuracy_score(test_labels[:, label], scores > 0)),
+        )
+    return found
