@@ -149,6 +149,17 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
 
 
+@partial(jax.jit, static_argnames="count")
+def importance_samples(
+    state: TrainState, image: UInt8[Array, "h w c"], key: Key[Array, ""], count: int
+) -> tuple[Float[Array, "k d"], Float[Array, "k"], Float[Array, "d"], Float[Array, "d"]]:
+    """k = count draws z of an image's posterior: (z, squared error of the image decoded from each, mean, logvar)."""
+    mean, logvar = encode(state, image[None])
+    z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
+    errors = losses.squared_error(jnp.broadcast_to(_to_float(image), (count, *image.shape)), decode(state, z))
+    return z, errors, mean[0], logvar[0]
+
+
 @jax.jit
 def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Images decoded from the mean of their posterior: no dropout, no noise."""

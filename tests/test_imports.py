@@ -14,6 +14,7 @@ FLOORS = (
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
     {"trained"},
+    {"evaluation", "plots"},
     {"contenders"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}

@@ -1,0 +1,157 @@
+"""Measure a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR`; a table, evaluation.json and evaluation.png."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from flax_punkvae.config import parse
+from flax_punkvae.errors import UserError, run_program
+
+PROG = "python -m flax_punkvae.experiments.evaluate"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say how good a run is, on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    seed: int = 0
+    """Seed of samples, noise and subsets."""
+    iwae_images: int = 64
+    """How many held-out images the IWAE bound is computed for."""
+    iwae_samples: int = 1000
+    """Importance samples for each of them: 1, 100 or 1000."""
+    output: Path | None = None
+    """Directory for evaluation.json and evaluation.png; the run's own where none is given."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate; exit status 0."""
+    options = parse(Options, arguments, None, PROG)
+    for name, value, least in (("seed", options.seed, 0), ("iwae-images", options.iwae_images, 1)):
+        if not least <= value < 2**31:
+            raise UserError(f"--{name}: expected a whole number from {least} to {2**31 - 1}, got {value}")
+    if options.iwae_samples not in (1, 100, 1000):
+        raise UserError(f"--iwae-samples: expected 1, 100 or 1000, got {options.iwae_samples}")
+    output = options.output or options.run_dir
+    if options.output and not output.is_dir():
+        raise UserError(f"--output: expected a directory that exists, got {output}: make it first")
+    try:
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"expected matplotlib and scikit-learn, got {error}: pip install '.[evaluate]'") from error
+
+    from flax_punkvae import backend, evaluation, plots, run_directory, trained
+
+    backend.prepare("auto")
+    run = trained.open_run(options.run_dir)
+    for damage in run.damaged:
+        print(f"damaged checkpoint passed over: {damage}")
+    parts: dict[str, Any] = {
+        "run": {
+            "step": int(run.state.step),
+            "source": run.dataset.source,
+            "images_sha256": run.dataset.sha256,
+            "train": len(run.train_indices),
+            "held_out": len(run.test_indices),
+            "config_seed": run.config.seed,
+        }
+    }
+    parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
+    parts["iwae"] = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
+    parts["knowledge"] = evaluation.knowledge(run)
+    if run.dataset.sprites is None:
+        print(
+            "the images are no 24x24 sprites, so samples are not measured: recovery, resemblance and copying left out"
+        )
+    else:
+        drawn = evaluation.draw(run, options.seed)
+        parts["recovery"] = evaluation.recovery(run)
+        parts["resemblance"] = evaluation.resemblance(run, drawn, options.seed)
+        parts["copying"] = evaluation.copying(run, drawn, options.seed)
+    with run_directory.writing(output):
+        (output / "evaluation.json").write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+        plots.evaluation_page(parts, output / "evaluation.png")
+    _print(parts)
+    print(f"written: {output / 'evaluation.json'}, {output / 'evaluation.png'}")
+    return 0
+
+
+def _print(parts: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 120)
+
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", box=box.SIMPLE)
+        for column in columns:
+            made.add_column(column, justify="left" if column == columns[0] else "right")
+        return made
+
+    rate, iwae, knowledge = parts["rate_distortion"], parts["iwae"], parts["knowledge"]
+    numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
+    rows = [
+        ("rate: KL, nats an image", f"{rate['rate_nats']:.2f}"),
+        ("distortion: squared error an image", f"{rate['distortion']:.2f}"),
+        (
+            f"loss: distortion + {rate['beta']:g} rate (in Pythae beta is {rate['pythae_beta']:g})",
+            f"{rate['loss']:.2f}",
+        ),
+        (f"-ELBO, nats, at sigma {rate['sigma']:.3f}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"),
+        *(
+            (f"IWAE bound, nats, K = {k}, same sigma, first {iwae['n']} held-out images", f"{bound:.2f}")
+            for k, bound in iwae["bound_nats"].items()
+        ),
+        ("active units (variance of the mean > 0.01)", f"{rate['active_units']} of {rate['latents']}"),
+    ]
+    if knowledge and knowledge["labels"]:
+        rows += [
+            (f"linear probes of {knowledge['labels']} labels: mean AUROC", f"{knowledge['mean_auroc']:.3f}"),
+            ("and mean balanced accuracy", f"{knowledge['mean_balanced_accuracy']:.3f}"),
+        ]
+    if recovery := parts.get("recovery"):
+        rows += [
+            ("reconstructions snapped to the palette: pixels right", f"{100 * recovery['pixels_right']:.2f} %"),
+            ("and sprites right in every pixel", f"{100 * recovery['sprites_right']:.2f} %"),
+        ]
+    for row in rows:
+        numbers.add_row(*row)
+    console.print(numbers)
+    if "resemblance" not in parts:
+        return
+    found = parts["resemblance"]
+    for network in ("trained", "random"):
+        columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
+        like = table(
+            f"{found['n']} of each against held-out, features of the {network} network"
+            + (f" (SHA-256 {found['features_sha256'][:16]}...)" if network == "trained" else ""),
+            "sprites",
+            *columns,
+        )
+        for name, row in found[network].items():
+            like.add_row(name, *(f"{row[column]:.4g}" for column in columns))
+        console.print(like)
+    copies = table(
+        "copying of training sprites", "sprites", "exact copies", "median pixels to the nearest", "C_T", "AuthPct"
+    )
+    for name, row in parts["copying"]["rows"].items():
+        copies.add_row(
+            name,
+            str(row["exact_copies"]),
+            f"{row['median_pixels_to_nearest']:g}",
+            f"{row['c_t']:.2f}",
+            f"{row['auth_pct']:.1f}",
+        )
+    console.print(copies)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,47 @@
+"""Pages of plots, with matplotlib (extra `evaluate`), drawn without a display."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def evaluation_page(parts: dict[str, Any], path: Path) -> None:
+    """KL of the latents, probes of the labels and, of sprites, how near samples come; `parts` is evaluation.json."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    (latents, labels), (distance, shares) = figure.subplots(2, 2)
+
+    values = np.array(parts["rate_distortion"]["kl_per_latent_nats"])
+    latents.bar(np.arange(1, len(values) + 1), values, width=1.0)
+    latents.set(title="KL of each latent, sorted", xlabel="latent", ylabel="nats an image")
+
+    if parts["knowledge"] and parts["knowledge"]["labels"]:
+        by_label = sorted(parts["knowledge"]["by_label"].items(), key=lambda item: item[1]["auroc"])
+        labels.plot([row["auroc"] for _, row in by_label], np.arange(len(by_label)), "o", label="AUROC")
+        labels.plot([row["balanced_accuracy"] for _, row in by_label], np.arange(len(by_label)), "x", label="balanced")
+        labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=5)
+        labels.axvline(0.5, color="grey", linewidth=0.5)
+        labels.set(title="what a linear probe reads off the latents", xlabel="1 is perfect, 0.5 is chance")
+        labels.legend()
+    else:
+        labels.set_axis_off()
+
+    if "resemblance" in parts:
+        rows = parts["resemblance"]["trained"]
+        distance.bar(list(rows), [row["frechet"] for row in rows.values()])
+        distance.set(title="Frechet distance to held-out sprites, own features", ylabel="lower is better")
+        names = ("precision", "recall", "density", "coverage")
+        for place, (row, found) in enumerate(rows.items()):
+            at = np.arange(len(names)) + 0.8 * (place - (len(rows) - 1) / 2) / len(rows)
+            shares.bar(at, [found[name] for name in names], width=0.8 / len(rows), label=row)
+        shares.set_xticks(np.arange(len(names)), names)
+        shares.set(title="samples among held-out sprites, own features", ylabel="the floor is the goal")
+        shares.legend()
+    else:
+        distance.set_axis_off()
+        shares.set_axis_off()
+    figure.savefig(path, dpi=120)
