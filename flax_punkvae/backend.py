@@ -13,14 +13,13 @@ Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
 
 
 def prepare(compilation_cache: str, device: Device = "auto") -> None:
-    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory) where it is sound.
+    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory).
 
     Device `auto` is jax's own choice; cache `auto` leaves a directory that JAX_COMPILATION_CACHE_DIR names as it is.
     Raises UserError where a backend that was asked for does not start, or a directory cannot be written.
     """
     _choose(device)
-    if compilation_cache == "off" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
-        # Steps for several CPU devices that jaxlib 0.5.0 reads back from its cache compute rubbish or crash.
+    if compilation_cache == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     elif compilation_cache != "auto" or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = _user_cache() if compilation_cache == "auto" else Path(compilation_cache)

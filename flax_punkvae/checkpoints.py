@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from flax_punkvae import processes
+from flax_punkvae import parallel, processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.training import TrainState
 
@@ -101,7 +101,7 @@ def restore(manager: ocp.CheckpointManager, target: TrainState) -> Restored | No
         if not found:
             arrays, meta = _read(manager, step, target)
             if digest(arrays) == meta["digest"]:
-                return Restored(target.replace(**arrays), meta, damaged)
+                return Restored(target.replace(**parallel.owned(arrays)), meta, damaged)
             found = "the digest of its leaves differs"
         damaged.append(f"{step} ({found})")
     if damaged:

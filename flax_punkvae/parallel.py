@@ -32,7 +32,17 @@ def replicated(mesh: Mesh | None, tree: Any) -> Any:
     """The arrays of a tree, whole on every device."""
     if mesh is None:
         return tree
-    return jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, _ALL))
+    return owned(jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, _ALL)))
+
+
+@jax.jit
+def owned(tree: Any) -> Any:
+    """The arrays in memory that is each device's own, so that they may be donated.
+
+    On a CPU an array made from NumPy's, as device_put and Orbax make them, may share its memory, and devices may share
+    it among them; donated to a step that jaxlib 0.5.0 read from its compilation cache it is overwritten or freed twice.
+    """
+    return jax.tree.map(jnp.copy, tree)
 
 
 def sharded(mesh: Mesh | None, images: Shaped[np.ndarray, "n h w c"]) -> Shaped[Array, "m h w c"]:
