@@ -1,0 +1,157 @@
+"""The evaluation program on a small run: its numbers recomputed, its files, its refusals."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from test_programs import SMALL, trained
+
+from flax_punkvae import evaluation, losses, metrics
+from flax_punkvae import images as im
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import evaluate
+from flax_punkvae.trained import Trained, decode, encode, open_run
+
+QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
+
+
+@pytest.fixture(scope="module")
+def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("evaluated")
+    trained(cwd, "run", *SMALL, "--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def run(cwd: Path) -> Trained:
+    return open_run(cwd / "run")
+
+
+@pytest.fixture(scope="module")
+def found(cwd: Path) -> dict:
+    assert evaluate.main([str(cwd / "run"), *QUICK]) == 0
+    return json.loads((cwd / "run" / "evaluation.json").read_text())
+
+
+def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: Trained):
+    """Oracle: the posteriors, encoded anew; the distortion against the mean image's reconstruction error's order."""
+    held_out = run.dataset.images[run.test_indices]
+    means, logvars = encode(run.state, held_out)
+    rate = np.asarray(losses.gaussian_kl(jax.numpy.array(means), jax.numpy.array(logvars)), np.float64).mean()
+    part = found["rate_distortion"]
+    assert part["n"] == len(held_out) == 40
+    np.testing.assert_allclose(part["rate_nats"], rate, rtol=1e-4)
+    np.testing.assert_allclose(sum(part["kl_per_latent_nats"]), rate, rtol=1e-4)
+    np.testing.assert_allclose(part["loss"], part["distortion"] + 0.5 * part["rate_nats"], rtol=1e-6)
+    assert part["sigma"] == 0.5 and part["pythae_beta"] == 0.25
+    # -ELBO at sigma = sqrt(beta / 2) is the loss over beta, and the Gaussian's constant.
+    constant = held_out[0].size / 2 * np.log(2 * np.pi * 0.25)
+    np.testing.assert_allclose(part["negative_elbo_nats_at_sigma"], part["loss"] / 0.5 + constant, rtol=1e-6)
+    assert part["active_units"] == int(metrics.active_units(means.astype(float)).sum())
+
+
+def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
+    """Oracle: the ELBO of the same images by many draws, for K = 1; larger K only rises."""
+    bounds = found["iwae"]["bound_nats"]
+    assert list(bounds) == ["1", "100"] and bounds["100"] >= bounds["1"]
+    chosen = run.dataset.images[run.test_indices[:3]]
+    means, logvars = encode(run.state, chosen)
+    noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
+    draws = means + np.exp(logvars / 2) * noise
+    decoded = decode(run.state, draws.reshape(-1, means.shape[1])).reshape(200, *chosen.shape)
+    errors = ((decoded.astype(float) - chosen / 255) ** 2).sum((2, 3, 4))
+    likelihood = metrics.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
+    rate = metrics.kl_per_latent(means, logvars).sum()
+    np.testing.assert_allclose(bounds["1"], likelihood - rate, rtol=1e-3)
+
+
+def test_recovery_is_of_the_held_out_sprites(found: dict, run: Trained):
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    palette = {tuple(colour) for colour in sprites[run.train_indices].reshape(-1, 3).tolist()}
+    means, _ = encode(run.state, run.dataset.images[run.test_indices])
+    drawn = im.read_sprites(im.to_uint8(decode(run.state, means)), "reference")
+    snapped = im.snap(drawn, np.array(sorted(palette), np.uint8))
+    right = (snapped == sprites[run.test_indices]).all(-1)
+    assert found["recovery"]["palette"] == len(palette)
+    np.testing.assert_allclose(found["recovery"]["pixels_right"], right.mean())
+    np.testing.assert_allclose(found["recovery"]["sprites_right"], right.all((1, 2)).mean())
+
+
+def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
+    part = found["resemblance"]
+    assert part["n"] == part["n_floor"] == 40
+    for network in ("trained", "random"):
+        rows = part[network]
+        assert list(rows) == ["training (floor)", *evaluation.SAMPLERS]
+        # A model of two epochs draws grey heads: farther from real characters than others of them are.
+        for how in evaluation.SAMPLERS:
+            assert rows[how]["frechet"] > rows["training (floor)"]["frechet"]
+            assert rows[how]["coverage"] < rows["training (floor)"]["coverage"]
+    copies = found["copying"]["rows"]
+    assert list(copies) == ["held-out (floor)", *evaluation.SAMPLERS]
+    assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in evaluation.SAMPLERS)
+
+
+def test_a_planted_copy_is_counted(run: Trained):
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    drawn = {"copies": sprites[run.train_indices[:10]]}
+    row = evaluation.copying(run, drawn, 0)["rows"]["copies"]
+    assert row["exact_copies"] == 10 and row["median_pixels_to_nearest"] == 0 and row["c_t"] < -3
+    assert evaluation.differing_pixels(sprites[:5], sprites[:5]).tolist() == [0] * 5
+
+
+def test_labels_are_probed(found: dict, run: Trained):
+    part = found["knowledge"]
+    assert part["n"] == 40 and set(part["by_label"]) <= set(run.dataset.label_names)
+    assert part["labels"] == len(part["by_label"])
+
+
+def test_the_same_seed_gives_the_same_file(cwd: Path, found: dict, tmp_path: Path):
+    evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)])
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == found
+    with Image.open(tmp_path / "evaluation.png") as page:
+        assert page.size == (1440, 960) and len(page.convert("RGB").getcolors(1 << 24) or ()) > 10
+
+
+def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path, capsys):
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8)):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    trained(tmp_path, "run", *SMALL, "--data.source", "photos", "--train.epochs", "1")
+    # The run's own config names the folder as it was given: from where the run was started.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.evaluate", "run", *QUICK],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recovery, resemblance and copying left out" in done.stdout
+    parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "resemblance" not in parts and parts["knowledge"] is None and parts["rate_distortion"]["n"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("nowhere",), "expected a run"),
+        (("run", "--seed", "-1"), "--seed"),
+        (("run", "--iwae-samples", "7"), "expected 1, 100 or 1000, got 7"),
+        (("run", "--iwae-images", "0"), "--iwae-images"),
+        (("run", "--output", "missing"), "make it first"),
+        ((), "PATH"),
+    ],
+)
+def test_bad_input(cwd: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], named: str):
+    monkeypatch.chdir(cwd)
+    with pytest.raises(UserError) as caught:
+        evaluate.main(arguments)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
