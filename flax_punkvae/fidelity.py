@@ -31,7 +31,7 @@ def frechet_distance(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray
 
 
 def _covariance_root(x: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "r f"]:
-    return np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r")
+    return np.asarray(np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r"))
 
 
 def kernel_distance(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
