@@ -1,0 +1,153 @@
+"""Features of sprites: a small convolutional network that tells a punk's 92 labels, its weights shipped, and its
+random twin.
+
+Its features stand where Inception's stand for photographs: a sprite of 24x24 is none, and Inception never saw one.
+"""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import linen as nn
+from flax import traverse_util
+from jaxtyping import Array, Float, UInt8
+
+from flax_punkvae.errors import UserError
+
+SHIPPED = Path(__file__).with_name("features.safetensors")
+MAKE = "python -m flax_punkvae.experiments.train_features"
+
+_SPRITE = (24, 24, 3)
+_BATCH = 256
+# All metadata is one JSON object under this name: safetensors writes several names in an order of chance, and then
+# equal networks would be files of different SHA-256.
+_ABOUT = "flax_punkvae.features"
+
+
+class SpriteFeatures(nn.Module):
+    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, a dense layer with ReLU, which is the features, and
+    a dense layer to the logits of the labels. Sprites are float32 in [0, 1]."""
+
+    labels: int
+    widths: tuple[int, ...] = (32, 64, 64)
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, sprites: Float[Array, "b 24 24 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
+        init = nn.initializers.he_normal()
+        # To about [-2, 2]: what some labels are is a pixel of little contrast.
+        x = 4.0 * sprites - 2.0
+        for index, width in enumerate(self.widths):
+            x = nn.relu(nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{index}")(x))
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = nn.relu(nn.Dense(self.features, kernel_init=init, name="dense")(x.reshape(x.shape[0], -1)))
+        # Labels are rare: begun at even odds, the first steps would push every logit down, and half of the features
+        # with them, to where their ReLU is 0 for good.
+        rare = nn.initializers.constant(-4.0)
+        return x, nn.Dense(self.labels, bias_init=rare, name="logits")(x)
+
+
+class Network(NamedTuple):
+    """Parameters of SpriteFeatures, the labels its logits are of, and the SHA-256 of its file (None: of none)."""
+
+    params: Any
+    label_names: tuple[str, ...]
+    sha256: str | None
+
+
+def random(seed: int, label_names: tuple[str, ...] = ()) -> Network:
+    """The network as initialised, of the same features' shape; without names, it has no logits.
+
+    Its features are of no data set, and so favour no model that was trained on one: Naeem et al. 2020 advise them
+    where images are unlike those that the trained network saw.
+    """
+    params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed))
+    return Network(params, label_names, None)
+
+
+@partial(jax.jit, static_argnames="module")
+def _init(module: SpriteFeatures, key: Array) -> Any:
+    return module.init(key, jnp.zeros((1, *_SPRITE), jnp.float32))["params"]
+
+
+def load(path: Path = SHIPPED) -> Network:
+    """The trained network of a file, by default the shipped one. Raises UserError where it is missing or malformed."""
+    try:
+        content = path.read_bytes()
+        with safetensors.safe_open(path, "numpy") as opened:
+            about = json.loads((opened.metadata() or {})[_ABOUT])
+        label_names = tuple(map(str, about["label_names"]))
+        params = traverse_util.unflatten_dict(safetensors.numpy.load(content), sep=".")
+        expected = jax.eval_shape(partial(_init, SpriteFeatures(len(label_names))), jax.random.key(0))
+        if (got := _shapes(params)) != (wanted := _shapes(expected)):
+            wrong = sorted(name for name, _ in got.items() ^ wanted.items())
+            raise ValueError(f"{wrong[0]} of shape {got.get(wrong[0])} instead of {wanted.get(wrong[0])}")
+    except OSError as error:
+        raise UserError(f"{path}: expected the weights of the sprite features: {error.strerror}: {_ADVICE}") from error
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: expected the weights of the sprite features, got {type(error).__name__}: "
+            f"{' '.join(str(error).split())}: {_ADVICE}"
+        ) from error
+    return Network(params, label_names, hashlib.sha256(content).hexdigest())
+
+
+_ADVICE = f"reinstall flax_punkvae, or make them with `{MAKE} --output FILE`"
+
+
+def _shapes(params: Any) -> dict[str, str]:
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in flat.items()}
+
+
+def save(network: Network, about: dict[str, Any], path: Path) -> str:
+    """Write the file that `load` reads, with what there is to say about it; returns its SHA-256."""
+    flat: dict[str, Any] = traverse_util.flatten_dict(network.params, sep=".")
+    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
+    metadata = {_ABOUT: json.dumps({**about, "label_names": network.label_names})}
+    content = safetensors.numpy.save(tensors, metadata)
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def extract(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Float[np.ndarray, "n f"]:
+    """The features of any number of sprites, each at or above 0."""
+    return _outputs(network, sprites)[0]
+
+
+def label_logits(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Float[np.ndarray, "n a"]:
+    """The logits of the labels, in the order of `label_names`; above 0, the label is more likely there than not."""
+    return _outputs(network, sprites)[1]
+
+
+def _outputs(
+    network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]
+) -> tuple[Float[np.ndarray, "n f"], Float[np.ndarray, "n a"]]:
+    if not len(sprites):
+        raise ValueError("expected at least 1 sprite, got 0")
+    module = SpriteFeatures(len(network.label_names))
+    parts = []
+    for start in range(0, len(sprites), _BATCH):
+        batch = sprites[start : start + _BATCH]
+        # Filled up, so that one shape compiles once.
+        full = batch[np.resize(np.arange(len(batch)), _BATCH)]
+        parts.append([np.asarray(x)[: len(batch)] for x in _apply(module, network.params, full)])
+    features, logits = zip(*parts, strict=True)
+    return np.concatenate(features), np.concatenate(logits)
+
+
+@partial(jax.jit, static_argnames="module")
+def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b 24 24 3"]) -> Any:
+    return module.apply({"params": params}, to_float(sprites))
+
+
+def to_float(sprites: UInt8[Array, "b 24 24 3"]) -> Float[Array, "b 24 24 3"]:
+    """0..255 to [0, 1], as the network takes sprites."""
+    return sprites.astype(jnp.float32) / 255.0
