@@ -149,14 +149,9 @@ def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) 
 
     Raises UserError for flags it does not know and values of another type; ranges are for `validate`.
     """
+    defaults: dict[str, Any] = {} if default is None else {"default": default}
     with _tyro_errors_as_one_line():
-        return tyro.cli(
-            cls,
-            prog=prog,
-            args=list(arguments),
-            config=(tyro.conf.FlagCreatePairsOff,),
-            **({} if default is None else {"default": default}),
-        )
+        return tyro.cli(cls, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,), **defaults)
 
 
 def parse_known(cls: type[T], arguments: Sequence[str]) -> T:

@@ -101,9 +101,9 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
 def test_a_planted_copy_is_counted(run: Trained):
     sprites = run.dataset.sprites
     assert sprites is not None
-    drawn = {"copies": sprites[run.train_indices[:10]]}
+    drawn = {"copies": sprites[run.train_indices[:30]]}
     row = evaluation.copying(run, drawn, 0)["rows"]["copies"]
-    assert row["exact_copies"] == 10 and row["median_pixels_to_nearest"] == 0 and row["c_t"] < -3
+    assert row["exact_copies"] == 30 and row["median_pixels_to_nearest"] == 0 and row["c_t"] < -3
     assert evaluation.differing_pixels(sprites[:5], sprites[:5]).tolist() == [0] * 5
 
 
