@@ -4,10 +4,10 @@ A unit of a latent is a standard deviation of the prior, N(0, I).
 """
 
 import warnings
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from flax_punkvae.errors import UserError
 
@@ -70,6 +70,31 @@ def directions(means: Float[np.ndarray, "n d"], labels: Shaped[np.ndarray, "n a"
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = sums / having - (wide.sum(axis=0) - sums) / rest
     return np.where((having > 0) & (rest > 0), difference, np.nan).astype(means.dtype)
+
+
+class Effect(NamedTuple):
+    """What an edit does to traits read off n images.
+
+    succeeds: the share with all that was to be added and nothing that was to be removed. others_changed: how many other
+    traits an image gains or loses, averaged. changed_most: (label, share with it after less share before), the greatest
+    changes of others first.
+    """
+
+    succeeds: float
+    others_changed: float
+    changed_most: list[tuple[int, float]]
+
+
+def effect(
+    before: Bool[np.ndarray, "n a"], after: Bool[np.ndarray, "n a"], add: list[int], remove: list[int], most: int = 4
+) -> Effect:
+    """The effect of an edit, from the traits of the same images before and after it."""
+    succeeds = after[:, add].all(axis=1) & ~after[:, remove].any(axis=1)
+    others = np.setdiff1d(np.arange(before.shape[1]), add + remove)
+    changes = after[:, others].mean(axis=0) - before[:, others].mean(axis=0)
+    order = np.argsort(-np.abs(changes), kind="stable")[:most]
+    listed = [(int(others[i]), float(changes[i])) for i in order if changes[i]]
+    return Effect(float(succeeds.mean()), float((before != after)[:, others].sum(axis=1).mean()), listed)
 
 
 def sample(
