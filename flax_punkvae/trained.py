@@ -1,13 +1,14 @@
 """A finished (or begun) run, opened to be measured and to generate from."""
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from flax_punkvae import checkpoints, data, images, loop, run_directory, training
 from flax_punkvae.config import Config
@@ -33,12 +34,39 @@ class Trained(NamedTuple):
         """The model's images read back at 24x24; colours as they come, not of any palette."""
         return images.read_sprites(images.to_uint8(reconstructions), self.config.data.render)
 
+    def palette(self) -> UInt8[np.ndarray, "p 3"]:
+        """The colours of the training sprites, of which there must be some."""
+        assert self.dataset.sprites is not None
+        return images.palette_of(self.dataset.sprites[self.train_indices])
+
+    def position(self, number: int) -> int:
+        """Where in the dataset the image with this id is. Raises UserError, with the ids there are, where none is."""
+        ids = self.dataset.ids
+        if number not in ids:
+            nearest = ids[np.abs(ids - number).argmin()]
+            raise UserError(
+                f"expected the number of an image, {ids.min()} to {ids.max()}, got {number}: the nearest is {nearest}"
+            )
+        return int(np.flatnonzero(ids == number)[0])
+
+    def label(self, name: str) -> int:
+        """The column of a label. Raises UserError, with the nearest one, where there is none of this name."""
+        names = self.dataset.label_names
+        if not names:
+            raise UserError(f"expected images with labels for {name!r}, got none from {self.dataset.source}")
+        if name not in names:
+            nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+            raise UserError(f"expected one of the {len(names)} labels, got {name!r}: perhaps you meant {nearest!r}")
+        return names.index(name)
+
 
 def open_run(directory: Path) -> Trained:
     """The run in a directory, on the default device.
 
     Raises UserError where there is none, it has no good checkpoint, or its images are not to be had any more.
     """
+    if not run_directory.holds_run(directory):
+        raise UserError(f"{directory}: expected the directory of a run, with its config.toml and run.json, got none")
     config = run_directory.read_config(directory)
     dataset = data.load(config.data)
     run_directory.check_same_data(directory, dataset.provenance())
@@ -66,6 +94,25 @@ def encode(
     parts = [[np.asarray(x)[:count] for x in training.encode(state, full)] for full, count in _batches(originals)]
     means, logvars = zip(*parts, strict=True)
     return np.concatenate(means), np.concatenate(logvars)
+
+
+def load_traits(run: Trained) -> tuple[Any | None, str]:
+    """The network that reads traits off sprites like the run's, or None; and which it is, or why it is none."""
+    from flax_punkvae import features  # pyright: ignore[reportAttributeAccessIssue]
+
+    if run.dataset.sprites is None:
+        return None, "traits are not read: the run's images are no sprites"
+    network = features.load()
+    if network.label_names != run.dataset.label_names:
+        return None, "traits are not read: the run's images do not have the labels of punks"
+    return network, f"traits are read by the sprite features, SHA-256 {network.sha256}"
+
+
+def read_traits(network: Any, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Bool[np.ndarray, "n a"]:
+    """Which labels the network of `load_traits` sees in each sprite: those of a positive logit."""
+    from flax_punkvae import features  # pyright: ignore[reportAttributeAccessIssue]
+
+    return features.label_logits(network, sprites) > 0
 
 
 def _batches(rows: np.ndarray) -> Iterator[tuple[jax.Array, int]]:

@@ -1,0 +1,280 @@
+"""Look into the latent space: `python -m flax_punkvae.experiments.explore RUN_DIR reconstruct|interpolate|...`."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from flax_punkvae.config import parse
+from flax_punkvae.errors import UserError, run_program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flax_punkvae.trained import Trained
+
+PROG = "python -m flax_punkvae.experiments.explore"
+_SCALE = 2
+_VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+_MOST_COLUMNS = 32
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command has."""
+
+    output: Path | None = None
+    """PNG to write; RUN_DIR/explore/<command>-<arguments>.png where none is given."""
+
+
+@dataclass(frozen=True)
+class Reconstruct(Common):
+    """Originals above their reconstructions, and these snapped to the palette of the training sprites."""
+
+    numbers: tyro.conf.Positional[tuple[int, ...]] = ()
+    """Numbers of images."""
+
+
+@dataclass(frozen=True)
+class Interpolate(Common):
+    """The ways from one image to another, straight (above) and along an arc (below)."""
+
+    first: tyro.conf.Positional[int] = tyro.MISSING
+    """Number of the image to begin with."""
+    second: tyro.conf.Positional[int] = tyro.MISSING
+    """Number of the image to end with."""
+    steps: int = 8
+    """Images on the way, both ends among them."""
+
+
+@dataclass(frozen=True)
+class Traverse(Common):
+    """One latent a row, those with the highest KL on the held-out images, set to -3..3 deviations of the prior."""
+
+    number: tyro.conf.Positional[int] = tyro.MISSING
+    """Number of the image whose other latents are kept."""
+    top: int = 8
+    """How many latents."""
+
+
+@dataclass(frozen=True)
+class Edit(Common):
+    """Add and remove labels by their directions, and measure on held-out images what that does; with a JSON."""
+
+    number: tyro.conf.Positional[int] = tyro.MISSING
+    """Number of the image to edit."""
+    add: tuple[str, ...] = ()
+    """Labels to add."""
+    remove: tuple[str, ...] = ()
+    """Labels to remove."""
+    measured: int = 200
+    """At most this many held-out images are measured: of those that lack what is added and have what is removed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Reconstruct, interpolate, traverse or edit the images of a trained run: a PNG each."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    command: Annotated[Reconstruct | Interpolate | Traverse | Edit, tyro.conf.OmitSubcommandPrefixes]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw one sheet; the exit status is 0."""
+    options = parse(Options, arguments, Options(tyro.MISSING, tyro.MISSING), PROG)
+    output = _validate(options)
+
+    from flax_punkvae import backend, images, trained
+
+    backend.prepare("auto")
+    run = trained.open_run(options.run_dir)
+    for damage in run.damaged:
+        print(f"damaged checkpoint passed over: {damage}")
+    command = options.command
+    facts = None
+    if isinstance(command, Reconstruct):
+        tiles, columns = _reconstruct(run, command)
+    elif isinstance(command, Interpolate):
+        tiles, columns = _interpolate(run, command)
+    elif isinstance(command, Traverse):
+        tiles, columns = _traverse(run, command)
+    else:
+        tiles, columns, facts = _edit(run, command)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        images.save_png(images.grid(images.enlarge(tiles, _SCALE), columns, gap=2 * _SCALE), output)
+        if facts:
+            output.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: expected a file that can be written, got: {error.strerror}") from error
+    print(f"written to {output}" + (f" and {output.with_suffix('.json')}" if facts else ""))
+    return 0
+
+
+def _validate(options: Options) -> Path:
+    """The file to write. Raises UserError."""
+    command = options.command
+    if isinstance(command, Reconstruct):
+        if not 1 <= len(command.numbers) <= _MOST_COLUMNS:
+            raise UserError(f"reconstruct: expected 1 to {_MOST_COLUMNS} numbers of images, got {len(command.numbers)}")
+        words = command.numbers
+    elif isinstance(command, Interpolate):
+        _check_range("steps", command.steps, 2, _MOST_COLUMNS)
+        words = (command.first, command.second, f"steps{command.steps}")
+    elif isinstance(command, Traverse):
+        _check_range("top", command.top, 1, 256)
+        words = (command.number, f"top{command.top}")
+    else:
+        if not command.add and not command.remove:
+            raise UserError("edit: expected a label to --add or to --remove, got none")
+        _check_range("measured", command.measured, 1, 100_000)
+        words = (command.number, *(f"add-{x}" for x in command.add), *(f"remove-{x}" for x in command.remove))
+    name = "-".join(map(str, (type(command).__name__.lower(), *words)))
+    output = command.output or options.run_dir / "explore" / (re.sub(r"[^\w.-]", "-", name) + ".png")
+    if output.suffix != ".png" or output.is_dir():
+        raise UserError(f"--output: expected a file named *.png, got {output}")
+    return output
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
+
+
+def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray"]:
+    """The images of these numbers, and the means of their posteriors; tells which of them were trained on."""
+    from flax_punkvae import trained
+
+    positions = [run.position(number) for number in numbers]
+    for number, position in zip(numbers, positions, strict=True):
+        print(f"#{number}: {'held out' if position in run.test_indices else 'trained on'}")
+    originals = run.dataset.images[positions]
+    return originals, trained.encode(run.state, originals)[0]
+
+
+def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", int]:
+    import numpy as np
+
+    from flax_punkvae import images, trained
+
+    originals, means = _encode(run, *command.numbers)
+    decoded = trained.decode(run.state, means)
+    rows = [originals, images.to_uint8(decoded)]
+    told = "rows: originals, reconstructions"
+    if run.dataset.sprites is not None:
+        rows.append(images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render))
+        told += ", reconstructions snapped to 24x24 and the palette"
+    print(told)
+    return np.concatenate(rows), len(originals)
+
+
+def _interpolate(run: "Trained", command: Interpolate) -> tuple["np.ndarray", int]:
+    import numpy as np
+
+    from flax_punkvae import images, latents, trained
+
+    originals, (a, b) = _encode(run, command.first, command.second)
+    ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
+    rows = [images.to_uint8(trained.decode(run.state, way)) for way in ways]
+    print("rows: straight, along an arc; first and last column: the originals")
+    return np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])]), command.steps + 2
+
+
+def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from flax_punkvae import images, latents, trained
+
+    _, (z,) = _encode(run, command.number)
+    kl = latents.kl_per_latent(*trained.encode(run.state, run.dataset.images[run.test_indices]))
+    order = np.argsort(-kl, kind="stable")[: command.top]
+    path = np.concatenate([latents.traverse(z, latent, np.array(_VALUES, z.dtype)) for latent in order.tolist()])
+    table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
+    for row, latent in enumerate(order, 1):
+        table.add_row(str(row), str(latent), f"{kl[latent]:.3f}", f"{z[latent]:+.2f}")
+    Console(width=120, highlight=False).print(table)
+    print(f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}")
+    print(f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats")
+    return images.to_uint8(trained.decode(run.state, path)), len(_VALUES)
+
+
+def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, Any]]:
+    import numpy as np
+
+    from flax_punkvae import images, latents, trained
+
+    labels = run.dataset.labels
+    add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
+    if both := set(add) & set(remove):
+        raise UserError(f"expected other labels to --remove than to --add, got {run.dataset.label_names[both.pop()]!r}")
+    network, note = trained.load_traits(run)
+    if network is None:
+        raise UserError(f"edit: expected a run on punks, whose traits can be read off ({note})")
+    eligible = labels[run.test_indices][:, add].max(1, initial=0) < labels[run.test_indices][:, remove].min(
+        1, initial=1
+    )
+    measured = run.test_indices[eligible][: command.measured]
+    if not len(measured):
+        raise UserError("edit: expected held-out images that lack what is added and have what is removed, got none")
+    original, (z,) = _encode(run, command.number)
+    means, _ = trained.encode(run.state, run.dataset.images[run.train_indices])
+    directions = latents.directions(means, labels[run.train_indices][:, add + remove])
+    for name, direction in zip(command.add + command.remove, directions, strict=True):
+        if np.isnan(direction).any():
+            raise UserError(f"edit: expected a label that some of the training images have and some lack, got {name!r}")
+    shift = directions[: len(add)].sum(0) - directions[len(add) :].sum(0)
+    ends, _ = trained.encode(run.state, run.dataset.images[measured])
+    readings = []
+    for strength in _STRENGTHS:
+        decoded = trained.decode(run.state, ends + np.float32(strength) * shift)
+        readings.append(trained.read_traits(network, images.snap(run.sprites(decoded), run.palette())))
+    effects = [latents.effect(readings[0], reading, add, remove) for reading in readings]
+    rows = [
+        {
+            "strength": strength,
+            "succeeds": effect.succeeds,
+            "others_changed": effect.others_changed,
+            "changed_most": {run.dataset.label_names[label]: share for label, share in effect.changed_most},
+        }
+        for strength, effect in zip(_STRENGTHS, effects, strict=True)
+    ]
+    facts = {
+        "step": int(run.state.step),
+        "number": command.number,
+        "add": list(command.add),
+        "remove": list(command.remove),
+        "held_out_images_measured": len(measured),
+        "traits": note,
+        "by_strength": rows,
+    }
+    _print_effects(facts)
+    edited = trained.decode(run.state, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
+    snapped = images.render(images.snap(run.sprites(edited), run.palette()), run.config.data.render)
+    return np.concatenate([original, images.to_uint8(edited), original, snapped]), len(_STRENGTHS) + 1, facts
+
+
+def _print_effects(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("strength", "succeeds", "other traits changed", "changed most")
+    for row in facts["by_strength"]:
+        most = ", ".join(f"{name} {share:+.0%}" for name, share in row["changed_most"].items())
+        table.add_row(f"{row['strength']:g}", f"{row['succeeds']:.0%}", f"{row['others_changed']:.2f} an image", most)
+    console = Console(width=120, highlight=False)
+    console.print(table)
+    console.print(f"measured on {facts['held_out_images_measured']} held-out images; strength 0: reconstructed only")
+    console.print(facts["traits"], soft_wrap=True)
+    print("columns: the original, then each strength; rows: as decoded, snapped to 24x24 and the palette")
+
+
+if __name__ == "__main__":
+    run_program(main)

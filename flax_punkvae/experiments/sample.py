@@ -1,0 +1,199 @@
+"""Draw new characters: `python -m flax_punkvae.experiments.sample RUN_DIR`; each with a certificate that it is new."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from flax_punkvae.config import parse
+from flax_punkvae.errors import UserError, run_program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flax_punkvae.trained import Trained
+
+PROG = "python -m flax_punkvae.experiments.sample"
+_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw images from a trained run: grid.png, one PNG each, and samples.json, which tells how new each is."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory of the run."""
+    count: int = 24
+    """How many; more begin with the same ones."""
+    seed: int = 0
+    """Seed of the latents."""
+    temperature: float = 1.0
+    """Deviations of the latents are multiplied by this: below 1 more typical, above 1 wilder."""
+    how: Annotated[Literal["prior", "gaussian", "mixture"], tyro.conf.arg(name="from")] = "prior"
+    """Where latents come from: the prior; a Gaussian or a mixture of them, fitted to the training posteriors."""
+    snap: bool = False
+    """Write true sprites of 24x24, in the palette of the training sprites, instead of the model's images."""
+    output: Path | None = None
+    """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Sample, write, print the certificates; the exit status is 0."""
+    options = parse(Options, arguments, Options(tyro.MISSING), PROG)
+    output = _validate(options)
+
+    import numpy as np
+
+    from flax_punkvae import backend, images, latents, trained
+
+    backend.prepare("auto")
+    run = trained.open_run(options.run_dir)
+    if options.snap and run.dataset.sprites is None:
+        raise UserError("--snap: expected a run on sprites, got one on other images, which have no 24x24: leave it out")
+    network, note = trained.load_traits(run)
+    if options.how == "prior":
+        means = logvars = np.zeros((1, run.config.model.latent), np.float32)
+    else:
+        means, logvars = trained.encode(run.state, run.dataset.images[run.train_indices])
+    z = latents.sample(options.how, options.count, options.seed, options.temperature, means, logvars)
+    decoded = trained.decode(run.state, z)
+    drawn = images.to_uint8(decoded)
+    if run.dataset.sprites is None:
+        sprites = None
+        certificates = _nearest_images(run, drawn)
+    else:
+        sprites = images.snap(run.sprites(decoded), run.palette())
+        certificates = _nearest_sprites(run, sprites, drawn)
+        if network is not None:
+            for certificate, has in zip(certificates, trained.read_traits(network, sprites), strict=True):
+                certificate["traits"] = [network.label_names[label] for label in np.flatnonzero(has)]
+    facts = {
+        "step": int(run.state.step),
+        "from": options.how,
+        "seed": options.seed,
+        "temperature": options.temperature,
+        "compared_with": f"{len(run.train_indices)} training images, {run.dataset.source}",
+        "traits": note,
+    }
+    singles = sprites if options.snap and sprites is not None else drawn
+    _write(output, singles, {**facts, "samples": certificates})
+    for damage in run.damaged:
+        print(f"damaged checkpoint passed over: {damage}")
+    _print_table(facts, certificates)
+    print(f"written to {output}")
+    return 0
+
+
+def _validate(options: Options) -> Path:
+    """The directory to write to, which is free. Raises UserError."""
+    for name, value, low, high in (("count", options.count, 1, 10_000), ("seed", options.seed, 0, 2**31 - 1)):
+        if not low <= value <= high:
+            raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
+    if not (math.isfinite(options.temperature) and 0 <= options.temperature <= 100):
+        raise UserError(f"--temperature: expected a number from 0 to 100, got {options.temperature}")
+    name = f"{options.how}-seed{options.seed}"
+    if options.temperature != 1:
+        name += f"-temperature{options.temperature:g}"
+    output = options.output or options.run_dir / "samples" / (name + "-snapped" * options.snap)
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output}: expected a new or empty directory for --output, got one that holds something")
+    return output
+
+
+def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray") -> list[dict[str, Any]]:
+    """The training sprite with the fewest other pixels, and how far the image is from that of its own sprite."""
+    import numpy as np
+
+    from flax_punkvae import images
+
+    assert run.dataset.sprites is not None
+    known = run.dataset.sprites[run.train_indices]
+    # Euclidean in RGB, pixel by pixel of 128x128.
+    off = np.linalg.norm(drawn.astype(np.float32) - images.render(sprites, run.config.data.render), axis=-1)
+    certificates = []
+    for index, sprite in enumerate(sprites):
+        differing = (known != sprite).any(axis=-1).sum(axis=(1, 2))
+        nearest = int(differing.argmin())
+        certificates.append(
+            {
+                "file": _file(index),
+                "nearest": int(run.dataset.ids[run.train_indices[nearest]]),
+                "pixels_differ": int(differing[nearest]),
+                "of_pixels": sprite.shape[0] * sprite.shape[1],
+                "new": bool(differing[nearest] > 0),
+                "rgb_distance_to_sprite": {"mean": float(off[index].mean()), "max": float(off[index].max())},
+            }
+        )
+    return certificates
+
+
+def _nearest_images(run: "Trained", drawn: "np.ndarray") -> list[dict[str, Any]]:
+    """The training image at the least root mean square distance, in levels of 0..255."""
+    import numpy as np
+
+    flat = drawn.reshape(len(drawn), -1).astype(np.float64)
+    squares = []
+    for start in range(0, len(run.train_indices), 128):
+        known = run.dataset.images[run.train_indices[start : start + 128]]
+        known = known.reshape(len(known), -1).astype(np.float64)
+        # Sums of whole numbers below 2^53: exact.
+        squares.append((flat**2).sum(1)[:, None] - 2 * flat @ known.T + (known**2).sum(1))
+    distances = np.sqrt(np.concatenate(squares, axis=1) / flat.shape[1])
+    return [
+        {
+            "file": _file(index),
+            "nearest": int(run.dataset.ids[run.train_indices[row.argmin()]]),
+            "rms_distance": float(row.min()),
+            "new": bool(row.min() > 0),
+        }
+        for index, row in enumerate(distances)
+    ]
+
+
+def _file(index: int) -> str:
+    return f"{index:04d}.png"
+
+
+def _write(output: Path, singles: "np.ndarray", facts: dict[str, Any]) -> None:
+    from flax_punkvae import images
+
+    shown = images.enlarge(singles, 256 // singles.shape[1])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for index, single in enumerate(singles):
+            images.save_png(single, output / _file(index))
+        images.save_png(images.grid(shown, min(_COLUMNS, len(shown)), gap=8), output / "grid.png")
+        (output / "samples.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: expected a directory that can be written, got: {error.strerror}") from error
+
+
+def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    as_sprites = "pixels_differ" in certificates[0]
+    table = Table("image", "nearest", "pixels that differ" if as_sprites else "RMS distance of 255")
+    if as_sprites:
+        table.add_column("RGB distance to a sprite")
+    table.add_column("traits")
+    for row in certificates:
+        off = row.get("rgb_distance_to_sprite")
+        distance = f"{row['pixels_differ']} of {row['of_pixels']}" if off else f"{row['rms_distance']:.2f}"
+        cells = [row["file"], f"#{row['nearest']}", distance]
+        if off:
+            cells.append(f"mean {off['mean']:.1f}, max {off['max']:.0f}")
+        table.add_row(*cells, ", ".join(row["traits"]) if "traits" in row else "not read")
+    console = Console(width=120, highlight=False)
+    console.print(table)
+    new = sum(row["new"] for row in certificates)
+    console.print(f"new: {new} of {len(certificates)} are none of the {facts['compared_with']}")
+    console.print(facts["traits"], soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_program(main)
