@@ -156,7 +156,8 @@ def importance_samples(
     """k = count draws z of an image's posterior: (z, squared error of the image decoded from each, mean, logvar)."""
     mean, logvar = encode(state, image[None])
     z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
-    errors = losses.squared_error(jnp.broadcast_to(_to_float(image), (count, *image.shape)), decode(state, z))
+    copies = jnp.broadcast_to(image, (count, *image.shape))
+    errors = losses.squared_error(_to_float(copies), decode(state, z))
     return z, errors, mean[0], logvar[0]
 
 
