@@ -48,6 +48,8 @@ class SpriteFeatures(nn.Module):
             x = nn.relu(nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{index}")(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = nn.relu(nn.Dense(self.features, kernel_init=init, name="dense")(x.reshape(x.shape[0], -1)))
+        if not self.labels:
+            return x, x[:, :0]
         # Labels are rare: begun at even odds, the first steps would push every logit down, and half of the features
         # with them, to where their ReLU is 0 for good.
         rare = nn.initializers.constant(-4.0)
