@@ -48,6 +48,8 @@ class SpriteFeatures(nn.Module):
             x = nn.relu(nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{index}")(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = nn.relu(nn.Dense(self.features, kernel_init=init, name="dense")(x.reshape(x.shape[0], -1)))
+        if not self.labels:
+            return x, x[:, :0]
         # Labels are rare: begun at even odds, the first steps would push every logit down, and half of the features
         # with them, to where their ReLU is 0 for good.
         rare = nn.initializers.constant(-4.0)
@@ -84,9 +86,11 @@ def load(path: Path = SHIPPED) -> Network:
         with safetensors.safe_open(path, "numpy") as opened:
             about = json.loads((opened.metadata() or {})[_ABOUT])
         label_names = tuple(map(str, about["label_names"]))
-        params = traverse_util.unflatten_dict(safetensors.numpy.load(content), sep=".")
+        tensors = safetensors.numpy.load(content)
         expected = jax.eval_shape(partial(_init, SpriteFeatures(len(label_names))), jax.random.key(0))
-        if (got := _shapes(params)) != (wanted := _shapes(expected)):
+        wanted = _shapes(traverse_util.flatten_dict(expected, sep="."))
+        # Before they are nested, which conflicting names would not survive.
+        if (got := _shapes(tensors)) != wanted:
             wrong = sorted(name for name, _ in got.items() ^ wanted.items())
             raise ValueError(f"{wrong[0]} of shape {got.get(wrong[0])} instead of {wanted.get(wrong[0])}")
     except OSError as error:
@@ -96,15 +100,15 @@ def load(path: Path = SHIPPED) -> Network:
             f"{path}: expected the weights of the sprite features, got {type(error).__name__}: "
             f"{' '.join(str(error).split())}: {_ADVICE}"
         ) from error
+    params = traverse_util.unflatten_dict(tensors, sep=".")
     return Network(params, label_names, hashlib.sha256(content).hexdigest())
 
 
 _ADVICE = f"reinstall flax_punkvae, or make them with `{MAKE} --output FILE`"
 
 
-def _shapes(params: Any) -> dict[str, str]:
-    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in flat.items()}
+def _shapes(tensors: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in tensors.items()}
 
 
 def save(network: Network, about: dict[str, Any], path: Path) -> str:

@@ -47,8 +47,8 @@ def test_the_shipped_network_tells_the_labels_of_held_out_punks(held_out):
     assert network.label_names == names
     told = features.label_logits(network, sprites) > 0
     right = told == labels
-    assert right.mean() > 0.9975
-    assert right.all(1).mean() > 0.82
+    assert right.mean() > 0.998
+    assert right.all(1).mean() > 0.84
 
 
 def test_the_shipped_file_is_small_and_says_how_good_it_is():
@@ -56,7 +56,7 @@ def test_the_shipped_file_is_small_and_says_how_good_it_is():
     assert len(content) < 1_000_000
     assert features.load().sha256 == hashlib.sha256(content).hexdigest()
     said = about(features.SHIPPED)
-    assert said["labels_right"] > 0.9975
+    assert said["labels_right"] > 0.998
     assert (said["trained_on"], said["held_out"], len(said["label_names"])) == (8000, 2000, 92)
     assert said["seed"] >= 0 and said["epochs"] > 0
 
@@ -72,7 +72,7 @@ def test_features_do_not_depend_on_the_other_sprites_of_a_batch(held_out):
 
 def test_most_features_are_used_and_punks_differ_in_them(held_out):
     x = features.extract(features.load(), held_out[0])
-    assert (x.max(0) > 0).mean() > 0.25
+    assert (x.max(0) > 0).mean() > 0.5
     assert len(np.unique(x, axis=0)) == len(x)
 
 
