@@ -142,13 +142,20 @@ def validate(config: Config) -> None:
         )
 
 
-def parse(cls: type[T], arguments: Sequence[str], default: T, prog: str) -> T:
+def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) -> T:
     """The command line as a dataclass; `default` gives what no flag sets, and the values that --help shows.
 
-    Raises UserError for flags it does not know and values of another type; ranges are for `validate`.
+    Without one, fields that have none of their own must be given. Raises UserError for flags it does not know and
+    values of another type; ranges are for `validate`.
     """
     with _tyro_errors_as_one_line():
-        return tyro.cli(cls, prog=prog, args=list(arguments), default=default, config=(tyro.conf.FlagCreatePairsOff,))
+        return tyro.cli(
+            cls,
+            prog=prog,
+            args=list(arguments),
+            default=tyro.MISSING_NONPROP if default is None else default,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
 
 
 def parse_known(cls: type[T], arguments: Sequence[str]) -> T:

@@ -153,7 +153,8 @@ def _fit_mixture(
         # Where a hundred rounds do not settle it, the mixture is as good as it gets.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(draws)
-    return mixture.weights_, mixture.means_, np.sqrt(mixture.covariances_)
+    weights, centres, covariances = map(np.asarray, (mixture.weights_, mixture.means_, mixture.covariances_))
+    return weights, centres, np.sqrt(covariances)
 
 
 def _standard_normal(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "rows columns"]:

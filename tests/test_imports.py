@@ -14,7 +14,7 @@ FLOORS = (
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
     {"trained"},
-    {"contenders"},
+    {"contenders", "editing"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}
 

@@ -92,6 +92,15 @@ def test_directions_are_differences_of_means():
     assert np.isnan(found[2:]).all()
 
 
+def test_the_effect_of_an_edit():
+    """Oracle: counted by hand. Label 0 is added, 1 removed; of four images the first two succeed."""
+    before = np.array([[0, 1, 0, 1], [0, 1, 0, 1], [0, 1, 0, 0], [0, 1, 1, 0]], bool)
+    after = np.array([[1, 0, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0]], bool)
+    effect = latents.effect(before, after, [0], [1])
+    assert effect == (0.5, 3 / 4, [(2, 0.5), (3, -0.25)])
+    assert latents.effect(before, before, [0], []) == (0.0, 0.0, [])
+
+
 def test_the_prior_is_standard_normal():
     """Oracle: N(0, I); a mean of 20,000 has a standard error of 0.007, a covariance one of at most 0.01."""
     mean, covariance = moments(latents.sample("prior", 20_000, 0, 1.0, *posteriors()))
