@@ -14,8 +14,8 @@ from flax_punkvae.errors import UserError
 Sampler = Literal["prior", "gaussian", "mixture"]
 
 # Chosen by the mean log density of draws from held-out posteriors, in the reference run at epoch 17. With diagonal
-# covariances 50 components (-354.8) beat 10 (-356.0), and the prior (-360.1); full ones, 33,000 numbers each, learned the
-# training draws by heart (-328 on them, -377 held out). One full Gaussian scored -353.9: a mixture is for its clusters.
+# covariances 50 components (-354.8) beat 10 (-356.0), and the prior (-360.1); full ones, 33,000 numbers each, learned
+# the training draws by heart (-328, held out -377). One full Gaussian had -353.9: a mixture is for its clusters.
 COMPONENTS = 50
 _COVARIANCE = "diag"
 
