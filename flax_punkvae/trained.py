@@ -4,16 +4,17 @@ import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from flax_punkvae import checkpoints, data, images, loop, run_directory, training
-from flax_punkvae.config import Config
+from flax_punkvae import checkpoints, data, features, images, loop, run_directory, training
+from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
+from flax_punkvae.features import Network
 from flax_punkvae.training import TrainState
 
 _BATCH = 64
@@ -96,22 +97,20 @@ def encode(
     return np.concatenate(means), np.concatenate(logvars)
 
 
-def load_traits(run: Trained) -> tuple[Any | None, str]:
+def load_traits(run: Trained) -> tuple[Network | None, str]:
     """The network that reads traits off sprites like the run's, or None; and which it is, or why it is none."""
-    from flax_punkvae import features  # pyright: ignore[reportAttributeAccessIssue]
-
     if run.dataset.sprites is None:
         return None, "traits are not read: the run's images are no sprites"
     network = features.load()
     if network.label_names != run.dataset.label_names:
         return None, "traits are not read: the run's images do not have the labels of punks"
+    if run.config.data.background != DataConfig().background:
+        return None, "traits are not read: the sprite features know punks over the default background only"
     return network, f"traits are read by the sprite features, SHA-256 {network.sha256}"
 
 
-def read_traits(network: Any, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Bool[np.ndarray, "n a"]:
+def read_traits(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Bool[np.ndarray, "n a"]:
     """Which labels the network of `load_traits` sees in each sprite: those of a positive logit."""
-    from flax_punkvae import features  # pyright: ignore[reportAttributeAccessIssue]
-
     return features.label_logits(network, sprites) > 0
 
 

@@ -14,7 +14,7 @@ FLOORS = (
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
     {"trained"},
-    {"evaluation", "plots"},
+    {"evaluation", "plots", "editing"},
     {"contenders"},
 )
 TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}

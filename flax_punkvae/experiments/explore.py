@@ -24,7 +24,7 @@ _STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _MOST_COLUMNS = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """What every command has."""
 
@@ -44,9 +44,9 @@ class Reconstruct(Common):
 class Interpolate(Common):
     """The ways from one image to another, straight (above) and along an arc (below)."""
 
-    first: tyro.conf.Positional[int] = tyro.MISSING
+    first: tyro.conf.Positional[int]
     """Number of the image to begin with."""
-    second: tyro.conf.Positional[int] = tyro.MISSING
+    second: tyro.conf.Positional[int]
     """Number of the image to end with."""
     steps: int = 8
     """Images on the way, both ends among them."""
@@ -56,7 +56,7 @@ class Interpolate(Common):
 class Traverse(Common):
     """One latent a row, those with the highest KL on the held-out images, set to -3..3 deviations of the prior."""
 
-    number: tyro.conf.Positional[int] = tyro.MISSING
+    number: tyro.conf.Positional[int]
     """Number of the image whose other latents are kept."""
     top: int = 8
     """How many latents."""
@@ -66,7 +66,7 @@ class Traverse(Common):
 class Edit(Common):
     """Add and remove labels by their directions, and measure on held-out images what that does; with a JSON."""
 
-    number: tyro.conf.Positional[int] = tyro.MISSING
+    number: tyro.conf.Positional[int]
     """Number of the image to edit."""
     add: tuple[str, ...] = ()
     """Labels to add."""
@@ -87,7 +87,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> int:
     """Draw one sheet; the exit status is 0."""
-    options = parse(Options, arguments, Options(tyro.MISSING, tyro.MISSING), PROG)
+    options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 
     from flax_punkvae import backend, images, trained
@@ -191,10 +191,10 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
     from rich.console import Console
     from rich.table import Table
 
-    from flax_punkvae import images, latents, trained
+    from flax_punkvae import images, latents, metrics, trained
 
     _, (z,) = _encode(run, command.number)
-    kl = latents.kl_per_latent(*trained.encode(run.state, run.dataset.images[run.test_indices]))
+    kl = metrics.kl_per_latent(*trained.encode(run.state, run.dataset.images[run.test_indices]))
     order = np.argsort(-kl, kind="stable")[: command.top]
     path = np.concatenate([latents.traverse(z, latent, np.array(_VALUES, z.dtype)) for latent in order.tolist()])
     table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
@@ -209,43 +209,15 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
 def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, Any]]:
     import numpy as np
 
-    from flax_punkvae import images, latents, trained
+    from flax_punkvae import editing, images, trained
 
-    labels = run.dataset.labels
     add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
-    if both := set(add) & set(remove):
-        raise UserError(f"expected other labels to --remove than to --add, got {run.dataset.label_names[both.pop()]!r}")
     network, note = trained.load_traits(run)
     if network is None:
         raise UserError(f"edit: expected a run on punks, whose traits can be read off ({note})")
-    eligible = labels[run.test_indices][:, add].max(1, initial=0) < labels[run.test_indices][:, remove].min(
-        1, initial=1
-    )
-    measured = run.test_indices[eligible][: command.measured]
-    if not len(measured):
-        raise UserError("edit: expected held-out images that lack what is added and have what is removed, got none")
+    measured = editing.eligible(run, add, remove)[: command.measured]
     original, (z,) = _encode(run, command.number)
-    means, _ = trained.encode(run.state, run.dataset.images[run.train_indices])
-    directions = latents.directions(means, labels[run.train_indices][:, add + remove])
-    for name, direction in zip(command.add + command.remove, directions, strict=True):
-        if np.isnan(direction).any():
-            raise UserError(f"edit: expected a label that some of the training images have and some lack, got {name!r}")
-    shift = directions[: len(add)].sum(0) - directions[len(add) :].sum(0)
-    ends, _ = trained.encode(run.state, run.dataset.images[measured])
-    readings = []
-    for strength in _STRENGTHS:
-        decoded = trained.decode(run.state, ends + np.float32(strength) * shift)
-        readings.append(trained.read_traits(network, images.snap(run.sprites(decoded), run.palette())))
-    effects = [latents.effect(readings[0], reading, add, remove) for reading in readings]
-    rows = [
-        {
-            "strength": strength,
-            "succeeds": effect.succeeds,
-            "others_changed": effect.others_changed,
-            "changed_most": {run.dataset.label_names[label]: share for label, share in effect.changed_most},
-        }
-        for strength, effect in zip(_STRENGTHS, effects, strict=True)
-    ]
+    shift = editing.shift(run, add, remove)
     facts = {
         "step": int(run.state.step),
         "number": command.number,
@@ -253,7 +225,7 @@ def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, A
         "remove": list(command.remove),
         "held_out_images_measured": len(measured),
         "traits": note,
-        "by_strength": rows,
+        "by_strength": editing.measure(run, network, measured, shift, add, remove, _STRENGTHS),
     }
     _print_effects(facts)
     edited = trained.decode(run.state, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))

@@ -43,7 +43,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> int:
     """Sample, write, print the certificates; the exit status is 0."""
-    options = parse(Options, arguments, Options(tyro.MISSING), PROG)
+    options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 
     import numpy as np

@@ -1,0 +1,210 @@
+"""sample and explore, run for real on a small run of made-up characters."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_programs import SMALL
+
+import flax_punkvae
+from flax_punkvae import data, images, trained
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import explore, sample, train
+
+LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
+
+
+def label_logits(network: SimpleNamespace, sprites: np.ndarray) -> np.ndarray:
+    """A stand-in that tells labels by a random projection: what matters is that the programs say what it says."""
+    weights = np.random.default_rng(0).standard_normal((24 * 24 * 3, len(network.label_names)))
+    return (sprites.reshape(len(sprites), -1) / 255.0 - 0.4) @ weights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate") / "run"
+    assert train.main([*SMALL, "--train.epochs", "1", "--run-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    network = SimpleNamespace(label_names=LABELS, sha256="f" * 64)
+    module = SimpleNamespace(load=lambda: network, label_logits=label_logits)
+    monkeypatch.setitem(sys.modules, "flax_punkvae.features", module)
+    monkeypatch.setattr(flax_punkvae, "features", module, raising=False)
+    return network
+
+
+def opened(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("how", ["prior", "gaussian", "mixture"])
+def test_snapped_samples_and_their_certificates(run: Path, tmp_path: Path, how: str):
+    """Oracle: the written sprites, compared anew, pixel by pixel, with every training sprite."""
+    out = tmp_path / "out"
+    assert sample.main([str(run), "--count", "5", "--from", how, "--snap", "--output", str(out)]) == 0
+    facts = json.loads((out / "samples.json").read_text())
+    assert (facts["from"], facts["seed"], len(facts["samples"])) == (how, 0, 5)
+    dataset = trained.open_run(run).dataset
+    assert dataset.sprites is not None
+    train_indices, _ = data.split(40, 0.2, 0)
+    colours = {tuple(pixel) for pixel in dataset.sprites[train_indices].reshape(-1, 3).tolist()}
+    sprites = np.stack([opened(out / row["file"]) for row in facts["samples"]])
+    assert sprites.shape == (5, 24, 24, 3)
+    np.testing.assert_array_equal(opened(out / "grid.png"), images.grid(images.enlarge(sprites, 10), 5, gap=8))
+    for sprite, row in zip(sprites, facts["samples"], strict=True):
+        assert {tuple(pixel) for pixel in sprite.reshape(-1, 3).tolist()} <= colours
+        differing = {i: int((dataset.sprites[i] != sprite).any(-1).sum()) for i in train_indices}
+        assert row["pixels_differ"] == min(differing.values()) == differing[row["nearest"]]
+        assert row["new"] == (row["pixels_differ"] > 0) and row["of_pixels"] == 576
+        expected = np.flatnonzero(label_logits(SimpleNamespace(label_names=LABELS), sprite[None])[0] > 0)
+        assert row["traits"] == [LABELS[i] for i in expected]
+
+
+def test_samples_follow_from_the_seed(run: Path, tmp_path: Path):
+    """Oracle: equal bytes; and the distance to a sprite from the files with and without --snap."""
+    for name, more in (("a", ()), ("b", ()), ("c", ("--seed", "1")), ("snapped", ("--snap",))):
+        assert sample.main([str(run), "--count", "3", "--output", str(tmp_path / name), *more]) == 0
+    assert sorted(contents(tmp_path / "a")) == ["0000.png", "0001.png", "0002.png", "grid.png", "samples.json"]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a")["0000.png"] != contents(tmp_path / "c")["0000.png"]
+    assert contents(tmp_path / "a")["samples.json"] == contents(tmp_path / "snapped")["samples.json"]
+    for row in json.loads((tmp_path / "a" / "samples.json").read_text())["samples"]:
+        image = opened(tmp_path / "a" / row["file"])
+        whole = images.render(opened(tmp_path / "snapped" / row["file"])[None], "reference")[0]
+        off = np.sqrt(((image.astype(float) - whole) ** 2).sum(-1))
+        assert row["rgb_distance_to_sprite"] == pytest.approx({"mean": off.mean(), "max": off.max()}, rel=1e-5)
+
+
+def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos: np.ndarray):
+    """Oracle: the root mean square over the files themselves. 48x50 is no multiple of 24x24."""
+    (tmp_path / "photos").mkdir()
+    for index, photo in enumerate(photos):
+        Image.fromarray(photo[:50, :48]).save(tmp_path / "photos" / f"{index:02d}.png")
+    run = tmp_path / "run"
+    source = ("--data.source", f"{tmp_path / 'photos'}/")
+    assert train.main([*SMALL[4:], *source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
+    with pytest.raises(UserError, match="--snap: expected a run on sprites"):
+        sample.main([str(run), "--snap"])
+    assert not (run / "samples").exists()
+    assert sample.main([str(run), "--count", "2"]) == 0
+    facts = json.loads((run / "samples" / "prior-seed0" / "samples.json").read_text())
+    dataset = trained.open_run(run).dataset
+    train_indices, _ = data.split(20, 0.2, 0)
+    for row in facts["samples"]:
+        image = opened(run / "samples" / "prior-seed0" / row["file"]).astype(float)
+        assert image.shape == (128, 128, 3)
+        rms = {int(dataset.ids[i]): np.sqrt(((image - dataset.images[i]) ** 2).mean()) for i in train_indices}
+        assert row["rms_distance"] == pytest.approx(min(rms.values()))
+        assert rms[row["nearest"]] == min(rms.values()) and "traits" not in row
+    assert "no sprites" in facts["traits"]
+    assert explore.main([str(run), "reconstruct", str(dataset.ids[0])]) == 0
+
+
+def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_path: Path, reader: SimpleNamespace):
+    reader.label_names = ("pipe",)
+    assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
+    facts = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
+    with pytest.raises(UserError, match="edit: expected a run on punks"):
+        explore.main([str(run), "edit", "3", "--add", LABELS[0], "--output", str(tmp_path / "e.png")])
+
+
+SHEETS = [
+    (("reconstruct", "3", "7"), "reconstruct-3-7.png", 3, 2),
+    (("interpolate", "3", "7", "--steps", "4"), "interpolate-3-7-steps4.png", 2, 6),
+    (("traverse", "3", "--top", "2"), "traverse-3-top2.png", 2, 7),
+    (("edit", "3", "--add", "top bald"), "edit-3-add-top-bald.png", 2, 7),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name", "rows", "columns"), SHEETS, ids=[row[0][0] for row in SHEETS])
+def test_a_sheet_of_each_command(
+    run: Path, tmp_path: Path, arguments: tuple[str, ...], name: str, rows: int, columns: int
+):
+    """Oracle: the original at the place it should have, the size of rows x columns, equal bytes of a second one."""
+    assert explore.main([str(run), *arguments]) == 0
+    sheet = opened(run / "explore" / name)
+    assert sheet.shape == (rows * 260 + 4, columns * 260 + 4, 3)
+    if arguments[0] != "traverse":
+        original = images.enlarge(trained.open_run(run).dataset.images[[3]], 2)[0]
+        np.testing.assert_array_equal(sheet[4:260, 4:260], original)
+    assert explore.main([str(run), *arguments, "--output", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == (run / "explore" / name).read_bytes()
+
+
+def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_path: Path):
+    """Oracle: the same by hand, for strength 2, from the model's own encode and decode."""
+    label = "top bald"
+    out = tmp_path / "edit.png"
+    assert explore.main([str(run), "edit", "3", "--add", label, "--output", str(out)]) == 0
+    facts = json.loads(out.with_suffix(".json").read_text())
+    opened_run = trained.open_run(run)
+    dataset, column = opened_run.dataset, LABELS.index(label)
+    train_indices, test_indices = data.split(40, 0.2, 0)
+    means, _ = trained.encode(opened_run.state, dataset.images)
+    has = dataset.labels[train_indices, column] == 1
+    direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
+    lacking = test_indices[dataset.labels[test_indices, column] == 0]
+    moved = opened_run.sprites(trained.decode(opened_run.state, means[lacking] + np.float32(2) * direction))
+    logits = label_logits(SimpleNamespace(label_names=LABELS), images.snap(moved, opened_run.palette()))
+    (row,) = (row for row in facts["by_strength"] if row["strength"] == 2)
+    assert row["succeeds"] == pytest.approx((logits[:, column] > 0).mean())
+    assert facts["held_out_images_measured"] == len(lacking)
+    assert facts["by_strength"][0]["others_changed"] == 0
+
+
+BAD = [
+    (explore, ("reconstruct", "40"), "0 to 39, got 40: the nearest is 39"),
+    (explore, ("reconstruct",), "expected 1 to 32 numbers"),
+    (explore, ("interpolate", "3"), "Number of the image to end with"),
+    (explore, ("interpolate", "3", "7", "--steps", "1"), "--steps: expected"),
+    (explore, ("traverse", "3", "--top", "0"), "--top: expected"),
+    (explore, ("edit", "3"), "expected a label to --add"),
+    (explore, ("edit", "3", "--add", "top bold"), "perhaps you meant 'top bald'"),
+    (explore, ("reconstruct", "3", "--output", "x.jpg"), "expected a file named"),
+    (explore, ("dream",), "dream"),
+    (sample, ("--count", "0"), "--count: expected"),
+    (sample, ("--temperature", "nan"), "--temperature: expected"),
+    (sample, ("--from", "posterior"), "posterior"),
+    (sample, ("--output", "."), "expected a new or empty directory"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "named"), BAD, ids=[" ".join(row[1]) for row in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(run: Path, program, arguments: tuple[str, ...], named: str):
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        program.main([str(run), *arguments])
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("program", ["sample", "explore"])
+def test_as_a_user_runs_it(tmp_path: Path, program: str):
+    module = f"flax_punkvae.experiments.{program}"
+    rest = ["reconstruct", "1"] if program == "explore" else []
+    command = [sys.executable, "-W", "error", "-m", module, "nowhere", *rest]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: nowhere: expected the directory of a run")
+    assert list(tmp_path.iterdir()) == []
+    script = (
+        f"import sys\nfrom {module} import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    print(stop.code, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0 False"
