@@ -11,9 +11,10 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(13, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    (latents, labels), (distance, shares) = figure.subplots(2, 2)
+    places = figure.subplot_mosaic([["latents", "labels"], ["distance", "labels"], ["shares", "labels"]])
+    latents, labels, distance, shares = (places[name] for name in ("latents", "labels", "distance", "shares"))
 
     values = np.array(parts["rate_distortion"]["kl_per_latent_nats"])
     latents.bar(np.arange(1, len(values) + 1), values, width=1.0)
@@ -23,7 +24,7 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
         by_label = sorted(parts["knowledge"]["by_label"].items(), key=lambda item: item[1]["auroc"])
         labels.plot([row["auroc"] for _, row in by_label], np.arange(len(by_label)), "o", label="AUROC")
         labels.plot([row["balanced_accuracy"] for _, row in by_label], np.arange(len(by_label)), "x", label="balanced")
-        labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=5)
+        labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=6)
         labels.axvline(0.5, color="grey", linewidth=0.5)
         labels.set(title="what a linear probe reads off the latents", xlabel="1 is perfect, 0.5 is chance")
         labels.legend()

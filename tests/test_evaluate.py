@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_file(cwd: Path, found: dict, tmp_path: Pat
     evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)])
     assert json.loads((tmp_path / "evaluation.json").read_text()) == found
     with Image.open(tmp_path / "evaluation.png") as page:
-        assert page.size == (1440, 960) and len(page.convert("RGB").getcolors(1 << 24) or ()) > 10
+        assert page.size == (1560, 1440) and len(page.convert("RGB").getcolors(1 << 24) or ()) > 10
 
 
 def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path, capsys):
