@@ -142,7 +142,7 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("nowhere",), "expected a run"),
+        (("nowhere",), "expected the directory of a run"),
         (("run", "--seed", "-1"), "--seed"),
         (("run", "--iwae-samples", "7"), "expected 1, 100 or 1000, got 7"),
         (("run", "--iwae-images", "0"), "--iwae-images"),

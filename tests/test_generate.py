@@ -3,23 +3,22 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_programs import SMALL
 
-import flax_punkvae
-from flax_punkvae import data, images, trained
+from flax_punkvae import data, features, images, trained
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 
 LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
 
 
-def label_logits(network: SimpleNamespace, sprites: np.ndarray) -> np.ndarray:
+def label_logits(network: features.Network, sprites: np.ndarray) -> np.ndarray:
     """A stand-in that tells labels by a random projection: what matters is that the programs say what it says."""
     weights = np.random.default_rng(0).standard_normal((24 * 24 * 3, len(network.label_names)))
     return (sprites.reshape(len(sprites), -1) / 255.0 - 0.4) @ weights
@@ -33,12 +32,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def reader(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    network = SimpleNamespace(label_names=LABELS, sha256="f" * 64)
-    module = SimpleNamespace(load=lambda: network, label_logits=label_logits)
-    monkeypatch.setitem(sys.modules, "flax_punkvae.features", module)
-    monkeypatch.setattr(flax_punkvae, "features", module, raising=False)
-    return network
+def reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, ...]], None]:
+    """Puts a reader of some labels in the place of the shipped network, which knows punks alone."""
+
+    def put(names: tuple[str, ...]) -> None:
+        monkeypatch.setattr(features, "load", lambda: features.Network(None, names, "f" * 64))
+
+    put(LABELS)
+    monkeypatch.setattr(features, "label_logits", label_logits)
+    return put
 
 
 def opened(path: Path) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_snapped_samples_and_their_certificates(run: Path, tmp_path: Path, how: 
         differing = {i: int((dataset.sprites[i] != sprite).any(-1).sum()) for i in train_indices}
         assert row["pixels_differ"] == min(differing.values()) == differing[row["nearest"]]
         assert row["new"] == (row["pixels_differ"] > 0) and row["of_pixels"] == 576
-        expected = np.flatnonzero(label_logits(SimpleNamespace(label_names=LABELS), sprite[None])[0] > 0)
+        expected = np.flatnonzero(label_logits(features.Network(None, LABELS, None), sprite[None])[0] > 0)
         assert row["traits"] == [LABELS[i] for i in expected]
 
 
@@ -114,8 +116,8 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
     assert explore.main([str(run), "reconstruct", str(dataset.ids[0])]) == 0
 
 
-def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_path: Path, reader: SimpleNamespace):
-    reader.label_names = ("pipe",)
+def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_path: Path, reader):
+    reader(("pipe",))
     assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
     facts = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
@@ -160,7 +162,7 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
     direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
     lacking = test_indices[dataset.labels[test_indices, column] == 0]
     moved = opened_run.sprites(trained.decode(opened_run.state, means[lacking] + np.float32(2) * direction))
-    logits = label_logits(SimpleNamespace(label_names=LABELS), images.snap(moved, opened_run.palette()))
+    logits = label_logits(features.Network(None, LABELS, None), images.snap(moved, opened_run.palette()))
     (row,) = (row for row in facts["by_strength"] if row["strength"] == 2)
     assert row["succeeds"] == pytest.approx((logits[:, column] > 0).mean())
     assert facts["held_out_images_measured"] == len(lacking)
