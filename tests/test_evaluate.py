@@ -139,6 +139,12 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
     assert "resemblance" not in parts and parts["knowledge"] is None and parts["rate_distortion"]["n"] == 8
 
 
+def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    assert evaluate.main([str(tmp_path / "run"), *QUICK]) == 0
+    assert "40 held-out images or more, here are 8" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

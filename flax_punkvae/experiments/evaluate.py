@@ -66,10 +66,12 @@ def main(arguments: Sequence[str]) -> int:
     parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
     parts["iwae"] = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
     parts["knowledge"] = evaluation.knowledge(run)
+    left_out = "recovery, resemblance and copying left out"
     if run.dataset.sprites is None:
-        print(
-            "the images are no 24x24 sprites, so samples are not measured: recovery, resemblance and copying left out"
-        )
+        print(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
+    elif len(run.test_indices) < evaluation.LEAST_HELD_OUT:
+        least, count = evaluation.LEAST_HELD_OUT, len(run.test_indices)
+        print(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
     else:
         drawn = evaluation.draw(run, options.seed)
         parts["recovery"] = evaluation.recovery(run)
