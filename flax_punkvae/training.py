@@ -137,9 +137,8 @@ def evaluate(
         metrics = eval_step(state, images, full, jax.random.fold_in(key, number))
         parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    means = values.pop("mean")
-    averages = {name: float(value.mean()) for name, value in values.items()}
-    return {**averages, "active_units": int(active_units(means).sum())}
+    averages = {name: float(values[name].mean()) for name in ("loss", "mse", "kl")}
+    return {**averages, "active_units": int(active_units(values["mean"]).sum())}
 
 
 @jax.jit
