@@ -216,7 +216,7 @@ def test_with_no_good_checkpoint_nothing_is_touched(cwd: Path):
     assert contents(cwd) == before
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000, 60_000])
+@pytest.mark.parametrize("limit", [2_000, 60_000])
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(cwd: Path, three_epochs: str, limit: int):
     """Oracle: with room again the run ends as the uninterrupted one. Here no file may grow beyond the limit."""
     more = ("--run-dir", "run", "--resume", "--train.epochs", "3")
