@@ -64,7 +64,7 @@ ids = ("convolution", "transposed")
 
 @pytest.mark.parametrize(("ours", "oracle"), CONVOLUTIONS, ids=ids)
 @given(st.integers(1, 3), sides, sides, channels, channels, st.integers(0, 99))
-@settings(max_examples=8)
+@settings(max_examples=4)
 @x64
 def test_convolutions_and_their_gradients(ours, oracle, b: int, h: int, w: int, i: int, o: int, seed: int):
     """An op is linear in x, kernel and bias: the gradient g of <cotangent, op> has <g, v> = <cotangent, op(v)>.
@@ -85,7 +85,7 @@ def test_convolutions_and_their_gradients(ours, oracle, b: int, h: int, w: int, 
 
 @pytest.mark.parametrize("op", [op for op, _ in CONVOLUTIONS], ids=ids)
 @given(st.integers(1, 2), sides, sides, channels, channels, st.integers(0, 99))
-@settings(max_examples=6)
+@settings(max_examples=3)
 @x64
 def test_the_cpu_form_equals_the_form_of_other_backends(op, b: int, h: int, w: int, i: int, o: int, seed: int):
     """Values and every element of the gradients; `platform_dependent` is made to choose its default."""
@@ -101,7 +101,7 @@ def test_the_cpu_form_equals_the_form_of_other_backends(op, b: int, h: int, w: i
 
 
 @given(st.integers(1, 3), sides, sides, channels, st.integers(0, 99))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_max_pool_relu_and_its_gradient(b: int, h: int, w: int, c: int, seed: int):
     x = normal(seed, b, 2 * h, 2 * w, c).astype(np.float32)
     blocks = np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
@@ -175,7 +175,7 @@ def test_dropout_of_an_image_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(whole[3:4], ops.dropout(x[3:4], split(4, 5)[3:4], 0.38))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("size", [1, 3, 8, 12])
 def test_micro_batches_change_neither_values_nor_order(size: int):
     x = jnp.array(normal(0, size, 3), jnp.float32)
     scale = jnp.array([1.0, 2.0, 3.0])
