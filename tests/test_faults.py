@@ -87,7 +87,7 @@ def kill(cwd: Path, moment: str, chance: random.Random) -> None:
             wait_for(saved, process)
             time.sleep(chance.uniform(0, 0.5))
         else:
-            time.sleep(chance.uniform(0, 4))
+            time.sleep(chance.uniform(0, 3))
         process.kill()
         printed, error = process.communicate()
         assert process.returncode == -signal.SIGKILL, (
