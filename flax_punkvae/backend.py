@@ -3,13 +3,11 @@
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 import jax
 
+from flax_punkvae.config import Device
 from flax_punkvae.errors import UserError
-
-Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
 
 
 def prepare(compilation_cache: str, device: Device = "auto") -> None:

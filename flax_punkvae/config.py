@@ -20,6 +20,9 @@ import tyro
 
 from flax_punkvae.errors import UserError
 
+# The backends that --device may ask for.
+Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -3,7 +3,7 @@
 Held-out means the run's own test images. Every part states its n and its seed.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from flax_punkvae.trained import Trained, decode, encode
 
 # Half of them, the floor of copying, are 20: fewer say nothing.
 LEAST_HELD_OUT = 40
-SAMPLERS = ("prior", "gaussian", "mixture")
+SAMPLERS: tuple[latents.Sampler, ...] = get_args(latents.Sampler)
 _CHUNK = 100
 
 
@@ -75,15 +75,10 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
     }
 
 
-def recovery(run: Trained) -> dict[str, Any] | None:
-    """The reconstructions of held-out sprites, read back at 24x24 and snapped to the palette of the training sprites.
-
-    None where the images are no sprites.
-    """
-    sprites = run.dataset.sprites
-    if sprites is None:
-        return None
-    palette = images.palette_of(sprites[run.train_indices])
+def recovery(run: Trained) -> dict[str, Any]:
+    """Reconstructions of held-out sprites, read back at 24x24 and snapped to the palette of the training sprites."""
+    sprites, palette = run.dataset.sprites, run.palette()
+    assert sprites is not None
     means, _ = encode(run.state, run.dataset.images[run.test_indices])
     drawn = run.sprites(decode(run.state, means))
     pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
@@ -109,11 +104,11 @@ def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], 
     held_out = sprites[run.test_indices]
     some = np.random.default_rng(seed).permutation(run.train_indices)[: len(held_out)]
     rows = {"training (floor)": sprites[np.sort(some)], **drawn}
-    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
-    for name, network in (("trained", features.load()), ("random", features.random(seed))):
+    trained = features.load()
+    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed, "features_sha256": trained.sha256}
+    for name, network in (("trained", trained), ("random", features.random(seed))):
         real = features.extract(network, held_out)
         found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
-    found["features_sha256"] = features.load().sha256
     return found
 
 
@@ -139,7 +134,7 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], seed
     sprites = run.dataset.sprites
     assert sprites is not None
     train, held_out = sprites[run.train_indices], sprites[run.test_indices]
-    palette = images.palette_of(train)
+    palette = run.palette()
     order = np.random.default_rng(seed).permutation(len(held_out))
     first, second = held_out[order[::2]], held_out[order[1::2]]
     found: dict[str, Any] = {"n": len(held_out), "seed": seed, "rows": {}}
@@ -148,22 +143,11 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], seed
         test, generated = (first, second) if content is held_out else (held_out, content)
         found["rows"][row] = {
             "exact_copies": fidelity.exact_copies(train, snapped),
-            "median_pixels_to_nearest": float(np.median(differing_pixels(snapped, train))),
+            "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
             "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
             "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
         }
     return found
-
-
-def differing_pixels(
-    sprites: UInt8[np.ndarray, "n h w 3"], references: UInt8[np.ndarray, "m h w 3"]
-) -> UInt8[np.ndarray, "n"] | Any:
-    """How many pixels differ from the reference that has the fewest differing ones, for each sprite."""
-    ours, theirs = (
-        (x.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(-1, dtype=np.uint32).reshape(len(x), -1)
-        for x in (sprites, references)
-    )
-    return np.array([(theirs != sprite).sum(1).min() for sprite in ours])
 
 
 def knowledge(run: Trained) -> dict[str, Any] | None:

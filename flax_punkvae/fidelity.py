@@ -190,6 +190,22 @@ def exact_copies(train_sprites: UInt8[np.ndarray, "n h w 3"], generated_sprites:
     return sum(sprite.tobytes() in known for sprite in generated_sprites)
 
 
+def nearest_sprites(
+    sprites: UInt8[np.ndarray, "n h w 3"], references: UInt8[np.ndarray, "m h w 3"]
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """(position of the reference with the fewest pixels that differ, how many do) for each sprite; of equals the first.
+
+    A pixel differs where any of its channels does.
+    """
+    # A colour as one number, so that a pixel is compared at once.
+    ours, theirs = (
+        (x.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(-1, dtype=np.uint32).reshape(len(x), -1)
+        for x in (sprites, references)
+    )
+    differing = [(theirs != sprite).sum(1) for sprite in ours]
+    return np.array([counts.argmin() for counts in differing]), np.array([counts.min() for counts in differing])
+
+
 def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> Float[np.ndarray, "n f"]:
     if k < 1:
         raise ValueError(f"expected k of at least 1, got {k}")

@@ -72,10 +72,11 @@ def open_run(directory: Path) -> Trained:
     dataset = data.load(config.data)
     run_directory.check_same_data(directory, dataset.provenance())
     blank = training.create_state(config, loop.make_keys(config.seed)["init"])
-    if not (directory / "checkpoints").is_dir():
-        raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
-    with contextlib.closing(checkpoints.open_manager(directory / "checkpoints")) as manager:
-        restored = checkpoints.restore(manager, blank)
+    restored = None
+    # Orbax would make the directory, and a run that is only read is left as it is.
+    if (directory / "checkpoints").is_dir():
+        with contextlib.closing(checkpoints.open_manager(directory / "checkpoints")) as manager:
+            restored = checkpoints.restore(manager, blank)
     if restored is None:
         raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
     train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)

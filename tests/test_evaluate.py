@@ -104,7 +104,6 @@ def test_a_planted_copy_is_counted(run: Trained):
     drawn = {"copies": sprites[run.train_indices[:30]]}
     row = evaluation.copying(run, drawn, 0)["rows"]["copies"]
     assert row["exact_copies"] == 30 and row["median_pixels_to_nearest"] == 0 and row["c_t"] < -3
-    assert evaluation.differing_pixels(sprites[:5], sprites[:5]).tolist() == [0] * 5
 
 
 def test_labels_are_probed(found: dict, run: Trained):

@@ -281,3 +281,15 @@ def test_each_kind_of_bad_model_is_called_out_on_sprites():
     assert fidelity.density_coverage(real, wild)[0] < 0.2 < 0.8 < fidelity.density_coverage(real, good)[0]
     near, far = (fidelity.frechet_distance(real, made) for made in (good, wild))
     assert far > 20 * near
+
+
+def test_nearest_sprites_are_those_with_the_fewest_other_pixels():
+    """Oracle: every pixel of every pair, one by one."""
+    random = np.random.default_rng(7)
+    sprites, references = random.integers(0, 2, (5, 4, 4, 3), np.uint8), random.integers(0, 2, (6, 4, 4, 3), np.uint8)
+    references[3] = sprites[2]
+    nearest, differing = fidelity.nearest_sprites(sprites, references)
+    for sprite, found, count in zip(sprites.tolist(), nearest, differing, strict=True):
+        counts = [sum(sprite[y][x] != other[y][x] for y in range(4) for x in range(4)) for other in references.tolist()]
+        assert (found, count) == (counts.index(min(counts)), min(counts))
+    assert (nearest[2], differing[2]) == (3, 0)

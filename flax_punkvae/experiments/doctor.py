@@ -9,10 +9,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from flax_punkvae import __version__
-from flax_punkvae.config import Config, ModelConfig, TrainConfig, parse
+from flax_punkvae.config import Config, Device, ModelConfig, TrainConfig, parse
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.doctor"
@@ -32,7 +31,7 @@ _GRADIENT_TOLERANCE = 1e-2
 class Options:
     """Tell what is installed, which devices there are, and whether a training step here gives the CPU's numbers."""
 
-    device: Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"] = "auto"
+    device: Device = "auto"
     """Backend to check; auto is jax's own choice."""
 
 

@@ -1,5 +1,6 @@
 """Measure a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR`; a table, evaluation.json and evaluation.png."""
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,11 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     output = options.output or options.run_dir
     if options.output and not output.is_dir():
         raise UserError(f"--output: expected a directory that exists, got {output}: make it first")
-    try:
-        import matplotlib  # noqa: F401
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"expected matplotlib and scikit-learn, got {error}: pip install '.[evaluate]'") from error
+    missing = [name for name in ("matplotlib", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"expected matplotlib and scikit-learn, got no {', no '.join(missing)}: pip install '.[evaluate]'"
+        )
 
     from flax_punkvae import backend, evaluation, plots, run_directory, trained
 

@@ -108,27 +108,24 @@ def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray")
     """The training sprite with the fewest other pixels, and how far the image is from that of its own sprite."""
     import numpy as np
 
-    from flax_punkvae import images
+    from flax_punkvae import fidelity, images
 
     assert run.dataset.sprites is not None
     known = run.dataset.sprites[run.train_indices]
     # Euclidean in RGB, pixel by pixel of 128x128.
     off = np.linalg.norm(drawn.astype(np.float32) - images.render(sprites, run.config.data.render), axis=-1)
-    certificates = []
-    for index, sprite in enumerate(sprites):
-        differing = (known != sprite).any(axis=-1).sum(axis=(1, 2))
-        nearest = int(differing.argmin())
-        certificates.append(
-            {
-                "file": _file(index),
-                "nearest": int(run.dataset.ids[run.train_indices[nearest]]),
-                "pixels_differ": int(differing[nearest]),
-                "of_pixels": sprite.shape[0] * sprite.shape[1],
-                "new": bool(differing[nearest] > 0),
-                "rgb_distance_to_sprite": {"mean": float(off[index].mean()), "max": float(off[index].max())},
-            }
-        )
-    return certificates
+    nearest, differing = fidelity.nearest_sprites(sprites, known)
+    return [
+        {
+            "file": _file(index),
+            "nearest": int(run.dataset.ids[run.train_indices[nearest[index]]]),
+            "pixels_differ": int(differing[index]),
+            "of_pixels": sprites.shape[1] * sprites.shape[2],
+            "new": bool(differing[index] > 0),
+            "rgb_distance_to_sprite": {"mean": float(off[index].mean()), "max": float(off[index].max())},
+        }
+        for index in range(len(sprites))
+    ]
 
 
 def _nearest_images(run: "Trained", drawn: "np.ndarray") -> list[dict[str, Any]]:

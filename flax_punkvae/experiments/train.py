@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from flax_punkvae.config import Config, parse, parse_known, read_preset, validate
+from flax_punkvae.config import Config, Device, parse, parse_known, read_preset, validate
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.train"
@@ -25,7 +25,7 @@ class Where:
     """Directory of the run; runs/<UTC date and time> where none is given."""
     resume: bool = False
     """Continue the run in --run-dir, bit for bit; what no flag sets comes from its own config.toml."""
-    device: Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"] = "auto"
+    device: Device = "auto"
     """Backend to train on, with all of its devices; auto is jax's own choice."""
     compilation_cache: str = "auto"
     """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
@@ -132,7 +132,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
         )
         state = loop.train(run, state, totals)
         finished = int(state.step) == config.train.epochs * steps_per_epoch
-        digest = checkpoints.digest(state.params)
+        digest = checkpoints.digest(state.params) if finished else None
         if report and finished:
             with run_directory.writing(run_dir):
                 run_directory.add_facts(run_dir, final_step=int(state.step), params_sha256=digest)
