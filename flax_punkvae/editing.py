@@ -29,7 +29,7 @@ def shift(run: Trained, add: list[int], remove: list[int]) -> Float[np.ndarray, 
     Raises UserError where all or none of these have one of the labels.
     """
     columns = add + remove
-    means, _ = trained.encode(run.state, run.dataset.images[run.train_indices])
+    means, _ = trained.encode(run, run.train_indices)
     directions = latents.directions(means, run.dataset.labels[run.train_indices][:, columns])
     for column, direction in zip(columns, directions, strict=True):
         if np.isnan(direction).any():
@@ -53,10 +53,10 @@ def measure(
     """
     names = run.dataset.label_names
     palette = run.palette()
-    means, _ = trained.encode(run.state, run.dataset.images[positions])
+    means, _ = trained.encode(run, positions)
 
     def read(strength: float) -> np.ndarray:
-        decoded = trained.decode(run.state, means + np.float32(strength) * shift)
+        decoded = trained.decode(run, means + np.float32(strength) * shift)
         return trained.read_traits(network, images.snap(run.sprites(decoded), palette))
 
     before = read(0.0)

@@ -3,14 +3,17 @@
 Held-out means the run's own test images. Every part states its n and its seed.
 """
 
+import math
 from typing import Any, get_args
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flax_punkvae import features, fidelity, images, latents, metrics, training
-from flax_punkvae.trained import Trained, decode, encode
+from flax_punkvae import features, fidelity, images, latents, metrics, trained, training
+from flax_punkvae import yardsticks as codes
+from flax_punkvae.data import punks
+from flax_punkvae.trained import Trained
 
 # Half of them, the floor of copying, are 20: fewer say nothing.
 LEAST_HELD_OUT = 40
@@ -19,38 +22,50 @@ _CHUNK = 100
 
 
 def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
-    """Rate (KL), distortion (squared error), -ELBO at beta and at the sigma it implies, and the latents in use."""
+    """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
+
+    The distortion is a squared error, for which the -ELBO is at beta and at the sigma it implies, or a cross-entropy in
+    nats, for which it is in bits.
+    """
     dataset, beta = run.dataset, run.config.train.beta
     held_out = dataset.images[run.test_indices]
     batch = min(run.config.train.batch_size, len(held_out))
     placed = jax.device_put(held_out)
     found = training.evaluate(run.state, placed, np.arange(len(held_out)), jax.random.key(seed), batch)
-    means, logvars = encode(run.state, held_out)
-    per_latent = np.sort(metrics.kl_per_latent(means, logvars))[::-1]
-    sigma = metrics.implied_sigma(beta)
-    likelihood = metrics.gaussian_log_likelihood(np.array([found["mse"]]), sigma, held_out[0].size)
-    return {
+    per_latent = np.sort(trained.kl_per_latent(run, run.test_indices, seed))[::-1]
+    common = {
         "n": len(held_out),
         "seed": seed,
+        "likelihood": run.config.model.likelihood,
         "rate_nats": found["kl"],
-        "distortion": found["mse"],
+        "distortion": found[training.DISTORTIONS[run.config.model.likelihood]],
         "loss": found["loss"],
         "beta": beta,
-        "pythae_beta": metrics.pythae_beta(beta),
-        "sigma": sigma,
-        "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0]),
         "active_units": found["active_units"],
         "latents": len(per_latent),
         "kl_per_latent_nats": [float(value) for value in per_latent],
     }
+    if run.config.model.likelihood == "categorical":
+        pixels, sprites = dataset.outside_palette(run.test_indices)
+        outside = {"pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
+        return {**common, "negative_elbo_bits": found["bits"], **outside}
+    sigma = metrics.implied_sigma(beta)
+    likelihood = metrics.gaussian_log_likelihood(np.array([common["distortion"]]), sigma, held_out[0].size)
+    return {
+        **common,
+        "pythae_beta": metrics.pythae_beta(beta),
+        "sigma": sigma,
+        "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0]),
+    }
 
 
 def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any]:
-    """The IWAE bound of the first `count` held-out images, at the sigma that beta implies, for K = 1, 100, 1000.
+    """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000, a Gaussian one at the sigma of beta.
 
     Of these K, those that divide `samples`, the weights drawn for each image.
     """
-    sigma = metrics.implied_sigma(run.config.train.beta)
+    gaussian = run.config.model.likelihood == "gaussian"
+    sigma = metrics.implied_sigma(run.config.train.beta) if gaussian else None
     chosen = run.dataset.images[run.test_indices[:count]]
     key = jax.random.key(seed)
     weights = np.empty((len(chosen), samples))
@@ -60,53 +75,77 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
             drawn = training.importance_samples(
                 run.state, image, jax.random.fold_in(jax.random.fold_in(key, row), start), chunk
             )
-            z, errors, mean, logvar = map(np.asarray, drawn)
-            likelihood = metrics.gaussian_log_likelihood(errors, sigma, image.size)
-            ratio = metrics.log_density_ratio(z, np.broadcast_to(mean, z.shape), np.broadcast_to(logvar, z.shape))
-            weights[row, start : start + chunk] = likelihood + ratio
+            distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
+            likelihood = (
+                -distortion if sigma is None else metrics.gaussian_log_likelihood(distortion, sigma, image.size)
+            )
+            weights[row, start : start + chunk] = likelihood + log_ratio
     bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}
-    return {
-        "n": len(chosen),
-        "seed": seed,
-        "sigma": sigma,
-        "samples": samples,
-        "bound_nats": {str(k): float(values.mean()) for k, values in bounds.items()},
-        "standard_error_of_n": {str(k): float(values.std() / np.sqrt(len(values))) for k, values in bounds.items()},
+    nats = {str(k): float(values.mean()) for k, values in bounds.items()}
+    found: dict[str, Any] = {"n": len(chosen), "seed": seed, "samples": samples, "bound_nats": nats}
+    if gaussian:
+        found["sigma"] = sigma
+    else:
+        found["bits"] = {k: -bound / math.log(2) for k, bound in nats.items()}
+    found["standard_error_of_n"] = {str(k): float(values.std() / np.sqrt(len(values))) for k, values in bounds.items()}
+    return found
+
+
+def yardsticks(run: Trained) -> dict[str, Any] | None:
+    """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
+    dataset = run.dataset
+    if dataset.palette is None:
+        return None
+    assert dataset.sprites is not None
+    train, held_out = dataset.images[run.train_indices], dataset.images[run.test_indices]
+    frequencies = training.log_frequencies(train, dataset.colours)
+    sprites = dataset.sprites[run.test_indices]
+    bits = {
+        "PNG, each the smaller of RGB and palette": codes.png_bits(sprites),
+        "lossless WebP": codes.webp_bits(sprites),
+        "independent pixels, training frequencies": codes.independent_bits(held_out, frequencies),
+        "zlib, 32 kB of training sprites as dictionary": codes.zlib_bits(train, held_out),
+        "lzma, all in one stream behind the training sprites": codes.lzma_bits(train, held_out),
     }
+    if dataset.verification == punks.VERIFIED:
+        bits["the contract's trait codes"] = punks.CONTRACT_BITS
+    return {"n": len(held_out), "bits": bits}
 
 
 def recovery(run: Trained) -> dict[str, Any]:
-    """Reconstructions of held-out sprites, read back at 24x24 and snapped to the palette of the training sprites."""
+    """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
     sprites, palette = run.dataset.sprites, run.palette()
     assert sprites is not None
-    means, _ = encode(run.state, run.dataset.images[run.test_indices])
-    drawn = run.sprites(decode(run.state, means))
+    means, _ = trained.encode(run, run.test_indices)
+    drawn = run.sprites(trained.decode(run, means))
     pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
     return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
 
-def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n 24 24 3"]]:
-    """As many samples as there are held-out images from every sampler, read back at 24x24."""
-    means, logvars = encode(run.state, run.dataset.images[run.train_indices])
+def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """As many samples as there are held-out images from every sampler, read back as sprites."""
     count = len(run.test_indices)
-    return {
-        how: run.sprites(decode(run.state, latents.sample(how, count, seed, 1.0, means, logvars))) for how in SAMPLERS
-    }
+    return {how: run.sprites(trained.decode(run, trained.sample(run, how, count, seed))) for how in SAMPLERS}
 
 
-def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], seed: int) -> dict[str, Any]:
+def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
 
-    At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones.
+    At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
+    network knows sprites of 24x24 alone; of others there is the random one.
     """
     sprites = run.dataset.sprites
     assert sprites is not None
     held_out = sprites[run.test_indices]
     some = np.random.default_rng(seed).permutation(run.train_indices)[: len(held_out)]
     rows = {"training (floor)": sprites[np.sort(some)], **drawn}
-    trained = features.load()
-    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed, "features_sha256": trained.sha256}
-    for name, network in (("trained", trained), ("random", features.random(seed))):
+    _, height, width, _ = sprites.shape
+    networks = {"random": features.random(seed, size=(height, width))}
+    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
+    if (height, width) == features.SPRITE[:2]:
+        networks = {"trained": features.load(), **networks}
+        found["features_sha256"] = networks["trained"].sha256
+    for name, network in networks.items():
         real = features.extract(network, held_out)
         found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
     return found
@@ -125,9 +164,11 @@ def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]
     }
 
 
-def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], seed: int) -> dict[str, Any]:
+def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Whether samples are training sprites over again; the floor is held-out sprites, which cannot be.
 
+    Exact copies are no proof of copying: a model that knows how traits combine draws common combinations again. Then
+    it also draws held-out sprites, which it never saw, as often for each of them: `held_out_hits` is their number.
     Exact copies and differing pixels after snapping to the palette; C_T and AuthPct on the pixels as drawn. The floor's
     C_T is that of one half of the held-out sprites against the other.
     """
@@ -137,12 +178,13 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n 24 24 3"]], seed
     palette = run.palette()
     order = np.random.default_rng(seed).permutation(len(held_out))
     first, second = held_out[order[::2]], held_out[order[1::2]]
-    found: dict[str, Any] = {"n": len(held_out), "seed": seed, "rows": {}}
+    found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
     for row, content in {"held-out (floor)": held_out, **drawn}.items():
         snapped = images.snap(content, palette)
         test, generated = (first, second) if content is held_out else (held_out, content)
         found["rows"][row] = {
             "exact_copies": fidelity.exact_copies(train, snapped),
+            "held_out_hits": None if content is held_out else fidelity.exact_copies(held_out, snapped),
             "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
             "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
             "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
@@ -155,7 +197,7 @@ def knowledge(run: Trained) -> dict[str, Any] | None:
     dataset = run.dataset
     if not dataset.label_names:
         return None
-    train, test = (encode(run.state, dataset.images[part])[0] for part in (run.train_indices, run.test_indices))
+    train, test = (trained.encode(run, part)[0] for part in (run.train_indices, run.test_indices))
     probes = metrics.label_probes(train, dataset.labels[run.train_indices], test, dataset.labels[run.test_indices])
     labels = {dataset.label_names[label]: {"auroc": a, "balanced_accuracy": b} for label, (a, b) in probes.items()}
     return {

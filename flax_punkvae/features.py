@@ -24,7 +24,10 @@ from flax_punkvae.errors import UserError
 SHIPPED = Path(__file__).with_name("features.safetensors")
 MAKE = "python -m flax_punkvae.experiments.train_features"
 
-_SPRITE = (24, 24, 3)
+# What the shipped network was trained on.
+SPRITE = (24, 24, 3)
+# Three times halved, a pixel is left.
+LEAST_SIDE = 8
 _BATCH = 256
 # All metadata is one JSON object under this name: safetensors writes several names in an order of chance, and then
 # equal networks would be files of different SHA-256.
@@ -40,7 +43,7 @@ class SpriteFeatures(nn.Module):
     features: int = 128
 
     @nn.compact
-    def __call__(self, sprites: Float[Array, "b 24 24 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
+    def __call__(self, sprites: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
         init = nn.initializers.he_normal()
         # To about [-2, 2]: what some labels are is a pixel of little contrast.
         x = 4.0 * sprites - 2.0
@@ -64,19 +67,19 @@ class Network(NamedTuple):
     sha256: str | None
 
 
-def random(seed: int, label_names: tuple[str, ...] = ()) -> Network:
-    """The network as initialised, of the same features' shape; without names, it has no logits.
+def random(seed: int, label_names: tuple[str, ...] = (), size: tuple[int, int] = SPRITE[:2]) -> Network:
+    """The network as initialised, for sprites of that height and width, 8 or more; without names, it has no logits.
 
     Its features are of no data set, and so favour no model that was trained on one: Naeem et al. 2020 advise them
     where images are unlike those that the trained network saw.
     """
-    params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed))
+    params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed), (*size, 3))
     return Network(params, label_names, None)
 
 
-@partial(jax.jit, static_argnames="module")
-def _init(module: SpriteFeatures, key: Array) -> Any:
-    return module.init(key, jnp.zeros((1, *_SPRITE), jnp.float32))["params"]
+@partial(jax.jit, static_argnames=("module", "shape"))
+def _init(module: SpriteFeatures, key: Array, shape: tuple[int, int, int] = SPRITE) -> Any:
+    return module.init(key, jnp.zeros((1, *shape), jnp.float32))["params"]
 
 
 def load(path: Path = SHIPPED) -> Network:
@@ -121,18 +124,18 @@ def save(network: Network, about: dict[str, Any], path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def extract(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Float[np.ndarray, "n f"]:
+def extract(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
     """The features of any number of sprites, each at or above 0."""
     return _outputs(network, sprites)[0]
 
 
-def label_logits(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Float[np.ndarray, "n a"]:
+def label_logits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n a"]:
     """The logits of the labels, in the order of `label_names`; above 0, the label is more likely there than not."""
     return _outputs(network, sprites)[1]
 
 
 def _outputs(
-    network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]
+    network: Network, sprites: UInt8[np.ndarray, "n h w 3"]
 ) -> tuple[Float[np.ndarray, "n f"], Float[np.ndarray, "n a"]]:
     if not len(sprites):
         raise ValueError("expected at least 1 sprite, got 0")
@@ -148,10 +151,10 @@ def _outputs(
 
 
 @partial(jax.jit, static_argnames="module")
-def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b 24 24 3"]) -> Any:
+def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b h w 3"]) -> Any:
     return module.apply({"params": params}, to_float(sprites))
 
 
-def to_float(sprites: UInt8[Array, "b 24 24 3"]) -> Float[Array, "b 24 24 3"]:
+def to_float(sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
     """0..255 to [0, 1], as the network takes sprites."""
     return sprites.astype(jnp.float32) / 255.0

@@ -1,6 +1,7 @@
-"""Images as arrays: sprites over a background, rendering at 128x128 and its inverse, grids, PNG.
+"""Images as arrays: sprites over a background, rendering at 128x128 and its inverse, palettes, grids, PNG.
 
-A sprite is a 24x24 character, one array element a pixel; an image is what the model sees, 128x128.
+A sprite is a character, one array element a pixel, of 24x24 or another size; an image is what the model sees: the
+sprite itself, in RGB or as indices of a palette, or of 24x24 a rendering at 128x128.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -8,17 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8, UInt32
+from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image
 
 SPRITE_SIZE = 24
 IMAGE_SIZE = 128
 # The hub's images are sprites with every pixel 14x14.
 HUB_SCALE = 14
+# What the eye takes in without a lens.
+_SHOWN = 128
 _CRISP_SCALE = 5
 _CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
 
-Render = Literal["reference", "crisp"]
+Render = Literal["reference", "crisp", "sprite", "indices"]
 
 
 def to_uint8(images: Float[np.ndarray, "*n h w c"]) -> UInt8[np.ndarray, "*n h w c"]:
@@ -49,12 +52,15 @@ def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128
     return _each(images, lambda image: image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
 
 
-def render(sprites: UInt8[np.ndarray, "n 24 24 3"], how: Render) -> UInt8[np.ndarray, "n 128 128 3"]:
-    """Sprites as the model sees them.
+def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarray, "n hi wi 3"]:
+    """Sprites as the model's images, in RGB.
 
-    `reference`: 14x nearest, as the hub stores them, then `resize`. `crisp`: 5x nearest with the edge pixels
-    continued into a 4-pixel border, which `read_crisp` inverts exactly.
+    `sprite`, `indices`: as they are. Of 24x24, to 128x128: `reference`: 14x nearest, as the hub stores them, then
+    `resize`; `crisp`: 5x nearest with the edge pixels continued into a 4-pixel border, which `read_crisp` inverts
+    exactly.
     """
+    if how in ("sprite", "indices"):
+        return sprites
     if how == "crisp":
         border = (_CRISP_BORDER, _CRISP_BORDER)
         return np.pad(enlarge(sprites, _CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
@@ -87,11 +93,13 @@ def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n
     return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
 
 
-def read_sprites(images: UInt8[np.ndarray, "n 128 128 3"], how: Render) -> UInt8[np.ndarray, "n 24 24 3"]:
+def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[np.ndarray, "n h w 3"]:
     """The sprites of rendered images, exactly, and of a model's images what is at the centre of every sprite pixel.
 
     A sprite pixel is 5.33 pixels of a `reference` image, whose resize mixes none beyond 1 pixel from its edge.
     """
+    if how in ("sprite", "indices"):
+        return images
     if how == "crisp":
         return read_crisp(images)
     centre = ((np.arange(SPRITE_SIZE) + 0.5) * IMAGE_SIZE / SPRITE_SIZE).astype(int)
@@ -103,11 +111,25 @@ def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"
     return _unpacked(np.unique(_packed(sprites)))
 
 
-def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Every pixel as the colour of the palette that is nearest in squared RGB distance; of equals the first."""
+def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> Int[np.ndarray, "n h w"]:
+    """For every pixel the colour of the palette that is nearest in squared RGB distance; of equals the first."""
     colours, places = np.unique(_packed(sprites), return_inverse=True)
     distances = ((_unpacked(colours)[:, None].astype(np.int32) - palette) ** 2).sum(-1)
-    return palette[distances.argmin(1)][places.reshape(sprites.shape[:-1])]
+    return distances.argmin(1)[places.reshape(sprites.shape[:-1])]
+
+
+def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Every pixel as the colour of the palette that is nearest."""
+    return palette[to_indices(sprites, palette)]
+
+
+def to_rgb(
+    images: Float[np.ndarray, "n h w 3"] | UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p 3"] | None
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Images as a data set holds them or a model makes them, to look at: with a palette they are its indices."""
+    if palette is not None:
+        return palette[images[..., 0]]
+    return images if images.dtype == np.uint8 else to_uint8(images)
 
 
 def _packed(pixels: UInt8[np.ndarray, "*n 3"]) -> UInt32[np.ndarray, "*n"]:
@@ -127,6 +149,11 @@ def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray,
         return None
     sprites = images[:, ::scale, ::scale]
     return sprites if np.array_equal(enlarge(sprites, scale), images) else None
+
+
+def shown(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:
+    """Images of few pixels as large as they can be within 128x128; others as they are."""
+    return enlarge(images, max(_SHOWN // max(images.shape[1:3]), 1))
 
 
 def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw 3"]:

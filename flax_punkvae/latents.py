@@ -1,6 +1,6 @@
 """Walks through the latent space and draws from it: pure functions on NumPy arrays.
 
-A unit of a latent is a standard deviation of the prior, N(0, I).
+Where the prior is N(0, I), a unit of a latent is its standard deviation.
 """
 
 import warnings
@@ -91,24 +91,36 @@ def effect(
     return Effect(float(succeeds.mean()), float((before != after)[:, others].sum(axis=1).mean()), listed)
 
 
+def prior_noise(
+    count: int, latent: int, seed: int, temperature: float
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """(temperature * draws of N(0, 1), draws of [0, 1)), float32: what `training.from_prior` makes latents of.
+
+    A greater count begins with the same ones.
+    """
+    noise = temperature * _standard_normal(seed, (count, latent))
+    # Another stream than the noise's, so that the count moves neither.
+    uniform = np.random.RandomState([seed, 1]).random_sample((count, latent))
+    # Rounding to float32 must not reach 1.
+    return noise.astype(np.float32), np.minimum(uniform, 1 - 2**-24).astype(np.float32)
+
+
 def sample(
-    how: Sampler,
+    how: Literal["gaussian", "mixture"],
     count: int,
     seed: int,
     temperature: float,
     means: Float[np.ndarray, "n d"],
     logvars: Float[np.ndarray, "n d"],
 ) -> Float[np.ndarray, "m d"]:
-    """`count` latents; a greater count begins with the same ones.
+    """`count` latents from what is fitted to n posteriors; a greater count begins with the same ones.
 
-    prior: N(0, I), whatever the posteriors. gaussian: one Gaussian with the mean and the covariance of the aggregate of
-    the n posteriors, which is the covariance of their means plus the mean of their variances. mixture: Gaussians fitted
-    to one draw from each posterior. `temperature` scales deviations: from 0, from the mean, from a component's mean.
+    gaussian: one Gaussian with the mean and the covariance of the aggregate of the posteriors, which is the covariance
+    of their means plus the mean of their variances. mixture: Gaussians fitted to one draw from each posterior.
+    `temperature` scales deviations: from the mean, from a component's mean.
     """
     noise = _standard_normal(seed, (count, means.shape[1]))
-    if how == "prior":
-        z = temperature * noise
-    elif how == "gaussian":
+    if how == "gaussian":
         centre, covariance = aggregate(means, logvars)
         z = centre + temperature * noise @ np.linalg.cholesky(covariance).T
     else:

@@ -15,12 +15,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Int, Key, UInt8
 
-from flax_punkvae import checkpoints, processes, run_directory, training
+from flax_punkvae import checkpoints, images, processes, run_directory, training
 from flax_punkvae.config import TrainConfig
 from flax_punkvae.errors import UserError
-from flax_punkvae.images import grid, to_uint8
 from flax_punkvae.reporting import Report, losses_text
 from flax_punkvae.training import TrainState
 
@@ -42,13 +41,15 @@ class Progress:
 class Run(NamedTuple):
     """What stays the same from the first step to the last.
 
-    `images` are on the devices, `shown` are the test images of the grid; only the first process has a report.
+    `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices; only the first
+    process has a report.
     """
 
     directory: Path
     config: TrainConfig
     images: UInt8[Array, "n h w c"]
     shown: UInt8[np.ndarray, "b h w c"]
+    palette: UInt8[np.ndarray, "p 3"] | None
     train_indices: Int[np.ndarray, "train"]
     test_indices: Int[np.ndarray, "test"]
     keys: dict[str, Key[Array, ""]]
@@ -179,7 +180,7 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
     """Evaluate on the test images and report; returns the record of the epoch."""
     began = time.monotonic()
     test = training.evaluate(state, run.images, run.test_indices, run.keys["test"], run.config.batch_size)
-    train = {name: totals[name] / run.steps_per_epoch for name in ("loss", "mse", "kl")}
+    train = {name: total / run.steps_per_epoch for name, total in totals.items() if name != "seconds"}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,
         "step": int(state.step),
@@ -199,7 +200,10 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
 
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
     """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
-    latent = state.params["encoder"]["mean"]["bias"].shape[0]
-    z = np.asarray(jax.random.normal(run.keys["samples"], (2 * len(run.shown), latent)))
-    rows: list[Float[Array, "b h w c"]] = [training.reconstruct(state, run.shown), training.decode(state, z)]
-    return grid(np.concatenate([run.shown, *(to_uint8(np.asarray(row)) for row in rows)]), len(run.shown))
+    size = (2 * len(run.shown), state.params["encoder"]["mean"]["bias"].shape[0])
+    noise = jax.random.normal(run.keys["samples"], size)
+    uniform = jax.random.uniform(jax.random.fold_in(run.keys["samples"], 1), size)
+    z = training.from_prior(state, noise, uniform)
+    rows = [run.shown, training.reconstruct(state, run.shown), training.decode(state, z)]
+    pictures = np.concatenate([images.to_rgb(np.asarray(row), run.palette) for row in rows])
+    return images.grid(images.shown(pictures), len(run.shown))

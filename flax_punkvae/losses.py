@@ -1,7 +1,8 @@
 """The beta-VAE's loss, per example: each function is one equation; only the training steps reduce over examples."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from flax import linen as nn
+from jaxtyping import Array, Float, Integer
 
 
 def gaussian_kl(mean: Float[Array, "b d"], logvar: Float[Array, "b d"]) -> Float[Array, "b"]:
@@ -12,14 +13,37 @@ def gaussian_kl(mean: Float[Array, "b d"], logvar: Float[Array, "b d"]) -> Float
     return -0.5 * jnp.sum(1.0 + logvar - jnp.square(mean) - jnp.exp(logvar), axis=-1)
 
 
+def gaussian_log_density(
+    z: Float[Array, "b d"], mean: Float[Array, "b d"], logvar: Float[Array, "b d"]
+) -> Float[Array, "b d"]:
+    """log N(z; mean, exp(logvar)) of each latent, in nats."""
+    return -0.5 * (jnp.square(z - mean) * jnp.exp(-logvar) + logvar + jnp.log(2.0 * jnp.pi))
+
+
 def squared_error(images: Float[Array, "b h w c"], reconstructions: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """sum((images - reconstructions)^2) over every pixel and channel of an image, not averaged; pixels in [0, 1]."""
+    """sum((images - reconstructions)^2) over every pixel and channel of an image, not averaged; pixels in [0, 1].
+
+    The distortion of the likelihood `gaussian`.
+    """
     return jnp.sum(jnp.square(images - reconstructions), axis=(1, 2, 3))
 
 
-def negative_elbo(mse: Float[Array, "b"], kl: Float[Array, "b"], beta: float) -> Float[Array, "b"]:
-    """mse + beta * kl: the beta-VAE objective (Higgins et al. 2017, eq. 4) of a Gaussian decoder.
+def cross_entropy(indices: Integer[Array, "b h w 1"], logits: Float[Array, "b h w p"]) -> Float[Array, "b"]:
+    """-sum log softmax(logits)[index] over the pixels of a sprite, in nats, not averaged; indices in 0..p-1.
 
-    As a negative log-likelihood, up to a constant and a factor beta, its decoder has variance beta / 2.
+    The distortion of the likelihood `categorical`: the negative log-likelihood itself, so that at beta 1 distortion +
+    KL is the negative ELBO in nats.
     """
-    return mse + beta * kl
+    chosen = jnp.take_along_axis(logits, indices.astype(jnp.int32), axis=-1)[..., 0]
+    return jnp.sum(nn.logsumexp(logits, axis=-1) - chosen, axis=(1, 2))
+
+
+def negative_elbo(
+    distortion: Float[Array, "b"], kl: Float[Array, "b"], beta: Float[Array, ""] | float
+) -> Float[Array, "b"]:
+    """distortion + beta * kl: the beta-VAE objective (Higgins et al. 2017, eq. 4).
+
+    With the squared error, it is as a negative log-likelihood, up to a constant and a factor beta, that of a Gaussian
+    decoder of variance beta / 2.
+    """
+    return distortion + beta * kl

@@ -42,14 +42,6 @@ def gaussian_log_likelihood(
     return -squared_error.astype(float) / (2 * sigma**2) - elements / 2 * math.log(2 * math.pi * sigma**2)
 
 
-def log_density_ratio(
-    z: Float[np.ndarray, "*n d"], mean: Float[np.ndarray, "*n d"], logvar: Float[np.ndarray, "*n d"]
-) -> Float[np.ndarray, "*n"]:
-    """log N(z; 0, 1) - log N(z; mean, exp(logvar)), summed over latents, in nats."""
-    z, mean, logvar = z.astype(float), mean.astype(float), logvar.astype(float)
-    return 0.5 * (-(z**2) + (z - mean) ** 2 * np.exp(-logvar) + logvar).sum(axis=-1)
-
-
 def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.ndarray, "n"]:
     """E log 1/K sum_i w_i, a lower bound of log p(x) that rises with K = samples, in nats for each of n images.
 

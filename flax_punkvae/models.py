@@ -1,186 +1,126 @@
-"""PunkVAE as linen modules: the reference network, layer for layer, with widths, latent and dropout as fields.
+"""PunkVAE, the variational autoencoder: with no arguments the reference, and what else a config makes of it.
 
-Parameters, so that weights can be exchanged with other frameworks: convolution kernels are (3, 3, in, out); a
-transposed convolution's kernel is indexed by the equation in `ops.transposed_convolution` (PyTorch's weight with axes
-in, out, y, x moved to y, x, in, out, not flipped); dense kernels are (in, out); images flatten in the order h, w, c.
+What a decoded pixel is, the likelihood says: the mean of a colour (`gaussian`, an image in [0, 1]), or logits over a
+palette (`categorical`, an image of palette indices). What latents are held to is the prior. How parameters are laid out
+is told in `networks`.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
-from flax_punkvae import ops
-
-Initializer = Callable[..., Array]
-# A kernel and a bias.
-Layer = tuple[Array, Array]
-
-
-def fan_in_uniform(fan_in: int) -> Initializer:
-    """Uniform in +-1/sqrt(fan_in): PyTorch's default for kernels and biases alike."""
-    bound = 1.0 / math.sqrt(fan_in)
-
-    def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-    return init
-
-
-class Affine(nn.Module):
-    """The kernel and bias of a layer, to be called for them, in the type to compute in; they are kept in float32."""
-
-    shape: tuple[int, ...]
-    fan_in: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self) -> Layer:
-        init = fan_in_uniform(self.fan_in)
-        kernel, bias = self.param("kernel", init, self.shape), self.param("bias", init, self.shape[-1:])
-        return kernel.astype(self.dtype), bias.astype(self.dtype)
-
-
-class Encoder(nn.Module):
-    """Images to the mean and log-variance of q(z | image)."""
-
-    widths: tuple[int, ...]
-    hidden: int
-    latent: int
-    dropout: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, images: Float[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-        widths = (images.shape[-1], *self.widths)
-        layers = [
-            Affine((3, 3, i, o), 9 * i, self.dtype, name=f"conv_{index}")()
-            for index, (i, o) in enumerate(itertools.pairwise(widths))
-        ]
-        x = _in_micro_batches(encoder_blocks, self.dropout, dropout_keys, layers, images.astype(self.dtype))
-        x = x.reshape(x.shape[0], -1)
-        x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense")()))
-        mean, logvar = (
-            _dense(x, Affine((self.hidden, self.latent), self.hidden, self.dtype, name=head)())
-            for head in ("mean", "logvar")
-        )
-        return mean.astype(jnp.float32), logvar.astype(jnp.float32)
-
-
-class Decoder(nn.Module):
-    """Latents to images, each value in [0, 1]."""
-
-    widths: tuple[int, ...]
-    hidden: int
-    dropout: float
-    start: tuple[int, int, int]
-    channels: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None) -> Float[Array, "b h w c"]:
-        x = z.astype(self.dtype)
-        for index, width in enumerate((self.hidden, math.prod(self.start))):
-            x = nn.relu(_dense(x, Affine((x.shape[1], width), x.shape[1], self.dtype, name=f"dense_{index}")()))
-        widths = (self.start[-1], *self.widths, self.channels)
-        # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
-        layers = [
-            Affine((3, 3, i, o), 9 * o, self.dtype, name=f"conv_transpose_{index}")()
-            for index, (i, o) in enumerate(itertools.pairwise(widths))
-        ]
-        return _in_micro_batches(decoder_blocks, self.dropout, dropout_keys, layers, x.reshape(-1, *self.start))
-
-
-def _dense(x: Float[Array, "b i"], layer: Layer) -> Float[Array, "b o"]:
-    kernel, bias = layer
-    return x @ kernel + bias
-
-
-def encoder_blocks(
-    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
-) -> Float[Array, "b h2 w2 c2"]:
-    """The encoder's convolutions: each with pool, ReLU and, with keys, dropout; it halves the image."""
-    for index, (kernel, bias) in enumerate(layers):
-        x = _dropout(ops.max_pool_relu(ops.convolution(x, kernel, bias)), keys, index, rate)
-    return x
-
-
-def decoder_blocks(
-    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
-) -> Float[Array, "b h2 w2 c2"]:
-    """The decoder's transposed convolutions: each doubles the image; ReLU and, with keys, dropout between them."""
-    *inner, (kernel, bias) = layers
-    for index, layer in enumerate(inner):
-        x = _dropout(nn.relu(ops.transposed_convolution(x, *layer)), keys, index, rate)
-    return nn.sigmoid(ops.transposed_convolution(x, kernel, bias).astype(jnp.float32))
-
-
-def _in_micro_batches(
-    blocks: Callable[..., Array], rate: float, keys: Key[Array, "b"] | None, layers: Sequence[Layer], x: Array
-) -> Array:
-    if keys is None or rate == 0:
-        return ops.by_micro_batch(lambda layers, x: blocks(layers, rate, x, None), layers, x)
-    return ops.by_micro_batch(lambda layers, x, keys: blocks(layers, rate, x, keys), layers, x, keys)
-
-
-def _dropout(x: Array, keys: Key[Array, "b"] | None, index: int, rate: float) -> Array:
-    if keys is None:
-        return x
-    return ops.dropout(x, jax.vmap(lambda key: jax.random.fold_in(key, index))(keys), rate)
+from flax_punkvae import losses
+from flax_punkvae.networks import Decoder, Encoder, Palette, logits
+from flax_punkvae.priors import AutoregressivePrior
 
 
 class PunkVAE(nn.Module):
-    """The variational autoencoder; with no arguments, the reference. Images are NHWC float32 in [0, 1].
+    """The variational autoencoder; with no arguments, the reference. Images are NHWC: float32 in [0, 1], or, of the
+    likelihood `categorical`, indices of `colours` colours in one channel.
 
     All methods by `model.apply(variables, ..., method="encode")`. Noise is always explicit: a key for every image, so
     that it depends neither on the other images of a batch nor on how a batch is spread over devices.
     """
 
+    likelihood: str = "gaussian"
+    embedding: int = 8
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
     decoder_widths: tuple[int, ...] = (128, 64, 32)
     hidden: int = 512
+    residual_blocks: int = 0
     latent: int = 256
+    prior: str = "normal"
     encoder_dropout: float = 0.38
     decoder_dropout: float = 0.36
-    image_size: int = 128
-    channels: int = 3
+    image_shape: tuple[int, int, int] = (128, 128, 3)
+    colours: int = 0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        side = self.image_size // 2 ** len(self.encoder_widths)
-        self.encoder = Encoder(self.encoder_widths, self.hidden, self.latent, self.encoder_dropout, self.dtype)
+        stages, (height, width, channels) = len(self.encoder_widths), self.image_shape
+        categorical = self.likelihood == "categorical"
+        if categorical:
+            channels = self.embedding
+            self.palette = Palette(self.colours)
+        self.encoder = Encoder(
+            self.colours if categorical else 0,
+            self.embedding,
+            self.encoder_widths,
+            self.hidden,
+            self.residual_blocks,
+            self.latent,
+            self.encoder_dropout,
+            self.dtype,
+        )
         self.decoder = Decoder(
             self.decoder_widths,
             self.hidden,
+            self.residual_blocks,
             self.decoder_dropout,
-            start=(side, side, self.encoder_widths[-1]),
-            channels=self.channels,
+            start=(height >> stages, width >> stages, self.encoder_widths[-1] if stages else channels),
+            stages=stages,
+            channels=channels,
+            squashed=not categorical,
             dtype=self.dtype,
         )
+        if self.prior == "autoregressive":
+            self.learned_prior = AutoregressivePrior(self.latent)
 
     def encode(
-        self, images: Float[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None = None
+        self, images: Shaped[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None = None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
         """(mean, logvar) of q(z | image); with keys, dropout is on."""
         return self.encoder(images, dropout_keys)
 
     def decode(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w c"]:
-        """The images of latents; with keys, dropout is on."""
-        return self.decoder(z, dropout_keys)
+        """The images of latents or, of the likelihood `categorical`, their logits; with keys, dropout is on."""
+        x = self.decoder(z, dropout_keys)
+        return logits(x, *self.palette(x)) if self.likelihood == "categorical" else x
+
+    def distortion(
+        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+    ) -> Float[Array, "b"]:
+        """What the likelihood makes of images decoded from latents: squared error, or cross-entropy in nats."""
+        x = self.decoder(z, dropout_keys)
+        if self.likelihood == "gaussian":
+            return losses.squared_error(images, x)
+
+        # One image at a time, and once more in the gradient: the logits of a batch, p numbers a pixel, would go
+        # through memory several times over. Five times as fast on a CPU, where they are most of a step.
+        @jax.checkpoint
+        def one(parts: tuple[Array, Array]) -> Array:
+            image, decoded = parts
+            return losses.cross_entropy(image[None], logits(decoded[None], kernel, bias))[0]
+
+        kernel, bias = self.palette(x)
+        return jax.lax.map(one, (images, x))
+
+    def log_prior(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """log p(z), latent by latent; of a learned prior, given the latents before each. In nats."""
+        if self.prior == "normal":
+            return losses.gaussian_log_density(z, jnp.zeros_like(z), jnp.zeros_like(z))
+        return self.learned_prior.log_prob(z)
+
+    def from_prior(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """Latents of the prior from draws of N(0, 1) and of [0, 1); the normal prior's are the former."""
+        return noise if self.prior == "normal" else self.learned_prior.sample(noise, uniform)
 
     def __call__(
-        self, images: Float[Array, "b h w c"], keys: Key[Array, "b"], *, train: bool
-    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"], Float[Array, "b d"]]:
-        """(reconstructions, mean, logvar) at one z = mean + exp(logvar / 2) * eps; dropout is on where `train` is."""
+        self, images: Shaped[Array, "b h w c"], keys: Key[Array, "b"], *, train: bool
+    ) -> tuple[Float[Array, "b"], Float[Array, "b"], Float[Array, "b d"]]:
+        """(distortion, KL, mean of q(z | image)) at one z = mean + exp(logvar / 2) * eps; dropout is on if `train` is.
+
+        The KL from a learned prior has no closed form: it is then log q(z | image) - log p(z) at that z.
+        """
         keys_z, keys_encoder, keys_decoder = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
         mean, logvar = self.encode(images, keys_encoder if train else None)
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:], mean.dtype))(keys_z)
         z = mean + jnp.exp(0.5 * logvar) * noise
-        return self.decode(z, keys_decoder if train else None), mean, logvar
+        distortion = self.distortion(images, z, keys_decoder if train else None)
+        if self.prior == "normal":
+            return distortion, losses.gaussian_kl(mean, logvar), mean
+        kl = losses.gaussian_log_density(z, mean, logvar) - self.log_prior(z)
+        return distortion, jnp.sum(kl, axis=-1), mean

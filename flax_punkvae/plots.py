@@ -32,15 +32,20 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
         labels.set_axis_off()
 
     if "resemblance" in parts:
-        rows = parts["resemblance"]["trained"]
+        network = "trained" if "trained" in parts["resemblance"] else "random"
+        rows = parts["resemblance"][network]
         distance.bar(list(rows), [row["frechet"] for row in rows.values()])
-        distance.set(title="Frechet distance to held-out sprites, own features", ylabel="lower is better")
+        distance.set(
+            title=f"Frechet distance to held-out sprites, features of the {network} network", ylabel="lower is better"
+        )
         names = ("precision", "recall", "density", "coverage")
         for place, (row, found) in enumerate(rows.items()):
             at = np.arange(len(names)) + 0.8 * (place - (len(rows) - 1) / 2) / len(rows)
             shares.bar(at, [found[name] for name in names], width=0.8 / len(rows), label=row)
         shares.set_xticks(np.arange(len(names)), names)
-        shares.set(title="samples among held-out sprites, own features", ylabel="the floor is the goal")
+        shares.set(
+            title=f"samples among held-out sprites, features of the {network} network", ylabel="the floor is the goal"
+        )
         shares.legend()
     else:
         distance.set_axis_off()

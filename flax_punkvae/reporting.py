@@ -35,9 +35,10 @@ def seconds_text(seconds: float) -> str:
 
 
 def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
-    """`loss 411.05 (mse 322.48, kl 26.05)`."""
-    loss, mse, kl = (metrics[prefix + name] for name in ("loss", "mse", "kl"))
-    return f"loss {loss:.2f} (mse {mse:.2f}, kl {kl:.2f})"
+    """`loss 411.05 (mse 322.48, kl 26.05)`, or `loss 26.26 (cross_entropy 8.01, kl 18.25), 37.89 bits`."""
+    losses = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    parts = ", ".join(f"{name} {losses[name]:.2f}" for name in ("mse", "cross_entropy", "kl") if name in losses)
+    return f"loss {losses['loss']:.2f} ({parts})" + (f", {losses['bits']:.2f} bits" if "bits" in losses else "")
 
 
 class Report:

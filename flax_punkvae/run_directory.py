@@ -21,7 +21,8 @@ _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "datasets")
-# What may differ between a run and its continuation: neither changes any step.
+# What may differ between a run and its continuation: neither changes any step, but where a schedule counts on their
+# number.
 _MAY_CHANGE = ("train.epochs", "train.checkpoint_every")
 
 
@@ -52,11 +53,9 @@ def read_config(path: Path) -> Config:
 
 def check_same(path: Path, config: Config) -> None:
     """Raise UserError, naming the fields, where `config` would not continue the run there but make it another."""
-    changed = [
-        difference
-        for difference in differences(config, read_config(path))
-        if not difference.startswith(tuple(f"{name} (" for name in _MAY_CHANGE))
-    ]
+    scheduled = config.train.schedule != "constant" or config.train.beta_warmup > 0
+    may_change = tuple(f"{name} (" for name in _MAY_CHANGE if not (scheduled and name == "train.epochs"))
+    changed = [text for text in differences(config, read_config(path)) if not text.startswith(may_change)]
     if changed:
         raise UserError(
             f"{path}: expected the config of the run, got other values for {', '.join(changed)}: "

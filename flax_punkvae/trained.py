@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from flax_punkvae import checkpoints, data, features, images, loop, run_directory, training
+from flax_punkvae import checkpoints, data, features, images, latents, loop, metrics, run_directory, training
 from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
@@ -31,9 +31,9 @@ class Trained(NamedTuple):
     test_indices: Int[np.ndarray, "test"]
     damaged: list[str]
 
-    def sprites(self, reconstructions: Float[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
-        """The model's images read back at 24x24; colours as they come, not of any palette."""
-        return images.read_sprites(images.to_uint8(reconstructions), self.config.data.render)
+    def sprites(self, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+        """The model's images read back as sprites; colours as they come, not snapped to any palette."""
+        return images.read_sprites(decoded, self.config.data.render)
 
     def palette(self) -> UInt8[np.ndarray, "p 3"]:
         """The colours of the training sprites, of which there must be some."""
@@ -71,7 +71,9 @@ def open_run(directory: Path) -> Trained:
     config = run_directory.read_config(directory)
     dataset = data.load(config.data)
     run_directory.check_same_data(directory, dataset.provenance())
-    blank = training.create_state(config, loop.make_keys(config.seed)["init"])
+    train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
+    key = loop.make_keys(config.seed)["init"]
+    blank = training.create_state(config, key, dataset.images[train_indices], dataset.colours)
     restored = None
     # Orbax would make the directory, and a run that is only read is left as it is.
     if (directory / "checkpoints").is_dir():
@@ -79,29 +81,56 @@ def open_run(directory: Path) -> Trained:
             restored = checkpoints.restore(manager, blank)
     if restored is None:
         raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
-    train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
     return Trained(directory, config, restored.state, dataset, train_indices, test_indices, restored.damaged)
 
 
-def decode(state: TrainState, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 128 128 3"]:
-    """The images of any number of latents, decoded in batches of one size."""
-    parts = [np.asarray(training.decode(state, full))[:count] for full, count in _batches(z)]
+def decode(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """The images of any number of latents, in RGB, decoded in batches of one size."""
+    parts = [np.asarray(training.decode(run.state, full))[:count] for full, count in _batches(z)]
+    return images.to_rgb(np.concatenate(parts), run.dataset.palette)
+
+
+def encode(run: Trained, positions: Int[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """(mean, logvar) of the posteriors of any number of the run's images."""
+    batches = _batches(run.dataset.images[positions])
+    parts = [[np.asarray(x)[:count] for x in training.encode(run.state, full)] for full, count in batches]
+    means, logvars = zip(*parts, strict=True)
+    return np.concatenate(means), np.concatenate(logvars)
+
+
+def sample(
+    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0
+) -> Float[np.ndarray, "m d"]:
+    """`count` latents, from the run's prior or, fitted to its training posteriors, as `latents.sample` says."""
+    if how != "prior":
+        return latents.sample(how, count, seed, temperature, *encode(run, run.train_indices))
+    noise, uniform = latents.prior_noise(count, run.config.model.latent, seed, temperature)
+    rows = _batches(np.stack([noise, uniform], axis=1))
+    parts = [np.asarray(training.from_prior(run.state, full[:, 0], full[:, 1]))[:size] for full, size in rows]
     return np.concatenate(parts)
 
 
-def encode(
-    state: TrainState, originals: UInt8[np.ndarray, "n 128 128 3"]
-) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """(mean, logvar) of the posteriors of any number of images."""
-    parts = [[np.asarray(x)[:count] for x in training.encode(state, full)] for full, count in _batches(originals)]
-    means, logvars = zip(*parts, strict=True)
-    return np.concatenate(means), np.concatenate(logvars)
+def kl_per_latent(run: Trained, positions: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "d"]:
+    """What each latent adds to the KL of those images, averaged over them, in nats.
+
+    Of N(0, I) in closed form; of a learned prior log q(z_i) - log p(z_i | z_1..z_{i-1}) at one draw of z an image.
+    """
+    means, logvars = encode(run, positions)
+    if run.config.model.prior == "normal":
+        return metrics.kl_per_latent(means, logvars)
+    noise, _ = latents.prior_noise(len(means), means.shape[1], seed, 1.0)
+    z = means + np.exp(0.5 * logvars) * noise
+    prior = np.concatenate([np.asarray(training.log_prior(run.state, full))[:count] for full, count in _batches(z)])
+    posterior = -0.5 * (noise.astype(float) ** 2 + logvars + np.log(2 * np.pi))
+    return (posterior - prior).mean(axis=0)
 
 
 def load_traits(run: Trained) -> tuple[Network | None, str]:
     """The network that reads traits off sprites like the run's, or None; and which it is, or why it is none."""
     if run.dataset.sprites is None:
         return None, "traits are not read: the run's images are no sprites"
+    if run.dataset.sprites.shape[1:3] != features.SPRITE[:2]:
+        return None, "traits are not read: the sprite features know sprites of 24x24 only"
     network = features.load()
     if network.label_names != run.dataset.label_names:
         return None, "traits are not read: the run's images do not have the labels of punks"
@@ -110,7 +139,7 @@ def load_traits(run: Trained) -> tuple[Network | None, str]:
     return network, f"traits are read by the sprite features, SHA-256 {network.sha256}"
 
 
-def read_traits(network: Network, sprites: UInt8[np.ndarray, "n 24 24 3"]) -> Bool[np.ndarray, "n a"]:
+def read_traits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n a"]:
     """Which labels the network of `load_traits` sees in each sprite: those of a positive logit."""
     return features.label_logits(network, sprites) > 0
 

@@ -1,5 +1,6 @@
 """The state of a run and the steps that change it: pure functions, jitted here and nowhere else."""
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -10,21 +11,28 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
 from flax_punkvae import losses, parallel
-from flax_punkvae.config import Config, ModelConfig
+from flax_punkvae.config import Config, ModelConfig, TrainConfig
 from flax_punkvae.data import shuffled
+from flax_punkvae.errors import UserError
 from flax_punkvae.metrics import active_units
 from flax_punkvae.models import PunkVAE
 
 Metrics = dict[str, Array]
 
 
+# What the likelihoods call their distortion.
+DISTORTIONS = {"gaussian": "mse", "categorical": "cross_entropy"}
+_NATS_PER_BIT = math.log(2.0)
+
+
 class TrainState(struct.PyTreeNode):
     """What a step changes: its number, the parameters, Adam's moments; whole on every device.
 
-    The rest is static: the model, the optimiser, beta, and the mesh of devices (None for one).
+    The rest is static: the model, the optimiser, the likelihood, beta and the steps over which it rises to that, and
+    the mesh of devices (None for one).
     """
 
     step: Any
@@ -32,44 +40,113 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
     tx: optax.GradientTransformation = struct.field(pytree_node=False)
+    likelihood: str = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
+    beta_warmup: int = struct.field(pytree_node=False)
     mesh: Mesh | None = struct.field(pytree_node=False)
 
 
 @cache
-def build(model: ModelConfig, learning_rate: float, precision: str) -> tuple[PunkVAE, optax.GradientTransformation]:
+def build(
+    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int, steps: int
+) -> tuple[PunkVAE, optax.GradientTransformation]:
     """The module and its optimiser; cached, since jit compares such static arguments by identity."""
-    dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[precision]
-    return PunkVAE(**vars(model), dtype=dtype), optax.adam(learning_rate)
+    dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[train.precision]
+    rate: Any = train.learning_rate
+    if train.schedule == "cosine":
+        rising = max(steps // 20, 1)
+        rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
+    return PunkVAE(**vars(model), image_shape=image_shape, colours=colours, dtype=dtype), optax.adam(rate)
 
 
 @partial(jax.jit, static_argnames="model")
 def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
     """Initial parameters."""
-    images = jnp.zeros((1, model.image_size, model.image_size, model.channels), jnp.float32)
+    images = jnp.zeros((1, *model.image_shape), jnp.uint8 if model.colours else jnp.float32)
     # The second key is for noise, which leaves no trace in the parameters.
     return model.init(key, images, key[None], train=False)["params"]
 
 
-def create_state(config: Config, key: Key[Array, ""], mesh: Mesh | None = None) -> TrainState:
-    """The state before the first step: parameters drawn from `key`, Adam's moments zero."""
-    model, tx = build(config.model, config.train.learning_rate, config.train.precision)
+def create_state(
+    config: Config,
+    key: Key[Array, ""],
+    train_images: UInt8[np.ndarray, "n h w c"] | None = None,
+    colours: int = 0,
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """The state before the first step: parameters drawn from `key`, Adam's moments zero.
+
+    The training images give the image size, the number of all steps and, where they are indices of `colours` colours,
+    the bias of the palette: how often each colour is where. Without them the images are 128x128x3. Raises UserError
+    where the encoder cannot halve the images as often as it has widths.
+    """
+    shape, steps = (128, 128, 3), config.train.epochs
+    if train_images is not None:
+        _, *sides = train_images.shape
+        shape = (sides[0], sides[1], sides[2])
+        steps *= len(train_images) // config.train.batch_size
+    _check_stages(len(config.model.encoder_widths), shape)
+    model, tx = build(config.model, config.train, shape, colours, steps)
     params = init(model, key)
+    if colours:
+        assert train_images is not None
+        params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
     step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, tx.init(params)))
-    return TrainState(step, params, opt_state, apply_fn=model.apply, tx=tx, beta=config.train.beta, mesh=mesh)
+    return TrainState(
+        step,
+        params,
+        opt_state,
+        apply_fn=model.apply,
+        tx=tx,
+        likelihood=config.model.likelihood,
+        beta=config.train.beta,
+        beta_warmup=round(config.train.beta_warmup * steps),
+        mesh=mesh,
+    )
 
 
-def _to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    return images.astype(jnp.float32) / 255.0
+def _check_stages(stages: int, shape: tuple[int, int, int]) -> None:
+    height, width, _ = shape
+    if height % 2**stages or width % 2**stages:
+        most = next(count for count in range(stages, -1, -1) if not (height % 2**count or width % 2**count))
+        raise UserError(
+            f"model.encoder_widths: expected at most {most} for images of {width}x{height}, each of which halves them, "
+            f"got {stages}: leave some out, of model.decoder_widths too"
+        )
 
 
-def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+def log_frequencies(indices: UInt8[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
+    """log((count + 0.1) / (n + 0.1 p)) of each colour at each position: what is rare there is not impossible."""
+    n, height, width, _ = indices.shape
+    counts = np.zeros((height * width, colours))
+    flat = indices.reshape(n, -1)
+    for position, column in enumerate(flat.T):
+        counts[position] = np.bincount(column, minlength=colours)
+    frequencies = (counts + 0.1) / (n + 0.1 * colours)
+    return np.log(frequencies).reshape(height, width, colours).astype(np.float32)
+
+
+def _pixels(state: TrainState, images: UInt8[Array, "b h w c"]) -> Shaped[Array, "b h w c"]:
+    """As the model takes them: floats in [0, 1], or indices."""
+    return images.astype(jnp.float32) / 255.0 if state.likelihood == "gaussian" else images
+
+
+def _metrics(state: TrainState, distortion: Array, kl: Array, beta: Array | float) -> Metrics:
+    """Of each image: loss, distortion, kl and, of a categorical likelihood, -ELBO in bits."""
+    loss = losses.negative_elbo(distortion, kl, beta)
+    metrics = {"loss": loss, DISTORTIONS[state.likelihood]: distortion, "kl": kl}
+    return metrics | ({"bits": (distortion + kl) / _NATS_PER_BIT} if state.likelihood == "categorical" else {})
+
+
+def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    beta = state.beta
+    if state.beta_warmup:
+        beta = beta * jnp.minimum((state.step + 1).astype(jnp.float32) / state.beta_warmup, 1.0)
+
     def total_loss(params: Any, images: Array, keys: Array) -> tuple[Array, Metrics]:
-        reconstructions, mean, logvar = state.apply_fn({"params": params}, images, keys, train=True)
-        mse = losses.squared_error(images, reconstructions)
-        kl = losses.gaussian_kl(mean, logvar)
-        loss = losses.negative_elbo(mse, kl, state.beta)
-        return jnp.sum(loss), {"loss": jnp.sum(loss), "mse": jnp.sum(mse), "kl": jnp.sum(kl)}
+        distortion, kl, _ = state.apply_fn({"params": params}, images, keys, train=True)
+        sums = jax.tree.map(jnp.sum, _metrics(state, distortion, kl, beta))
+        return sums["loss"], sums
 
     keys = jax.random.split(key, len(images))
     # The reference takes the gradient of the sum over the batch, and logs averages.
@@ -81,10 +158,10 @@ def _step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""
 
 
 @jax.jit
-def train_step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-    """One Adam step on one batch, dropout on; images in [0, 1].
+def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    """One Adam step on one batch, dropout on; images in [0, 1], or indices.
 
-    Returns the new state and loss, mse and kl, averaged over the batch, before the step.
+    Returns the new state and loss, mse (or cross_entropy, and bits) and kl, averaged over the batch, before the step.
     """
     return _step(state, images, key)
 
@@ -99,7 +176,7 @@ def train_steps(
     """
 
     def body(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
-        pixels = _to_float(parallel.rows(state.mesh, images, batch))
+        pixels = _pixels(state, parallel.rows(state.mesh, images, batch))
         return _step(state, pixels, jax.random.fold_in(key, state.step))
 
     return jax.lax.scan(body, state, indices)
@@ -109,15 +186,13 @@ def train_steps(
 def eval_step(
     state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[Array, "b"], key: Key[Array, ""]
 ) -> Metrics:
-    """Loss, mse, kl [b] and posterior mean [b, d] of `images[indices]`, with dropout off and one sample of z."""
+    """Each metric [b] and the posterior mean [b, d] of `images[indices]`, with dropout off and one sample of z."""
 
     def values(params: Any, pixels: Array, keys: Array) -> Metrics:
-        reconstructions, mean, logvar = state.apply_fn({"params": params}, pixels, keys, train=False)
-        mse = losses.squared_error(pixels, reconstructions)
-        kl = losses.gaussian_kl(mean, logvar)
-        return {"loss": losses.negative_elbo(mse, kl, state.beta), "mse": mse, "kl": kl, "mean": mean}
+        distortion, kl, mean = state.apply_fn({"params": params}, pixels, keys, train=False)
+        return {**_metrics(state, distortion, kl, state.beta), "mean": mean}
 
-    pixels = _to_float(parallel.rows(state.mesh, images, indices))
+    pixels = _pixels(state, parallel.rows(state.mesh, images, indices))
     return parallel.mapped(state.mesh, values, state.params, pixels, jax.random.split(key, len(indices)))
 
 
@@ -128,7 +203,7 @@ def evaluate(
     key: Key[Array, ""],
     batch_size: int,
 ) -> dict[str, float]:
-    """Loss, mse and kl averaged over `images[indices]`, each counted exactly once, and active_units, their number."""
+    """The metrics of a step averaged over `images[indices]`, each counted exactly once, and active_units, a number."""
     parts: list[dict[str, np.ndarray]] = []
     for number, start in enumerate(range(0, len(indices), batch_size)):
         batch = indices[start : start + batch_size]
@@ -137,8 +212,9 @@ def evaluate(
         metrics = eval_step(state, images, full, jax.random.fold_in(key, number))
         parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    averages = {name: float(values[name].mean()) for name in ("loss", "mse", "kl")}
-    return {**averages, "active_units": int(active_units(values["mean"]).sum())}
+    means = values.pop("mean")
+    averages = {name: float(value.mean()) for name, value in values.items()}
+    return {**averages, "active_units": int(active_units(means).sum())}
 
 
 @jax.jit
@@ -151,17 +227,18 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
 @partial(jax.jit, static_argnames="count")
 def importance_samples(
     state: TrainState, image: UInt8[Array, "h w c"], key: Key[Array, ""], count: int
-) -> tuple[Float[Array, "k d"], Float[Array, "k"], Float[Array, "d"], Float[Array, "d"]]:
-    """k = count draws z of an image's posterior: (z, squared error of the image decoded from each, mean, logvar)."""
+) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
+    """k = count draws z of an image's posterior: (distortion of the image decoded from each, log p(z) - log q(z))."""
     mean, logvar = encode(state, image[None])
     z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
-    copies = jnp.broadcast_to(image, (count, *image.shape))
-    errors = losses.squared_error(_to_float(copies), decode(state, z))
-    return z, errors, mean[0], logvar[0]
+    copies = _pixels(state, jnp.broadcast_to(image, (count, *image.shape)))
+    distortion = state.apply_fn({"params": state.params}, copies, z, method="distortion")
+    q = losses.gaussian_log_density(z, jnp.broadcast_to(mean, z.shape), jnp.broadcast_to(logvar, z.shape))
+    return distortion, jnp.sum(log_prior(state, z) - q, axis=-1)
 
 
 @jax.jit
-def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Shaped[Array, "b h w c"]:
     """Images decoded from the mean of their posterior: no dropout, no noise."""
     mean, _ = encode(state, images)
     return decode(state, mean)
@@ -170,13 +247,26 @@ def reconstruct(state: TrainState, images: UInt8[Array, "b h w c"]) -> Float[Arr
 @jax.jit
 def encode(state: TrainState, images: UInt8[Array, "b h w c"]) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """(mean, logvar) of the posteriors of images, dropout off."""
-    return state.apply_fn({"params": state.params}, _to_float(images), method="encode")
+    return state.apply_fn({"params": state.params}, _pixels(state, images), method="encode")
 
 
 @jax.jit
-def decode(state: TrainState, z: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
-    """The images of latents, dropout off."""
-    return state.apply_fn({"params": state.params}, z, method="decode")
+def decode(state: TrainState, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
+    """The images of latents, dropout off: floats in [0, 1] or, in uint8, the most probable indices."""
+    decoded = state.apply_fn({"params": state.params}, z, method="decode")
+    return decoded if state.likelihood == "gaussian" else decoded.argmax(-1, keepdims=True).astype(jnp.uint8)
+
+
+@jax.jit
+def log_prior(state: TrainState, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    """log p(z), latent by latent, in nats."""
+    return state.apply_fn({"params": state.params}, z, method="log_prior")
+
+
+@jax.jit
+def from_prior(state: TrainState, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    """Latents of the prior, from as many draws of N(0, 1) and of [0, 1)."""
+    return state.apply_fn({"params": state.params}, noise, uniform, method="from_prior")
 
 
 def epoch_order(key: Key[Array, ""], epoch: int, count: int, batch_size: int) -> Int[np.ndarray, "s b"]:

@@ -25,28 +25,39 @@ from flax_punkvae.errors import UserError
 REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"
 
 seeds = st.integers(0, 2**31 - 1)
-widths = st.lists(st.integers(1, 512), min_size=1, max_size=7).map(tuple)
-tables = widths.flatmap(
-    lambda encoder: st.fixed_dictionaries(
+widths = st.lists(st.integers(1, 512), max_size=7).map(tuple)
+tables = st.tuples(widths, st.sampled_from(("reference", "crisp", "sprite", "indices"))).flatmap(
+    lambda choices: _table(*choices)
+)
+
+
+def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
         {
             "data": st.fixed_dictionaries(
                 {
                     "source": st.text(),
                     "background": st.from_regex(r"#[0-9a-f]{6}", fullmatch=True),
-                    "render": st.sampled_from(("reference", "crisp")),
+                    "tile": st.tuples(st.integers(1, 65_536), st.integers(1, 65_536)),
+                    "render": st.just(render),
                     "limit": st.none() | st.integers(2, 2**31 - 1),
                     "test_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
                     "split_seed": seeds,
                     "synthetic_count": st.integers(2, 1_000_000),
                     "synthetic_seed": seeds,
+                    "synthetic_size": st.integers(8, 128),
                 }
             ),
             "model": st.fixed_dictionaries(
                 {
+                    "likelihood": st.just("categorical" if render == "indices" else "gaussian"),
+                    "embedding": st.integers(1, 1024),
                     "encoder_widths": st.just(encoder),
                     "decoder_widths": st.just(encoder[1:]),
                     "hidden": st.integers(1, 65_536),
+                    "residual_blocks": st.integers(0, 64),
                     "latent": st.integers(1, 65_536),
+                    "prior": st.sampled_from(("normal", "autoregressive")),
                     "encoder_dropout": st.floats(0, 0.99),
                     "decoder_dropout": st.floats(0, 0.99),
                 }
@@ -56,6 +67,8 @@ tables = widths.flatmap(
                     "epochs": st.integers(1, 1_000_000),
                     "batch_size": st.integers(1, 65_536),
                     "beta": st.floats(0, 1e6),
+                    "beta_warmup": st.floats(0, 1),
+                    "schedule": st.sampled_from(("constant", "cosine")),
                     "learning_rate": st.floats(0, 10, exclude_min=True, exclude_max=True),
                     "precision": st.sampled_from(("f32", "bf16")),
                     "checkpoint_every": st.integers(1, 2**31 - 1),
@@ -64,7 +77,6 @@ tables = widths.flatmap(
             "seed": seeds,
         }
     )
-)
 
 
 def build(table: dict[str, Any]) -> Config:
@@ -88,7 +100,8 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, table: dict[s
     assert read_preset(path) == config
     # The standard library's reader sees the same values as ours.
     read = tomllib.loads(to_toml(config))
-    assert {key: value for key, value in table["data"].items() if value is not None} == read["data"]
+    expected = {key: value for key, value in table["data"].items() if value is not None}
+    assert {**expected, "tile": list(expected["tile"])} == read["data"]
     assert table["train"] == read["train"]
 
 
@@ -105,9 +118,20 @@ def test_the_reference_preset_equals_the_defaults_and_names_every_field():
 
 def test_the_defaults_are_the_reference():
     # facts of the reference system
-    assert Config().model == ModelConfig((32, 64, 128, 256), (128, 64, 32), 512, 256, 0.38, 0.36)
+    assert Config().model == ModelConfig(
+        likelihood="gaussian",
+        encoder_widths=(32, 64, 128, 256),
+        decoder_widths=(128, 64, 32),
+        hidden=512,
+        residual_blocks=0,
+        latent=256,
+        prior="normal",
+        encoder_dropout=0.38,
+        decoder_dropout=0.36,
+    )
     train = Config().train
     assert (train.epochs, train.batch_size, train.beta, train.learning_rate) == (30, 64, 3.4, 0.0008)
+    assert (train.beta_warmup, train.schedule) == (0.0, "constant")
     assert (Config().data.test_fraction, Config().data.background) == (0.2, "#638596")
 
 
@@ -145,7 +169,18 @@ BAD_FLAGS = [
     (("--model.encoder-widths", "32", "0", "64", "64"), "model.encoder_widths[1]"),
     (("--model.encoder-widths", "32"), "model.decoder_widths"),
     (("--model.encoder-widths", *["8"] * 8, "--model.decoder-widths", *["8"] * 7), "model.encoder_widths"),
-    (("--model.encoder-widths",), "model.encoder_widths"),
+    (("--model.encoder-widths",), "model.decoder_widths"),
+    (("--model.likelihood", "categorical"), "model.likelihood"),
+    (("--data.render", "indices"), "model.likelihood"),
+    (("--model.prior", "flow"), "model.prior"),
+    (("--model.residual-blocks", "-1"), "model.residual_blocks"),
+    (("--model.embedding", "0"), "model.embedding"),
+    (("--data.tile", "0", "24"), "data.tile[0]"),
+    (("--data.tile", "24"), "data.tile"),
+    (("--data.synthetic-size", "7"), "data.synthetic_size"),
+    (("--train.beta-warmup", "1.5"), "train.beta_warmup"),
+    (("--train.beta-warmup", "nan"), "train.beta_warmup"),
+    (("--train.schedule", "linear"), "train.schedule"),
     (("--data.limit", "1"), "data.limit"),
     (("--data.limit", "some"), "data.limit"),
     (("--data.test-fraction", "0"), "data.test_fraction"),

@@ -138,7 +138,7 @@ def test_a_sheet_keeps_a_gap_between_sprites(sprites: np.ndarray, tmp_path: Path
 @pytest.mark.parametrize("shape", [(48, 49), (47, 48), (1, 1), (23, 23)])
 def test_a_sheet_of_odd_size(tmp_path: Path, shape: tuple[int, int]):
     sheet = write(tmp_path / "sheet.png", np.full((*shape, 3), 9, np.uint8))
-    assert f"got {shape[1]}x{shape[0]}: give a folder" in refusal(files.load, sheet)
+    assert f"got {shape[1]}x{shape[0]}: say with --data.tile" in refusal(files.load, sheet)
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((48, 48, 4), np.uint8), np.full((24, 24, 4), 255, np.uint8)])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_programs import SMALL, trained
 
-from flax_punkvae import evaluation, losses, metrics
+from flax_punkvae import evaluation, losses, metrics, training
 from flax_punkvae import images as im
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
@@ -41,7 +41,7 @@ def found(cwd: Path) -> dict:
 def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: Trained):
     """Oracle: the posteriors, encoded anew; the distortion against the mean image's reconstruction error's order."""
     held_out = run.dataset.images[run.test_indices]
-    means, logvars = encode(run.state, held_out)
+    means, logvars = encode(run, run.test_indices)
     rate = np.asarray(losses.gaussian_kl(jax.numpy.array(means), jax.numpy.array(logvars)), np.float64).mean()
     part = found["rate_distortion"]
     assert part["n"] == len(held_out) == 40
@@ -60,10 +60,10 @@ def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
     bounds = found["iwae"]["bound_nats"]
     assert list(bounds) == ["1", "100"] and bounds["100"] >= bounds["1"]
     chosen = run.dataset.images[run.test_indices[:3]]
-    means, logvars = encode(run.state, chosen)
+    means, logvars = encode(run, run.test_indices[:3])
     noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
     draws = means + np.exp(logvars / 2) * noise
-    decoded = decode(run.state, draws.reshape(-1, means.shape[1])).reshape(200, *chosen.shape)
+    decoded = np.asarray(training.decode(run.state, draws.reshape(-1, means.shape[1]))).reshape(200, *chosen.shape)
     errors = ((decoded.astype(float) - chosen / 255) ** 2).sum((2, 3, 4))
     likelihood = metrics.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
     rate = metrics.kl_per_latent(means, logvars).sum()
@@ -74,8 +74,8 @@ def test_recovery_is_of_the_held_out_sprites(found: dict, run: Trained):
     sprites = run.dataset.sprites
     assert sprites is not None
     palette = {tuple(colour) for colour in sprites[run.train_indices].reshape(-1, 3).tolist()}
-    means, _ = encode(run.state, run.dataset.images[run.test_indices])
-    drawn = im.read_sprites(im.to_uint8(decode(run.state, means)), "reference")
+    means, _ = encode(run, run.test_indices)
+    drawn = im.read_sprites(decode(run, means), "reference")
     snapped = im.snap(drawn, np.array(sorted(palette), np.uint8))
     right = (snapped == sprites[run.test_indices]).all(-1)
     assert found["recovery"]["palette"] == len(palette)

@@ -157,11 +157,11 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
     opened_run = trained.open_run(run)
     dataset, column = opened_run.dataset, LABELS.index(label)
     train_indices, test_indices = data.split(40, 0.2, 0)
-    means, _ = trained.encode(opened_run.state, dataset.images)
+    means, _ = trained.encode(opened_run, np.arange(40))
     has = dataset.labels[train_indices, column] == 1
     direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
     lacking = test_indices[dataset.labels[test_indices, column] == 0]
-    moved = opened_run.sprites(trained.decode(opened_run.state, means[lacking] + np.float32(2) * direction))
+    moved = opened_run.sprites(trained.decode(opened_run, means[lacking] + np.float32(2) * direction))
     logits = label_logits(features.Network(None, LABELS, None), images.snap(moved, opened_run.palette()))
     (row,) = (row for row in facts["by_strength"] if row["strength"] == 2)
     assert row["succeeds"] == pytest.approx((logits[:, column] > 0).mean())

@@ -8,8 +8,9 @@ import flax_punkvae
 PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
     {"errors"},
-    {"config", "images", "ops", "losses"},
-    {"data", "models", "metrics", "parallel", "processes"},
+    {"config", "images", "ops", "losses", "priors"},
+    {"data", "networks", "metrics", "parallel", "processes", "yardsticks"},
+    {"models"},
     {"training", "latents", "features", "fidelity"},
     {"checkpoints", "reporting", "export", "run_directory", "backend"},
     {"loop"},
@@ -17,7 +18,7 @@ FLOORS = (
     {"evaluation", "plots", "editing"},
     {"contenders"},
 )
-TAKES_ARRAYS_ONLY = {"models", "ops", "losses", "metrics", "parallel"}
+TAKES_ARRAYS_ONLY = {"models", "networks", "priors", "ops", "losses", "metrics", "parallel", "yardsticks"}
 
 
 def rooms(path: Path) -> set[str]:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.transform import Rotation, Slerp
 
 from flax_punkvae import latents
@@ -12,7 +13,7 @@ from flax_punkvae.errors import UserError
 
 RNG = np.random.default_rng(0)
 A, B = RNG.standard_normal((2, 16)).astype(np.float32)
-HOWS = ("prior", "gaussian", "mixture")
+HOWS = ("gaussian", "mixture")
 
 
 def posteriors(n: int = 400, d: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +93,24 @@ def test_the_effect_of_an_edit():
     assert latents.effect(before, before, [0], []) == (0.0, 0.0, [])
 
 
-def test_the_prior_is_standard_normal():
-    """Oracle: N(0, I); a mean of 20,000 has a standard error of 0.007, a covariance one of at most 0.01."""
-    mean, covariance = moments(latents.sample("prior", 20_000, 0, 1.0, *posteriors()))
+def test_the_priors_noise_is_standard_normal_and_uniform():
+    """Oracle: SciPy's Kolmogorov-Smirnov test; a mean of 20,000 has a standard error of 0.007, a covariance one of at
+    most 0.01."""
+    noise, uniform = latents.prior_noise(20_000, 3, 0, 1.0)
+    mean, covariance = moments(noise)
     np.testing.assert_allclose(mean, 0, atol=5 * 0.0071)
     np.testing.assert_allclose(covariance, np.eye(3), atol=5 * 0.01)
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert all(stats.kstest(column, "uniform").pvalue > 1e-4 for column in uniform.T)
+    assert stats.kstest(noise[:, 0], "norm").pvalue > 1e-4
+
+
+def test_the_priors_noise_follows_from_the_seed_and_more_begins_with_less():
+    (noise, uniform), (more, more_uniform) = (latents.prior_noise(count, 4, 3, 0.5) for count in (5, 9))
+    np.testing.assert_array_equal(more[:5], noise)
+    np.testing.assert_array_equal(more_uniform[:5], uniform)
+    np.testing.assert_allclose(latents.prior_noise(5, 4, 3, 1.0)[0] / 2, noise, rtol=1e-6)
+    assert not np.allclose(latents.prior_noise(5, 4, 4, 0.5)[0], noise)
 
 
 @pytest.mark.parametrize("how", ["gaussian", "mixture"])
@@ -131,9 +145,7 @@ def test_temperature_scales_deviations(how):
     """Oracle: with the same seed, z(T) = centre + T (z(1) - centre), the centre being z(0)."""
     centre, half, whole = (latents.sample(how, 50, 7, t, *posteriors()).astype(float) for t in (0.0, 0.5, 1.0))
     np.testing.assert_allclose(half, centre + 0.5 * (whole - centre), atol=1e-5)
-    if how == "prior":
-        assert not centre.any()
-    elif how == "gaussian":
+    if how == "gaussian":
         np.testing.assert_allclose(centre, np.tile(posteriors()[0].astype(float).mean(0), (50, 1)), rtol=1e-6)
     else:
         assert 1 < len(np.unique(centre, axis=0)) <= latents.COMPONENTS

@@ -55,6 +55,7 @@ def run(directory: Path, config: Config, photos: np.ndarray, signals: list[int])
             config=config.train,
             images=jax.device_put(photos),
             shown=photos[:2],
+            palette=None,
             train_indices=indices,
             test_indices=np.arange(16, 20),
             keys=loop.make_keys(0),

@@ -1,11 +1,12 @@
 """Losses against SciPy, Monte Carlo and float64 NumPy."""
 
 import hypothesis.extra.numpy as hnp
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from flax_punkvae import losses
 
@@ -54,6 +55,30 @@ def test_squared_error_is_the_sum_over_an_image(b: int, h: int, w: int, c: int, 
     difference = images.astype(np.float64) - reconstructions
     expected = np.array([np.sum(example**2) for example in difference])
     np.testing.assert_allclose(losses.squared_error(jnp.array(images), jnp.array(reconstructions)), expected, rtol=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31))
+def test_cross_entropy_is_scipys_log_softmax_at_the_index(b: int, h: int, w: int, p: int, seed: int):
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 20, (b, h, w, p)).astype(np.float32)
+    indices = random.integers(0, p, (b, h, w, 1), np.uint8)
+    chosen = np.take_along_axis(special.log_softmax(logits.astype(np.float64), axis=-1), indices.astype(int), -1)
+    found = losses.cross_entropy(jnp.array(indices), jnp.array(logits))
+    np.testing.assert_allclose(found, -chosen.sum((1, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+def test_cross_entropy_stays_finite_where_a_colour_is_all_but_impossible():
+    logits = jnp.array([[[[1e4, -1e4]]]], jnp.float32)
+    gradient = jax.grad(lambda x: losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), x)[0])(logits)
+    assert losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), logits).tolist() == [2e4]
+    assert gradient.tolist() == [[[[1.0, -1.0]]]]
+
+
+def test_a_gaussian_log_density_is_scipys():
+    z, mean, logvar = np.random.default_rng(3).standard_normal((3, 5, 4)).astype(np.float32)
+    expected = stats.norm.logpdf(z, mean, np.exp(logvar.astype(float) / 2))
+    found = losses.gaussian_log_density(jnp.array(z), jnp.array(mean), jnp.array(logvar))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_negative_elbo_weighs_the_kl():

@@ -43,7 +43,7 @@ def state(small: Config) -> training.TrainState:
 def test_everything_a_run_compiles_is_supported(small: Config, state: training.TrainState):
     key = jax.random.key(0)
     images = jnp.zeros((8, 128, 128, 3), jnp.uint8)
-    model = training.build(small.model, small.train.learning_rate, "f32")[0]
+    model = training.build(small.model, small.train, (128, 128, 3), 0, 1)[0]
     assert unsupported(lambda key: training.init(model, key), key) == set()
     assert unsupported(training.train_step, state, jnp.zeros(images.shape), key) == set()
     assert unsupported(training.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()

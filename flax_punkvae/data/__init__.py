@@ -14,22 +14,45 @@ from flax_punkvae.data import files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.errors import UserError
 
+# Larger, they are hardly sprites, and a dense layer on every pixel of them would be gigabytes.
+_LARGEST_SPRITE = 128
+_MOST_COLOURS = 256
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Images as the model takes them, in the order of their ids, with what is known of them.
 
-    `sprites` are what the images were rendered from, over the background; None where they are no sprites.
+    `sprites` are what the images were rendered from, over the background; None where they are no sprites. Where images
+    are indices, they have one channel, and `palette` holds the colours of the training sprites; a held-out pixel of
+    another colour is the nearest one.
     """
 
-    images: UInt8[np.ndarray, "n 128 128 3"]
-    sprites: UInt8[np.ndarray, "n 24 24 3"] | None
+    images: UInt8[np.ndarray, "n h w c"]
+    sprites: UInt8[np.ndarray, "n hs ws 3"] | None
+    palette: UInt8[np.ndarray, "p 3"] | None
     ids: Int[np.ndarray, "n"]
     labels: UInt8[np.ndarray, "n a"]
     label_names: tuple[str, ...]
     source: str
     verification: str
     sha256: str
+
+    @property
+    def colours(self) -> int:
+        """How many colours indices are of; 0 where the images are no indices."""
+        return 0 if self.palette is None else len(self.palette)
+
+    def pictures(self, positions: Int[np.ndarray, "m"]) -> UInt8[np.ndarray, "m h w 3"]:
+        """The images there in RGB."""
+        return im.to_rgb(self.images[positions], self.palette)
+
+    def outside_palette(self, positions: Int[np.ndarray, "m"]) -> tuple[int, int]:
+        """(pixels, sprites) there with a colour that the palette does not hold; none where there is no palette."""
+        if self.palette is None or self.sprites is None:
+            return 0, 0
+        outside = (self.pictures(positions) != self.sprites[positions]).any(-1)
+        return int(outside.sum()), int(outside.any((1, 2)).sum())
 
     def provenance(self) -> dict[str, object]:
         """What `run.json` keeps: source, count, size, SHA-256 of the images, and what verifying them said."""
@@ -51,9 +74,9 @@ def load(config: DataConfig) -> Dataset:
     count = len(raw.pixels)
     if count < 2:
         raise UserError(f"{raw.source}: expected at least 2 images, one to train on and one to test on, got {count}")
-    rendered, sprites = _render(raw, config)
+    rendered, sprites, palette = _render(raw, config)
     digest = hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest()
-    return Dataset(rendered, sprites, raw.ids, raw.labels, raw.label_names, raw.source, verification, digest)
+    return Dataset(rendered, sprites, palette, raw.ids, raw.labels, raw.label_names, raw.source, verification, digest)
 
 
 def _read(config: DataConfig) -> Raw:
@@ -64,11 +87,12 @@ def _read(config: DataConfig) -> Raw:
         return punks.load()
     if source == "synthetic":
         sprites, labels, names = synthetic.draw(config.synthetic_count, config.synthetic_seed)
+        sprites = synthetic.resize(sprites, config.synthetic_size)
         where = f"synthetic characters (seed {config.synthetic_seed})"
         return Raw(sprites, np.arange(config.synthetic_count), labels, names, where)
     if source.startswith("hub:"):
         return hub.load(source.removeprefix("hub:"))
-    return files.load(Path(source))
+    return files.load(Path(source), config.tile)
 
 
 def _auto() -> Raw:
@@ -90,20 +114,46 @@ def _auto() -> Raw:
 
 def _render(
     raw: Raw, config: DataConfig
-) -> tuple[UInt8[np.ndarray, "n 128 128 3"], UInt8[np.ndarray, "n 24 24 3"] | None]:
+) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
+    """(images, sprites, palette) of a Dataset."""
     pixels = raw.pixels
     if pixels.shape[-1] == 4:
         pixels = im.over_background(pixels, im.parse_colour(config.background))
     sprites = im.shrink_to_sprites(pixels)
+    _, height, width, _ = pixels.shape
+    if config.render in ("sprite", "indices"):
+        sprites = pixels if sprites is None else sprites
+        if max(sprites.shape[1:3]) > _LARGEST_SPRITE:
+            raise UserError(
+                f"{raw.source}: expected sprites of at most {_LARGEST_SPRITE}x{_LARGEST_SPRITE} pixels for "
+                f"--data.render {config.render}, got {width}x{height}: scale them down, to one pixel each of theirs, "
+                "or use --data.render reference"
+            )
+        if config.render == "sprite":
+            return sprites, sprites, None
+        palette = _palette(raw, sprites, config)
+        return im.to_indices(sprites, palette)[..., None].astype(np.uint8), sprites, palette
     if sprites is not None:
-        return im.render(sprites, config.render), sprites
+        return im.render(sprites, config.render), sprites, None
     if config.render == "crisp":
-        _, height, width, _ = pixels.shape
         raise UserError(
             f"{raw.source}: expected sprites of 24x24 pixels, or exact enlargements of them, for --data.render crisp, "
             f"got {width}x{height} images: use --data.render reference"
         )
-    return im.resize(pixels), None
+    return im.resize(pixels), None, None
+
+
+def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
+    """The colours of the training sprites. Raises UserError where there are more than an index can tell apart."""
+    train_indices, _ = split(len(sprites), config.test_fraction, config.split_seed)
+    palette = im.palette_of(sprites[train_indices])
+    if len(palette) > _MOST_COLOURS:
+        raise UserError(
+            f"{raw.source}: expected sprites of at most {_MOST_COLOURS} colours in all for --data.render indices, got "
+            f"{len(palette)}: bring them to a common palette first (as with ImageMagick's `-remap`), or train on their "
+            "RGB with --data.render sprite --model.likelihood gaussian"
+        )
+    return palette
 
 
 def shuffled(count: int, seed: int | Sequence[int]) -> Int[np.ndarray, "n"]:

@@ -1,4 +1,4 @@
-"""Images on disk: a sheet of 24x24 tiles, or a folder of images of one size."""
+"""Images on disk: a sheet of tiles, or a folder of images of one size."""
 
 import difflib
 import io
@@ -26,13 +26,13 @@ _NAMED_AT_MOST = 10
 Compact = tuple[UInt8[np.ndarray, "_ _ 4"], int]
 
 
-def load(path: Path) -> Raw:
-    """A sheet where `path` is a file, a folder's images where it is a folder. Raises UserError."""
+def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE)) -> Raw:
+    """A sheet of tiles (width, height) where `path` is a file, a folder's images where it is one. Raises UserError."""
     try:
         if path.is_dir():
             return _folder(path)
         if path.is_file():
-            return _sheet(path)
+            return _sheet(path, tile)
     except OSError as error:
         raise UserError(f"{path}: expected a readable sheet or folder: {error.strerror}") from error
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
@@ -43,20 +43,20 @@ def load(path: Path) -> Raw:
     )
 
 
-def _sheet(path: Path) -> Raw:
+def _sheet(path: Path, tile: tuple[int, int]) -> Raw:
     try:
         sheet = read_rgba(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    height, width, _ = sheet.shape
-    if height % SPRITE_SIZE or width % SPRITE_SIZE:
+    (height, width, _), (across, down) = sheet.shape, tile
+    if height % down or width % across:
         raise UserError(
-            f"{path}: expected a sheet of 24x24 tiles, so a width and height that 24 divides, got {width}x{height}: "
-            "give a folder for images of other sizes"
+            f"{path}: expected a sheet of {across}x{down} tiles, so a width that {across} divides and a height that "
+            f"{down} divides, got {width}x{height}: say with --data.tile how large its tiles are, or give a folder of "
+            "images"
         )
-    rows, columns = height // SPRITE_SIZE, width // SPRITE_SIZE
-    tiles = sheet.reshape(rows, SPRITE_SIZE, columns, SPRITE_SIZE, 4).swapaxes(1, 2)
-    tiles = tiles.reshape(-1, SPRITE_SIZE, SPRITE_SIZE, 4)
+    tiles = sheet.reshape(height // down, down, width // across, across, 4).swapaxes(1, 2)
+    tiles = tiles.reshape(-1, down, across, 4)
     # A last row is rarely full; what is wholly transparent after the last sprite is no sprite.
     drawn = np.flatnonzero(tiles[..., 3].any(axis=(1, 2)))
     tiles = tiles[: drawn[-1] + 1 if len(drawn) else 0]

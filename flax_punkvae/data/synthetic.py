@@ -279,3 +279,9 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]
     one_hot = [c[:, None] == np.arange(len(f.labels)) for f, c in zip(FACTORS, choices.T, strict=True)]
     labels = np.concatenate(one_hot, axis=1).astype(np.uint8)
     return sprites, labels, tuple(label for factor in FACTORS for label in factor.labels)
+
+
+def resize(sprites: np.ndarray, size: int) -> np.ndarray:
+    """Sprites [n, 24, 24, c] at size x size: each pixel is the one of the drawing that its centre falls on."""
+    nearest = (2 * np.arange(size) + 1) * 24 // (2 * size)
+    return sprites[:, nearest[:, None], nearest]

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             f"expected matplotlib and scikit-learn, got no {', no '.join(missing)}: pip install '.[evaluate]'"
         )
 
-    from flax_punkvae import backend, evaluation, plots, run_directory, trained
+    from flax_punkvae import backend, evaluation, features, plots, run_directory, trained
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir)
@@ -66,10 +66,15 @@ def main(arguments: Sequence[str]) -> int:
     }
     parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
     parts["iwae"] = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
+    if (codes := evaluation.yardsticks(run)) is not None:
+        parts["yardsticks"] = codes
     parts["knowledge"] = evaluation.knowledge(run)
     left_out = "recovery, resemblance and copying left out"
     if run.dataset.sprites is None:
         print(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
+    elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
+        least = features.LEAST_SIDE
+        print(f"samples are measured on sprites of {least}x{least} or more, these are smaller: {left_out}")
     elif len(run.test_indices) < evaluation.LEAST_HELD_OUT:
         least, count = evaluation.LEAST_HELD_OUT, len(run.test_indices)
         print(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
@@ -101,20 +106,34 @@ def _print(parts: dict[str, Any]) -> None:
 
     rate, iwae, knowledge = parts["rate_distortion"], parts["iwae"], parts["knowledge"]
     numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
-    rows = [
-        ("rate: KL, nats an image", f"{rate['rate_nats']:.2f}"),
-        ("distortion: squared error an image", f"{rate['distortion']:.2f}"),
-        (
-            f"loss: distortion + {rate['beta']:g} rate (in Pythae beta is {rate['pythae_beta']:g})",
-            f"{rate['loss']:.2f}",
-        ),
-        (f"-ELBO, nats, at sigma {rate['sigma']:.3f}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"),
-        *(
-            (f"IWAE bound, nats, K = {k}, same sigma, first {iwae['n']} held-out images", f"{bound:.2f}")
-            for k, bound in iwae["bound_nats"].items()
-        ),
-        ("active units (variance of the mean > 0.01)", f"{rate['active_units']} of {rate['latents']}"),
-    ]
+    rows = [("rate: KL, nats an image", f"{rate['rate_nats']:.2f}")]
+    if rate["likelihood"] == "categorical":
+        rows += [
+            ("distortion: cross-entropy, nats an image", f"{rate['distortion']:.2f}"),
+            (f"loss: distortion + {rate['beta']:g} rate", f"{rate['loss']:.2f}"),
+            ("-ELBO, bits a sprite", f"{rate['negative_elbo_bits']:.2f}"),
+            *(
+                (f"IWAE bound, bits a sprite, K = {k}, first {iwae['n']} held-out sprites", f"{bits:.2f}")
+                for k, bits in iwae["bits"].items()
+            ),
+        ]
+        if rate["pixels_outside_palette"]:
+            outside = f"{rate['pixels_outside_palette']} pixels of {rate['sprites_outside_palette']} sprites"
+            rows.append(("held out, of colours in no training sprite, counted as the nearest", outside))
+    else:
+        rows += [
+            ("distortion: squared error an image", f"{rate['distortion']:.2f}"),
+            (
+                f"loss: distortion + {rate['beta']:g} rate (in Pythae beta is {rate['pythae_beta']:g})",
+                f"{rate['loss']:.2f}",
+            ),
+            (f"-ELBO, nats, at sigma {rate['sigma']:.3f}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"),
+            *(
+                (f"IWAE bound, nats, K = {k}, same sigma, first {iwae['n']} held-out images", f"{bound:.2f}")
+                for k, bound in iwae["bound_nats"].items()
+            ),
+        ]
+    rows.append(("active units (variance of the mean > 0.01)", f"{rate['active_units']} of {rate['latents']}"))
     if knowledge and knowledge["labels"]:
         rows += [
             (f"linear probes of {knowledge['labels']} labels: mean AUROC", f"{knowledge['mean_auroc']:.3f}"),
@@ -128,10 +147,15 @@ def _print(parts: dict[str, Any]) -> None:
     for row in rows:
         numbers.add_row(*row)
     console.print(numbers)
+    if "yardsticks" in parts:
+        others = table(f"the same {parts['yardsticks']['n']} held-out sprites by other codes", "code", "bits a sprite")
+        for name, bits in parts["yardsticks"]["bits"].items():
+            others.add_row(name, f"{bits:.1f}")
+        console.print(others)
     if "resemblance" not in parts:
         return
     found = parts["resemblance"]
-    for network in ("trained", "random"):
+    for network in (name for name in ("trained", "random") if name in found):
         columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
         like = table(
             f"{found['n']} of each against held-out, features of the {network} network"
@@ -142,13 +166,21 @@ def _print(parts: dict[str, Any]) -> None:
         for name, row in found[network].items():
             like.add_row(name, *(f"{row[column]:.4g}" for column in columns))
         console.print(like)
+    copying = parts["copying"]
     copies = table(
-        "copying of training sprites", "sprites", "exact copies", "median pixels to the nearest", "C_T", "AuthPct"
+        f"copying of {copying['n_train']} training sprites; drawn of {copying['n']} held-out ones, never seen",
+        "sprites",
+        "exact copies",
+        "held-out drawn",
+        "median pixels to the nearest",
+        "C_T",
+        "AuthPct",
     )
-    for name, row in parts["copying"]["rows"].items():
+    for name, row in copying["rows"].items():
         copies.add_row(
             name,
             str(row["exact_copies"]),
+            "-" if row["held_out_hits"] is None else str(row["held_out_hits"]),
             f"{row['median_pixels_to_nearest']:g}",
             f"{row['c_t']:.2f}",
             f"{row['auth_pct']:.1f}",

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
         tiles, columns, facts = _edit(run, command)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        images.save_png(images.grid(images.enlarge(tiles, _SCALE), columns, gap=2 * _SCALE), output)
+        images.save_png(images.grid(images.enlarge(images.shown(tiles), _SCALE), columns, gap=2 * _SCALE), output)
         if facts:
             output.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -149,13 +149,14 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray"]:
     """The images of these numbers, and the means of their posteriors; tells which of them were trained on."""
+    import numpy as np
+
     from flax_punkvae import trained
 
     positions = [run.position(number) for number in numbers]
     for number, position in zip(numbers, positions, strict=True):
         print(f"#{number}: {'held out' if position in run.test_indices else 'trained on'}")
-    originals = run.dataset.images[positions]
-    return originals, trained.encode(run.state, originals)[0]
+    return run.dataset.pictures(np.array(positions)), trained.encode(run, np.array(positions))[0]
 
 
 def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", int]:
@@ -164,8 +165,8 @@ def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", in
     from flax_punkvae import images, trained
 
     originals, means = _encode(run, *command.numbers)
-    decoded = trained.decode(run.state, means)
-    rows = [originals, images.to_uint8(decoded)]
+    decoded = trained.decode(run, means)
+    rows = [originals, decoded]
     told = "rows: originals, reconstructions"
     if run.dataset.sprites is not None:
         rows.append(images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render))
@@ -177,11 +178,11 @@ def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", in
 def _interpolate(run: "Trained", command: Interpolate) -> tuple["np.ndarray", int]:
     import numpy as np
 
-    from flax_punkvae import images, latents, trained
+    from flax_punkvae import latents, trained
 
     originals, (a, b) = _encode(run, command.first, command.second)
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
-    rows = [images.to_uint8(trained.decode(run.state, way)) for way in ways]
+    rows = [trained.decode(run, way) for way in ways]
     print("rows: straight, along an arc; first and last column: the originals")
     return np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])]), command.steps + 2
 
@@ -191,10 +192,10 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
     from rich.console import Console
     from rich.table import Table
 
-    from flax_punkvae import images, latents, metrics, trained
+    from flax_punkvae import latents, trained
 
     _, (z,) = _encode(run, command.number)
-    kl = metrics.kl_per_latent(*trained.encode(run.state, run.dataset.images[run.test_indices]))
+    kl = trained.kl_per_latent(run, run.test_indices, seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
     path = np.concatenate([latents.traverse(z, latent, np.array(_VALUES, z.dtype)) for latent in order.tolist()])
     table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
@@ -203,7 +204,7 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
     Console(width=120, highlight=False).print(table)
     print(f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}")
     print(f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats")
-    return images.to_uint8(trained.decode(run.state, path)), len(_VALUES)
+    return trained.decode(run, path), len(_VALUES)
 
 
 def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, Any]]:
@@ -228,9 +229,9 @@ def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, A
         "by_strength": editing.measure(run, network, measured, shift, add, remove, _STRENGTHS),
     }
     _print_effects(facts)
-    edited = trained.decode(run.state, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
+    edited = trained.decode(run, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
     snapped = images.render(images.snap(run.sprites(edited), run.palette()), run.config.data.render)
-    return np.concatenate([original, images.to_uint8(edited), original, snapped]), len(_STRENGTHS) + 1, facts
+    return np.concatenate([original, edited, original, snapped]), len(_STRENGTHS) + 1, facts
 
 
 def _print_effects(facts: dict[str, Any]) -> None:

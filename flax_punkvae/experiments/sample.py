@@ -34,9 +34,10 @@ class Options:
     temperature: float = 1.0
     """Deviations of the latents are multiplied by this: below 1 more typical, above 1 wilder."""
     how: Annotated[Literal["prior", "gaussian", "mixture"], tyro.conf.arg(name="from")] = "prior"
-    """Where latents come from: the prior; a Gaussian or a mixture of them, fitted to the training posteriors."""
+    """Where latents come from: the run's prior; a Gaussian or a mixture of them, fitted to the training posteriors."""
     snap: bool = False
-    """Write true sprites of 24x24, in the palette of the training sprites, instead of the model's images."""
+    """Write true sprites, in the palette of the training sprites, instead of the model's images; a categorical
+    model's images are that anyway."""
     output: Path | None = None
     """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given."""
 
@@ -48,25 +49,19 @@ def main(arguments: Sequence[str]) -> int:
 
     import numpy as np
 
-    from flax_punkvae import backend, images, latents, trained
+    from flax_punkvae import backend, images, trained
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir)
     if options.snap and run.dataset.sprites is None:
         raise UserError("--snap: expected a run on sprites, got one on other images, which have no 24x24: leave it out")
     network, note = trained.load_traits(run)
-    if options.how == "prior":
-        means = logvars = np.zeros((1, run.config.model.latent), np.float32)
-    else:
-        means, logvars = trained.encode(run.state, run.dataset.images[run.train_indices])
-    z = latents.sample(options.how, options.count, options.seed, options.temperature, means, logvars)
-    decoded = trained.decode(run.state, z)
-    drawn = images.to_uint8(decoded)
+    drawn = trained.decode(run, trained.sample(run, options.how, options.count, options.seed, options.temperature))
     if run.dataset.sprites is None:
         sprites = None
         certificates = _nearest_images(run, drawn)
     else:
-        sprites = images.snap(run.sprites(decoded), run.palette())
+        sprites = images.snap(run.sprites(drawn), run.palette())
         certificates = _nearest_sprites(run, sprites, drawn)
         if network is not None:
             for certificate, has in zip(certificates, trained.read_traits(network, sprites), strict=True):
@@ -112,7 +107,7 @@ def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray")
 
     assert run.dataset.sprites is not None
     known = run.dataset.sprites[run.train_indices]
-    # Euclidean in RGB, pixel by pixel of 128x128.
+    # Euclidean in RGB, pixel by pixel of the image.
     off = np.linalg.norm(drawn.astype(np.float32) - images.render(sprites, run.config.data.render), axis=-1)
     nearest, differing = fidelity.nearest_sprites(sprites, known)
     return [
@@ -158,7 +153,7 @@ def _file(index: int) -> str:
 def _write(output: Path, singles: "np.ndarray", facts: dict[str, Any]) -> None:
     from flax_punkvae import images
 
-    shown = images.enlarge(singles, 256 // singles.shape[1])
+    shown = images.enlarge(singles, max(256 // max(singles.shape[1:3]), 1))
     try:
         output.mkdir(parents=True, exist_ok=True)
         for index, single in enumerate(singles):

@@ -81,10 +81,10 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
             f"got {config.train.batch_size}"
         )
     keys = loop.make_keys(config.seed)
-    state = training.create_state(config, keys["init"], mesh)
+    state = training.create_state(config, keys["init"], dataset.images[train_indices], dataset.colours, mesh)
     facts |= {"data": dataset.provenance(), **run_directory.environment()}
     if processes.is_first():
-        _describe(facts, dataset.verification, len(train_indices), len(test_indices), state.params)
+        _describe(facts, dataset, len(train_indices), test_indices, state.params)
 
     with contextlib.ExitStack() as stack:
 
@@ -123,6 +123,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
             config=config.train,
             images=parallel.sharded(mesh, dataset.images),
             shown=dataset.images[np.resize(test_indices, loop.GRID_COLUMNS)],
+            palette=dataset.palette,
             train_indices=train_indices,
             test_indices=test_indices,
             keys=keys,
@@ -163,12 +164,16 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
         )
 
 
-def _describe(facts: dict[str, Any], verification: str, train: int, test: int, params: Any) -> None:
+def _describe(facts: dict[str, Any], dataset: Any, train: int, test_indices: Any, params: Any) -> None:
     import jax
 
     print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
-    print(f"data: {verification}")
-    print(f"split: {train} to train on, {test} to test on")
+    print(f"data: {dataset.verification}")
+    print(f"split: {train} to train on, {len(test_indices)} to test on")
+    if dataset.colours:
+        pixels, sprites = dataset.outside_palette(test_indices)
+        others = f"; {pixels} pixels of {sprites} test sprites have others, taken as the nearest" if pixels else ""
+        print(f"palette: {dataset.colours} colours of the training sprites{others}")
     print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     several = f", {facts['devices']} devices{of}" if facts["devices"] > 1 else ""

@@ -1,0 +1,86 @@
+"""A learned distribution of latents: each one a mixture of Gaussians, given those before it.
+
+The posteriors of sprites lie in clusters, one for each combination of traits; N(0, I) knows none, and a decoder fed
+from it draws what lies between. Sources: Germain et al. 2015 (MADE) for the masks; Chen et al. 2017 ("Variational Lossy
+Autoencoder") for an autoregressive prior of a VAE.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+# Standard deviations are kept from exp(-6) to exp(3): a component that closes in on a single image has no gradient.
+_LOG_SCALES = (-6.0, 3.0)
+
+
+class AutoregressivePrior(nn.Module):
+    """p(z) = prod_i p(z_i | z_1..z_{i-1}), each factor a mixture of Gaussians; always in float32."""
+
+    latent: int
+    hidden: int = 256
+    components: int = 8
+
+    def setup(self) -> None:
+        d, width, outputs = self.latent, self.hidden, 3 * self.components
+        # A hidden unit of degree g sees the first g latents; what describes latent i sees units of degree up to i.
+        degrees = np.arange(width) % d
+        position = np.arange(d)
+        self._masks = (
+            position[:, None] < degrees,
+            degrees[:, None] <= degrees,
+            np.repeat(degrees[:, None] <= position, outputs, axis=1),
+        )
+        init = nn.initializers.lecun_normal()
+        self._kernels = (
+            self.param("kernel_0", init, (d, width)),
+            self.param("kernel_1", init, (width, width)),
+            # Small, so that at first every latent has the same mixture, whose components are spread below.
+            self.param("kernel_2", nn.initializers.normal(0.05 / math.sqrt(width)), (width, d * outputs)),
+        )
+        self._biases = (
+            self.param("bias_0", nn.initializers.zeros, (width,)),
+            self.param("bias_1", nn.initializers.zeros, (width,)),
+            self.param("bias_2", self._spread, (d * outputs,)),
+        )
+
+    def _spread(self, _key: Array, shape: tuple[int, ...]) -> Array:
+        bias = np.zeros((self.latent, 3, self.components), np.float32)
+        bias[:, 1] = np.linspace(-1.5, 1.5, self.components)
+        return jnp.array(bias.reshape(shape))
+
+    def mixtures(
+        self, z: Float[Array, "b d"]
+    ) -> tuple[Float[Array, "b d m"], Float[Array, "b d m"], Float[Array, "b d m"]]:
+        """(log weights, means, log standard deviations) of each latent's mixture, given the latents before it."""
+        (k0, k1, k2), (b0, b1, b2) = (
+            [jnp.where(mask, kernel, 0.0) for mask, kernel in zip(self._masks, self._kernels, strict=True)],
+            self._biases,
+        )
+        x = nn.relu(z @ k0 + b0)
+        x = x + nn.relu(x @ k1 + b1)
+        logits, means, log_scales = jnp.moveaxis((x @ k2 + b2).reshape(*z.shape, 3, self.components), 2, 0)
+        return nn.log_softmax(logits), means, jnp.clip(log_scales, *_LOG_SCALES)
+
+    def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """log p(z_i | z_1..z_{i-1}) of each latent, in nats; their sum is log p(z)."""
+        log_weights, means, log_scales = self.mixtures(z)
+        deviations = (z[..., None] - means) * jnp.exp(-log_scales)
+        log_densities = -0.5 * jnp.square(deviations) - log_scales - 0.5 * math.log(2 * math.pi)
+        return nn.logsumexp(log_weights + log_densities, axis=-1)
+
+    def sample(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """Latents, one after another: `uniform`, in [0, 1), chooses a component, `noise`, from N(0, 1), deviates."""
+
+        def draw(i: Array, z: Array) -> Array:
+            log_weights, means, log_scales = (part[:, i] for part in self.mixtures(z))
+            passed = jnp.cumsum(jnp.exp(log_weights), axis=-1) <= uniform[:, i, None]
+            # Rounding may leave the sum of the weights below `uniform`.
+            chosen = jnp.minimum(passed.sum(-1), self.components - 1)
+            mean, log_scale = (jnp.take_along_axis(part, chosen[:, None], -1)[:, 0] for part in (means, log_scales))
+            return z.at[:, i].set(mean + jnp.exp(log_scale) * noise[:, i])
+
+        return jax.lax.fori_loop(0, self.latent, draw, jnp.zeros_like(noise))
