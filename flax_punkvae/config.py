@@ -96,6 +96,8 @@ class TrainConfig:
     """Adam's learning rate, or the highest where it has a schedule."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate. cosine: it rises over the first twentieth of all steps, then falls to a hundredth."""
+    weight_decay: float = 0.0
+    """Of AdamW: the share of itself, times the learning rate, that a parameter loses a step. 0 is Adam."""
     precision: Literal["f32", "bf16"] = "f32"
     """What convolutions and products compute in; parameters and losses are always f32. bf16 is for GPUs and TPUs."""
     checkpoint_every: int = 1
@@ -154,6 +156,8 @@ def validate(config: Config) -> None:
     ):
         if not 0 <= rate <= 0.99:
             raise UserError(f"{name}: expected a rate from 0 to 0.99, got {rate}")
+    if not 0 <= train.weight_decay <= 10:
+        raise UserError(f"train.weight_decay: expected a number from 0 to 10, got {train.weight_decay}")
     if not 0 <= train.beta_warmup <= 1:
         raise UserError(f"train.beta_warmup: expected a share of the steps, from 0 to 1, got {train.beta_warmup}")
     if (model.likelihood == "categorical") != (data.render == "indices"):

@@ -76,11 +76,13 @@ class AutoregressivePrior(nn.Module):
         """Latents, one after another: `uniform`, in [0, 1), chooses a component, `noise`, from N(0, 1), deviates."""
 
         def draw(i: Array, z: Array) -> Array:
-            log_weights, means, log_scales = (part[:, i] for part in self.mixtures(z))
-            passed = jnp.cumsum(jnp.exp(log_weights), axis=-1) <= uniform[:, i, None]
-            # Rounding may leave the sum of the weights below `uniform`.
-            chosen = jnp.minimum(passed.sum(-1), self.components - 1)
-            mean, log_scale = (jnp.take_along_axis(part, chosen[:, None], -1)[:, 0] for part in (means, log_scales))
-            return z.at[:, i].set(mean + jnp.exp(log_scale) * noise[:, i])
+            log_weights, means, log_scales = self.mixtures(z)
+            # The component whose share of [0, 1) holds `uniform`; the last, where rounding leaves their sum below it.
+            # A product for a cumulative sum, which some backends lack.
+            ends = jnp.exp(log_weights) @ jnp.triu(jnp.ones((self.components, self.components)))
+            passed = (ends <= uniform[..., None]).sum(-1, keepdims=True)
+            chosen = jnp.arange(self.components) == jnp.minimum(passed, self.components - 1)
+            mean, log_scale = (jnp.sum(jnp.where(chosen, part, 0.0), axis=-1) for part in (means, log_scales))
+            return jnp.where(jnp.arange(self.latent) == i, mean + jnp.exp(log_scale) * noise, z)
 
         return jax.lax.fori_loop(0, self.latent, draw, jnp.zeros_like(noise))

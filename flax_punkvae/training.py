@@ -56,7 +56,8 @@ def build(
     if train.schedule == "cosine":
         rising = max(steps // 20, 1)
         rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
-    return PunkVAE(**vars(model), image_shape=image_shape, colours=colours, dtype=dtype), optax.adam(rate)
+    tx = optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
+    return PunkVAE(**vars(model), image_shape=image_shape, colours=colours, dtype=dtype), tx
 
 
 @partial(jax.jit, static_argnames="model")

@@ -7,6 +7,8 @@ install_import_hook("flax_punkvae", "beartype.beartype")
 import atexit  # noqa: E402
 import os  # noqa: E402
 import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
@@ -24,18 +26,22 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
-def lenient_adam(learning_rate: float, adam=optax.adam) -> optax.GradientTransformation:
+def lenient(optimizer: Callable[..., optax.GradientTransformation]) -> Callable[..., optax.GradientTransformation]:
     """Optax's own arithmetic counts on standard promotion."""
-    inner = adam(learning_rate)
 
-    def update(updates, state, params=None):
-        with jax.numpy_dtype_promotion("standard"):
-            return inner.update(updates, state, params)
+    def made(*arguments: Any, **options: Any) -> optax.GradientTransformation:
+        inner = optimizer(*arguments, **options)
 
-    return optax.GradientTransformation(inner.init, update)
+        def update(updates, state, params=None):
+            with jax.numpy_dtype_promotion("standard"):
+                return inner.update(updates, state, params)
+
+        return optax.GradientTransformation(inner.init, update)
+
+    return made
 
 
-optax.adam = lenient_adam
+optax.adam, optax.adamw = lenient(optax.adam), lenient(optax.adamw)
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("house")

@@ -69,6 +69,7 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                     "beta": st.floats(0, 1e6),
                     "beta_warmup": st.floats(0, 1),
                     "schedule": st.sampled_from(("constant", "cosine")),
+                    "weight_decay": st.floats(0, 10),
                     "learning_rate": st.floats(0, 10, exclude_min=True, exclude_max=True),
                     "precision": st.sampled_from(("f32", "bf16")),
                     "checkpoint_every": st.integers(1, 2**31 - 1),
@@ -131,7 +132,7 @@ def test_the_defaults_are_the_reference():
     )
     train = Config().train
     assert (train.epochs, train.batch_size, train.beta, train.learning_rate) == (30, 64, 3.4, 0.0008)
-    assert (train.beta_warmup, train.schedule) == (0.0, "constant")
+    assert (train.beta_warmup, train.schedule, train.weight_decay) == (0.0, "constant", 0.0)
     assert (Config().data.test_fraction, Config().data.background) == (0.2, "#638596")
 
 
@@ -181,6 +182,8 @@ BAD_FLAGS = [
     (("--train.beta-warmup", "1.5"), "train.beta_warmup"),
     (("--train.beta-warmup", "nan"), "train.beta_warmup"),
     (("--train.schedule", "linear"), "train.schedule"),
+    (("--train.weight-decay", "-0.1"), "train.weight_decay"),
+    (("--train.weight-decay", "nan"), "train.weight_decay"),
     (("--data.limit", "1"), "data.limit"),
     (("--data.limit", "some"), "data.limit"),
     (("--data.test-fraction", "0"), "data.test_fraction"),
