@@ -123,9 +123,17 @@ def recovery(run: Trained) -> dict[str, Any]:
 
 
 def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """As many samples as there are held-out images from every sampler, read back as sprites."""
+    """As many samples as there are held-out images from every sampler, read back as sprites.
+
+    Where the prior draws training sprites or one sprite twice, also as many from it of which none is either: like the
+    held-out ones, among which there are no two alike and none that was trained on.
+    """
     count = len(run.test_indices)
-    return {how: run.sprites(trained.decode(run, trained.sample(run, how, count, seed))) for how in SAMPLERS}
+    chosen = {how: trained.sample(run, how, count, seed) for how in SAMPLERS}
+    new = trained.sample_new(run, "prior", count, seed)
+    if len(new) == count and not np.array_equal(new, chosen["prior"]):
+        chosen["prior, new only"] = new
+    return {row: run.sprites(trained.decode(run, z)) for row, z in chosen.items()}
 
 
 def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:

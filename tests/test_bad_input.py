@@ -64,6 +64,20 @@ def images(*contents: tuple[int, int] | bytes) -> Row:
     return make
 
 
+def noise(side: int) -> Row:
+    """Images of more colours than a palette holds, as sprites."""
+
+    def make(folder: Path) -> list[str]:
+        (folder / "images").mkdir()
+        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)):
+            Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        return ["--data.source", "images/", *INDICES]
+
+    return make
+
+
+INDICES = ("--data.render", "indices", "--model.likelihood", "categorical", "--train.batch-size", "2")
+
 ROWS: dict[str, Row] = {
     **{f"flags {' '.join(flags)}": lambda _, flags=flags: list(flags) for flags, _ in BAD_FLAGS},
     **{f"preset {text!r}": preset(text) for text, _ in BAD_PRESETS},
@@ -93,6 +107,11 @@ ROWS: dict[str, Row] = {
     "a run among other files": lambda folder: [*preset("seed = 1")(folder), "--run-dir", "."],
     "fewer images than the limit": lambda folder: [*images((24, 24), (24, 24))(folder), "--data.limit", "3"],
     "a batch larger than the data": lambda folder: [*images((24, 24), (24, 24))(folder), "--train.batch-size", "2"],
+    "sprites of too many colours": noise(12),
+    "sprites that are photographs": noise(130),
+    "sprites that cannot be halved so often": lambda folder: [*images((20, 20), (20, 20), (20, 20))(folder), *INDICES],
+    "a sheet of other tiles": lambda folder: [*drawn(48, 48, 255)(folder), "--data.tile", "32", "32"],
+    "a likelihood of other images": lambda folder: [*images((24, 24), (24, 24))(folder), *INDICES[:2]],
     "another backend": lambda _: ["--device", "gpu"],
     "processes without a coordinator": lambda _: ["--processes", "2"],
     "a coordinator without a port": lambda _: ["--coordinator", "here", "--processes", "2", "--process", "0"],

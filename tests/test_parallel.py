@@ -55,11 +55,31 @@ def product(weights, batch):
 
 found = jax.jit(lambda weights, batch: parallel.mapped(mesh, product, weights, batch))(weights, batch)
 np.testing.assert_allclose(found, batch @ np.asarray(weights), rtol=1e-5, atol=1e-6)
+
+from flax_punkvae import training
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
+
+shape = dict(encoder_widths=(), decoder_widths=(), hidden=8, latent=3, residual_blocks=1, embedding=4)
+config = Config(
+    DataConfig(render="indices"),
+    ModelConfig(likelihood="categorical", prior="autoregressive", **shape),
+    TrainConfig(batch_size=16, beta=1.0, beta_warmup=0.5, schedule="cosine", weight_decay=0.1),
+)
+sprites = random.integers(0, 8, (37, 6, 6, 1), np.uint8)
+batches = random.integers(0, 37, (3, 16)).astype(np.int32)
+bits = []
+for devices in (None, mesh):
+    state = training.create_state(config, jax.random.key(0), sprites, 8, devices)
+    placed = parallel.sharded(devices, sprites)
+    state, metrics = training.train_steps(state, placed, batches, jax.random.key(1))
+    tested = training.evaluate(state, placed, np.arange(20), jax.random.key(2), 16)
+    bits.append([*np.asarray(metrics["bits"]), tested["bits"]])
+np.testing.assert_allclose(*bits, rtol=1e-5)
 """
 
 
-def test_eight_devices_share_rows_sums_and_maps():
-    """Oracle: NumPy on the whole arrays."""
+def test_eight_devices_share_rows_sums_and_maps_and_train_on_indices():
+    """Oracle: NumPy on the whole arrays, and one device's bits."""
     command = [sys.executable, "-W", "error", "-c", SCRIPT]
     done = subprocess.run(command, env={**os.environ, **EIGHT}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from flax_punkvae.checkpoints import digest
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, read_preset
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
-from flax_punkvae.trained import decode, encode, kl_per_latent, open_run
+from flax_punkvae.trained import decode, encode, kl_per_latent, open_run, sample_new
 from flax_punkvae.trained import sample as draw
 
 PRESET = Path(__file__).parent.parent / "experiments" / "sprite" / "config.toml"
@@ -197,6 +197,7 @@ def test_a_step_with_convolutions_on_sprites(render: str):
         state = training.create_state(config, jax.random.key(0), rgb)
         pixels = jnp.array(rgb, jnp.float32) / 255.0
     assert training.decode(state, jnp.zeros((2, 3))).shape == (2, 8, 12, 1 if render == "indices" else 3)
+    metrics: dict[str, Any] = {}
     for number in range(150):
         state, metrics = training.train_step(state, pixels, jax.random.key(number))
     colours = EIGHT_COLOURS[indices[..., 0]] / 255
@@ -293,6 +294,31 @@ def test_samples_have_no_colour_but_those_of_the_training_sprites(run: Path, tmp
     assert sample.main([str(run), "--count", "3", "--output", str(tmp_path / "drawn")]) == 0
     with Image.open(tmp_path / "drawn" / "0000.png") as image:
         np.testing.assert_array_equal(np.asarray(image), decode(opened, draw(opened, "prior", 3, 0))[0])
+
+
+def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_path: Path):
+    """Oracle: the first ones of a long draw that are neither, by hand; training sprites are planted among what counts
+    as drawn by taking the run's own samples for known."""
+    opened = open_run(run)
+    drawn = decode(opened, draw(opened, "prior", 40, 0))
+    assert opened.dataset.sprites is not None
+    known = opened.dataset.sprites.copy()
+    known[opened.train_indices[:5]] = drawn[:5]
+    planted = opened._replace(dataset=dataclasses.replace(opened.dataset, sprites=known))
+    seen = {sprite.tobytes() for sprite in known[opened.train_indices]}
+    expected = []
+    for sprite in drawn:
+        if sprite.tobytes() not in seen:
+            seen.add(sprite.tobytes())
+            expected.append(sprite)
+    new = decode(planted, sample_new(planted, "prior", 10, 0))
+    np.testing.assert_array_equal(new, np.stack(expected[:10]))
+    assert not np.array_equal(new, drawn[:10])
+    assert sample.main([str(run), "--new", "--count", "4", "--output", str(tmp_path / "new")]) == 0
+    facts = json.loads((tmp_path / "new" / "samples.json").read_text())
+    assert facts["only_new"] and all(row["new"] for row in facts["samples"])
+    with pytest.raises(UserError, match="--new: expected 2 sprites that are new and differ, got 1 of 40 drawn"):
+        sample.main([str(run), "--new", "--count", "2", "--from", "gaussian", "--temperature", "0"])
 
 
 def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):

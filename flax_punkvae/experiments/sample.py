@@ -38,6 +38,8 @@ class Options:
     snap: bool = False
     """Write true sprites, in the palette of the training sprites, instead of the model's images; a categorical
     model's images are that anyway."""
+    new: bool = False
+    """Draw on until as many are no training sprites, snapped, and no two of them the same."""
     output: Path | None = None
     """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given."""
 
@@ -53,10 +55,20 @@ def main(arguments: Sequence[str]) -> int:
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir)
-    if options.snap and run.dataset.sprites is None:
-        raise UserError("--snap: expected a run on sprites, got one on other images, which have no 24x24: leave it out")
+    for name, asked in (("--snap", options.snap), ("--new", options.new)):
+        if asked and run.dataset.sprites is None:
+            raise UserError(
+                f"{name}: expected a run on sprites, got one on other images, which have none: leave it out"
+            )
     network, note = trained.load_traits(run)
-    drawn = trained.decode(run, trained.sample(run, options.how, options.count, options.seed, options.temperature))
+    pick = trained.sample_new if options.new else trained.sample
+    z = pick(run, options.how, options.count, options.seed, options.temperature)
+    if len(z) < options.count:
+        raise UserError(
+            f"--new: expected {options.count} sprites that are new and differ, got {len(z)} of {20 * options.count} "
+            "drawn: raise --temperature, or leave out --new"
+        )
+    drawn = trained.decode(run, z)
     if run.dataset.sprites is None:
         sprites = None
         certificates = _nearest_images(run, drawn)
@@ -71,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
+        "only_new": options.new,
         "compared_with": f"{len(run.train_indices)} training images, {run.dataset.source}",
         "traits": note,
     }
@@ -93,7 +106,8 @@ def _validate(options: Options) -> Path:
     name = f"{options.how}-seed{options.seed}"
     if options.temperature != 1:
         name += f"-temperature{options.temperature:g}"
-    output = options.output or options.run_dir / "samples" / (name + "-snapped" * options.snap)
+    name += "-new" * options.new + "-snapped" * options.snap
+    output = options.output or options.run_dir / "samples" / name
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output}: expected a new or empty directory for --output, got one that holds something")
     return output
