@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from flax_punkvae import parallel, processes
 from flax_punkvae.errors import UserError
-from flax_punkvae.training import TrainState
+from flax_punkvae.train_state import TrainState
 
 _SUMS = "SHA256SUMS"
 

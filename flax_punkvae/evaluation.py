@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flax_punkvae import features, fidelity, images, latents, metrics, trained, training
+from flax_punkvae import features, fidelity, images, latents, metrics, train_state, trained, training
 from flax_punkvae import yardsticks as codes
 from flax_punkvae.data import punks
 from flax_punkvae.trained import Trained
@@ -98,7 +98,7 @@ def yardsticks(run: Trained) -> dict[str, Any] | None:
         return None
     assert dataset.sprites is not None
     train, held_out = dataset.images[run.train_indices], dataset.images[run.test_indices]
-    frequencies = training.log_frequencies(train, dataset.colours)
+    frequencies = train_state.log_frequencies(train, dataset.colours)
     sprites = dataset.sprites[run.test_indices]
     bits = {
         "PNG, each the smaller of RGB and palette": codes.png_bits(sprites),

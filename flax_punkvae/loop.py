@@ -21,7 +21,7 @@ from flax_punkvae import checkpoints, images, processes, run_directory, training
 from flax_punkvae.config import TrainConfig
 from flax_punkvae.errors import UserError
 from flax_punkvae.reporting import Report, losses_text
-from flax_punkvae.training import TrainState
+from flax_punkvae.train_state import TrainState
 
 _SECONDS_PER_CALL = 4.0
 GRID_COLUMNS = 10

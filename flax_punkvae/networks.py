@@ -124,7 +124,7 @@ class Decoder(nn.Module):
 class Palette(nn.Module):
     """Numbers of a pixel to logits over the colours there: a product with each colour's own numbers, and a bias.
 
-    The bias is one for each position and colour; `training.create_state` sets it to the log frequencies.
+    The bias is one for each position and colour; `train_state.create_state` sets it to the log frequencies.
     """
 
     colours: int

@@ -10,12 +10,23 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from flax_punkvae import checkpoints, data, features, images, latents, loop, metrics, run_directory, training
+from flax_punkvae import (
+    checkpoints,
+    data,
+    features,
+    images,
+    latents,
+    loop,
+    metrics,
+    run_directory,
+    train_state,
+    training,
+)
 from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
 from flax_punkvae.features import Network
-from flax_punkvae.training import TrainState
+from flax_punkvae.train_state import TrainState
 
 _BATCH = 64
 
@@ -73,7 +84,7 @@ def open_run(directory: Path) -> Trained:
     run_directory.check_same_data(directory, dataset.provenance())
     train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
     key = loop.make_keys(config.seed)["init"]
-    blank = training.create_state(config, key, dataset.images[train_indices], dataset.colours)
+    blank = train_state.create_state(config, key, dataset.images[train_indices], dataset.colours)
     restored = None
     # Orbax would make the directory, and a run that is only read is left as it is.
     if (directory / "checkpoints").is_dir():

@@ -8,22 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_punkvae import training
+from flax_punkvae import train_state, training
 from flax_punkvae.checkpoints import digest, open_manager, restore, save
 from flax_punkvae.config import Config
 from flax_punkvae.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def trained(small: Config, photos: np.ndarray) -> training.TrainState:
-    state = training.create_state(small, jax.random.key(0))
+def trained(small: Config, photos: np.ndarray) -> train_state.TrainState:
+    state = train_state.create_state(small, jax.random.key(0))
     indices = jnp.zeros((1, 8), jnp.int32)
     return training.train_steps(state, jnp.array(photos), indices, jax.random.key(1))[0]
 
 
 @pytest.fixture(scope="module")
-def fresh(small: Config) -> training.TrainState:
-    return training.create_state(small, jax.random.key(9))
+def fresh(small: Config) -> train_state.TrainState:
+    return train_state.create_state(small, jax.random.key(9))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def manager(tmp_path: Path):
         yield manager
 
 
-def at_step(state: training.TrainState, step: int) -> training.TrainState:
+def at_step(state: train_state.TrainState, step: int) -> train_state.TrainState:
     return state.replace(step=jnp.full((), step, jnp.int32))
 
 

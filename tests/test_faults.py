@@ -18,7 +18,7 @@ import jax
 import pytest
 from test_programs import SMALL, TRAIN, train, trained
 
-from flax_punkvae import checkpoints, training
+from flax_punkvae import checkpoints, train_state
 from flax_punkvae.config import Config
 
 KILLS = 20
@@ -137,12 +137,12 @@ def cwd(base: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def target(small: Config) -> training.TrainState:
+def target(small: Config) -> train_state.TrainState:
     """A state of the run's shape, to restore to."""
-    return training.create_state(small, jax.random.key(3))
+    return train_state.create_state(small, jax.random.key(3))
 
 
-def restored_step(directory: Path, target: training.TrainState) -> tuple[int, list[str]]:
+def restored_step(directory: Path, target: train_state.TrainState) -> tuple[int, list[str]]:
     with contextlib.closing(checkpoints.open_manager(directory)) as manager:
         restored = checkpoints.restore(manager, target)
     assert restored is not None
@@ -150,7 +150,7 @@ def restored_step(directory: Path, target: training.TrainState) -> tuple[int, li
 
 
 def test_every_damage_to_every_file_is_found(
-    cwd: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
+    cwd: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ):
     directory = cwd / "run" / "checkpoints"
     newest = directory / "8"
@@ -263,7 +263,7 @@ def test_a_run_is_one_processs_at_a_time(tmp_path: Path):
         third.communicate()
 
 
-def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, target: training.TrainState):
+def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, target: train_state.TrainState):
     directory = cwd / "run" / "checkpoints"
     with contextlib.closing(checkpoints.open_manager(directory)) as manager:
         restored = checkpoints.restore(manager, target)

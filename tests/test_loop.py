@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_punkvae import checkpoints, loop, training
+from flax_punkvae import checkpoints, loop, train_state, training
 from flax_punkvae.config import Config
 from flax_punkvae.errors import UserError
 
@@ -66,7 +66,7 @@ def run(directory: Path, config: Config, photos: np.ndarray, signals: list[int])
 
 
 def test_a_signal_between_two_epochs_saves_and_stops(tmp_path: Path, small: Config, photos: np.ndarray):
-    state = training.create_state(small, jax.random.key(0))
+    state = train_state.create_state(small, jax.random.key(0))
     with run(tmp_path, small, photos, [signal.SIGTERM]) as stopped:
         state = loop.train(stopped, state, {})
         assert int(state.step) == 0 and list(stopped.manager.all_steps()) == [0]
@@ -93,7 +93,7 @@ def test_what_is_not_finite_is_not_saved(
             )
         return state, metrics
 
-    state = training.create_state(small, jax.random.key(0))
+    state = train_state.create_state(small, jax.random.key(0))
     with run(tmp_path, small, photos, []) as good:
         monkeypatch.setattr(loop, "steps_per_call", lambda *_: 1)
         monkeypatch.setattr(training, "train_steps", poisoned)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flax_punkvae import training
+from flax_punkvae import train_state, training
 from flax_punkvae.config import Config
 
 SUPPORTED = set((Path(__file__).parent / "metal_ops.txt").read_text().split())
@@ -36,15 +36,15 @@ def unsupported(function: Callable[..., Any], *arguments: Any) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def state(small: Config) -> training.TrainState:
-    return training.create_state(small, jax.random.key(0))
+def state(small: Config) -> train_state.TrainState:
+    return train_state.create_state(small, jax.random.key(0))
 
 
-def test_everything_a_run_compiles_is_supported(small: Config, state: training.TrainState):
+def test_everything_a_run_compiles_is_supported(small: Config, state: train_state.TrainState):
     key = jax.random.key(0)
     images = jnp.zeros((8, 128, 128, 3), jnp.uint8)
-    model = training.build(small.model, small.train, (128, 128, 3), 0, 1)[0]
-    assert unsupported(lambda key: training.init(model, key), key) == set()
+    model = train_state.build(small.model, small.train, (128, 128, 3), 0, 1)[0]
+    assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(training.train_step, state, jnp.zeros(images.shape), key) == set()
     assert unsupported(training.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
     assert unsupported(training.eval_step, state, images, jnp.zeros(4, jnp.int32), key) == set()

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from test_ops import convolution, transposed_convolution
 
-from flax_punkvae import training
+from flax_punkvae import train_state
 from flax_punkvae.config import Config
 from flax_punkvae.models import PunkVAE
 
@@ -59,7 +59,7 @@ def test_no_arguments_give_the_reference():
 
 
 def test_initialisation_is_uniform_in_the_references_bounds():
-    params = training.create_state(Config(), jax.random.key(0)).params
+    params = train_state.create_state(Config(), jax.random.key(0)).params
     for (part, layer), (_, fan_in) in REFERENCE.items():
         for name in ("kernel", "bias"):
             values = np.asarray(params[part][layer][name], np.float64) * np.sqrt(fan_in)

@@ -17,7 +17,7 @@ import pytest
 from test_faults import start
 from test_programs import SMALL, train, trained
 
-from flax_punkvae import checkpoints, training
+from flax_punkvae import checkpoints, train_state
 from flax_punkvae.config import Config
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -56,7 +56,7 @@ def product(weights, batch):
 found = jax.jit(lambda weights, batch: parallel.mapped(mesh, product, weights, batch))(weights, batch)
 np.testing.assert_allclose(found, batch @ np.asarray(weights), rtol=1e-5, atol=1e-6)
 
-from flax_punkvae import training
+from flax_punkvae import train_state, training
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 
 shape = dict(encoder_widths=(), decoder_widths=(), hidden=8, latent=3, residual_blocks=1, embedding=4)
@@ -69,7 +69,7 @@ sprites = random.integers(0, 8, (37, 6, 6, 1), np.uint8)
 batches = random.integers(0, 37, (3, 16)).astype(np.int32)
 bits = []
 for devices in (None, mesh):
-    state = training.create_state(config, jax.random.key(0), sprites, 8, devices)
+    state = train_state.create_state(config, jax.random.key(0), sprites, 8, devices)
     placed = parallel.sharded(devices, sprites)
     state, metrics = training.train_steps(state, placed, batches, jax.random.key(1))
     tested = training.evaluate(state, placed, np.arange(20), jax.random.key(2), 16)
@@ -144,11 +144,11 @@ def one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def target(small: Config) -> training.TrainState:
-    return training.create_state(small, jax.random.key(3))
+def target(small: Config) -> train_state.TrainState:
+    return train_state.create_state(small, jax.random.key(3))
 
 
-def differences(one: Path, other: Path, target: training.TrainState) -> tuple[float, float]:
+def differences(one: Path, other: Path, target: train_state.TrainState) -> tuple[float, float]:
     """The largest relative difference of a loss, and the largest difference of a parameter."""
     records = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
     assert [record["step"] for record in records[0]] == [record["step"] for record in records[1]]
@@ -165,7 +165,7 @@ def differences(one: Path, other: Path, target: training.TrainState) -> tuple[fl
 
 
 def check_close(
-    name: str, one: Path, other: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
+    name: str, one: Path, other: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Adam takes a step of full length also where a gradient is nothing but rounding, so parameters drift apart."""
     loss, parameter = differences(one, other, target)
@@ -177,7 +177,7 @@ def check_close(
 
 
 def test_eight_devices_train_as_one(
-    tmp_path: Path, one_device: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ):
     done = train(tmp_path, "--run-dir", "run", *THREE_EPOCHS, **EIGHT)
     assert done.returncode == 0, done.stderr
@@ -189,7 +189,7 @@ def test_eight_devices_train_as_one(
 
 
 def test_two_processes_train_as_one_and_are_refused_as_one(
-    tmp_path: Path, one_device: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ):
     with two(tmp_path, flags, "--run-dir", "run", *THREE_EPOCHS) as pair:
         printed = [process.communicate() for process in pair]
@@ -205,7 +205,7 @@ def test_two_processes_train_as_one_and_are_refused_as_one(
 
 
 def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
-    tmp_path: Path, one_device: Path, target: training.TrainState, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ):
     with two(tmp_path, open_mpi, "--run-dir", "run", *SMALL, "--train.epochs", "100000") as (first, second):
         wait_for_line(first, "epoch 2/100000  train")

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import special
 from test_metal import unsupported
 
-from flax_punkvae import data, images, losses, training
+from flax_punkvae import data, images, losses, train_state, training
 from flax_punkvae.checkpoints import digest
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, read_preset
 from flax_punkvae.errors import UserError
@@ -49,8 +49,8 @@ def indices() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def state(indices: np.ndarray) -> training.TrainState:
-    return training.create_state(small(), jax.random.key(0), indices, 8)
+def state(indices: np.ndarray) -> train_state.TrainState:
+    return train_state.create_state(small(), jax.random.key(0), indices, 8)
 
 
 def folder(path: Path, sprites: np.ndarray) -> str:
@@ -115,7 +115,7 @@ def test_too_many_colours_and_too_large_sprites_are_refused(tmp_path: Path):
         load(folder(tmp_path / "large", np.zeros((2, 130, 130, 3), np.uint8)))
 
 
-def test_the_categorical_model_equals_float64_numpy(state: training.TrainState, indices: np.ndarray):
+def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainState, indices: np.ndarray):
     """Oracle: the layers written out in float64."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
 
@@ -144,13 +144,13 @@ def test_the_categorical_model_equals_float64_numpy(state: training.TrainState, 
 
 def test_before_training_a_pixel_has_the_frequencies_of_its_position(indices: np.ndarray):
     """Oracle: counts by hand."""
-    found = np.exp(training.log_frequencies(indices, 8))
+    found = np.exp(train_state.log_frequencies(indices, 8))
     count = (indices[:, 3, 5, 0] == indices[0, 3, 5, 0]).sum()
     np.testing.assert_allclose(found[3, 5, indices[0, 3, 5, 0]], (count + 0.1) / 16.8, rtol=1e-6)
     np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
 
 
-def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: training.TrainState, indices: np.ndarray):
+def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_state.TrainState, indices: np.ndarray):
     """Oracle: the same loss of the whole batch's logits, without taking images one by one."""
     z = jnp.array(np.random.default_rng(5).standard_normal((16, 3)), jnp.float32)
 
@@ -164,7 +164,7 @@ def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: training
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_the_kl_of_a_learned_prior_is_right_on_average(state: training.TrainState, indices: np.ndarray):
+def test_the_kl_of_a_learned_prior_is_right_on_average(state: train_state.TrainState, indices: np.ndarray):
     """Oracle: with a prior that is N(0, I), one component at 0 of width 1, the closed form; 5 standard errors."""
     prior = jax.tree.map(jnp.zeros_like, state.params["learned_prior"])
     params = {**state.params, "learned_prior": prior}
@@ -189,12 +189,12 @@ def test_a_step_with_convolutions_on_sprites(render: str):
     optimisation = TrainConfig(learning_rate=0.01, beta=0.1)
     if render == "indices":
         config = dataclasses.replace(small(**widths), train=optimisation)
-        state = training.create_state(config, jax.random.key(0), indices, 8)
+        state = train_state.create_state(config, jax.random.key(0), indices, 8)
         pixels = jnp.array(indices)
     else:
         config = Config(model=ModelConfig(hidden=8, latent=3, **widths), train=optimisation)
         rgb = EIGHT_COLOURS[indices[..., 0]]
-        state = training.create_state(config, jax.random.key(0), rgb)
+        state = train_state.create_state(config, jax.random.key(0), rgb)
         pixels = jnp.array(rgb, jnp.float32) / 255.0
     assert training.decode(state, jnp.zeros((2, 3))).shape == (2, 8, 12, 1 if render == "indices" else 3)
     metrics: dict[str, Any] = {}
@@ -210,14 +210,14 @@ def test_a_step_with_convolutions_on_sprites(render: str):
 def test_images_that_cannot_be_halved_so_often_are_refused(indices: np.ndarray):
     config = small(encoder_widths=(4, 4, 4), decoder_widths=(4, 4))
     with pytest.raises(UserError, match=r"expected at most 2 for images of 12x8, .* got 3: leave some out"):
-        training.create_state(config, jax.random.key(0), indices, 8)
+        train_state.create_state(config, jax.random.key(0), indices, 8)
 
 
 def test_beta_rises_and_bits_are_the_elbo_whatever_beta(indices: np.ndarray):
     """Oracle: 8 steps, beta 2 reached after half of them: 0.5, 1, 1.5, 2, 2, ... ; bits = (distortion + KL) / ln 2."""
     config = small()
     train_config = TrainConfig(epochs=2, batch_size=4, beta=2.0, beta_warmup=0.5)
-    state = training.create_state(Config(config.data, config.model, train_config), jax.random.key(0), indices, 8)
+    state = train_state.create_state(Config(config.data, config.model, train_config), jax.random.key(0), indices, 8)
     for step in range(6):
         state, metrics = training.train_step(state, jnp.array(indices[:4]), jax.random.key(step))
         distortion, kl = float(metrics["cross_entropy"]), float(metrics["kl"])
@@ -229,19 +229,19 @@ def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch:
     """Oracle: the rates by the formula: 40 steps, of which 2 rise, then half a cosine down to a hundredth."""
     seen = []
     monkeypatch.setattr(optax, "adam", lambda rate: seen.append(rate) or optax.sgd(1.0))
-    training.build.cache_clear()
-    training.build(small().model, TrainConfig(learning_rate=0.5, schedule="cosine"), (8, 12, 1), 8, 40)
-    training.build.cache_clear()
+    train_state.build.cache_clear()
+    train_state.build(small().model, TrainConfig(learning_rate=0.5, schedule="cosine"), (8, 12, 1), 8, 40)
+    train_state.build.cache_clear()
     (rate,) = seen
     expected = [0.25, 0.375] + [0.005 + 0.495 * 0.5 * (1 + math.cos(math.pi * step / 38)) for step in range(38)]
     np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)
 
 
-def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: training.TrainState, indices: np.ndarray):
+def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_state.TrainState, indices: np.ndarray):
     key = jax.random.key(0)
     z = jnp.zeros((2, 3))
-    model = training.build(small().model, small().train, (8, 12, 1), 8, 8)[0]
-    assert unsupported(lambda key: training.init(model, key), key) == set()
+    model = train_state.build(small().model, small().train, (8, 12, 1), 8, 8)[0]
+    assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(training.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
     assert unsupported(training.eval_step, state, jnp.array(indices), jnp.zeros(4, jnp.int32), key) == set()
     assert unsupported(training.reconstruct, state, jnp.array(indices)) == set()

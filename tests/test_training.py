@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_punkvae import losses, training
+from flax_punkvae import losses, train_state, training
 from flax_punkvae.checkpoints import digest
 from flax_punkvae.config import Config
 
 
 @pytest.fixture(scope="module")
-def state(small: Config) -> training.TrainState:
-    return training.create_state(small, jax.random.key(0))
+def state(small: Config) -> train_state.TrainState:
+    return train_state.create_state(small, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def batch(photos: np.ndarray) -> jax.Array:
     return jnp.array(photos[:8], jnp.float32) / 255.0
 
 
-def test_the_same_key_gives_the_same_state_another_another(small: Config, state: training.TrainState):
-    assert digest(training.create_state(small, jax.random.key(0)).params) == digest(state.params)
-    assert digest(training.create_state(small, jax.random.key(1)).params) != digest(state.params)
+def test_the_same_key_gives_the_same_state_another_another(small: Config, state: train_state.TrainState):
+    assert digest(train_state.create_state(small, jax.random.key(0)).params) == digest(state.params)
+    assert digest(train_state.create_state(small, jax.random.key(1)).params) != digest(state.params)
 
 
-def test_train_step_is_pure(state: training.TrainState, batch: jax.Array):
+def test_train_step_is_pure(state: train_state.TrainState, batch: jax.Array):
     before = digest((state.step, state.params, state.opt_state))
     once, metrics = training.train_step(state, batch, jax.random.key(1))
     again, metrics_again = training.train_step(state, batch, jax.random.key(1))
@@ -40,7 +40,7 @@ def test_train_step_is_pure(state: training.TrainState, batch: jax.Array):
 
 
 def test_the_second_step_compiles_nothing(
-    state: training.TrainState, photos: np.ndarray, caplog: pytest.LogCaptureFixture
+    state: train_state.TrainState, photos: np.ndarray, caplog: pytest.LogCaptureFixture
 ):
     images = jnp.array(photos[:5], jnp.float32) / 255.0
     with jax.log_compiles():
@@ -51,7 +51,7 @@ def test_the_second_step_compiles_nothing(
     assert "Compiling" not in caplog.text
 
 
-def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: training.TrainState, batch: jax.Array):
+def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: train_state.TrainState, batch: jax.Array):
     """Oracle: Adam's first step, written out in float64, on the gradient of the loss by its definition."""
     key = jax.random.key(3)
 
@@ -76,9 +76,9 @@ def test_scanned_steps_equal_looped_ones(small: Config, photos: np.ndarray):
     images = jnp.array(photos)
     indices = jnp.array(training.epoch_order(jax.random.key(4), 0, 20, 5))
     key = jax.random.key(5)
-    scanned, metrics = training.train_steps(training.create_state(small, jax.random.key(0)), images, indices, key)
-    one_by_one = training.create_state(small, jax.random.key(0))
-    looped = training.create_state(small, jax.random.key(0))
+    scanned, metrics = training.train_steps(train_state.create_state(small, jax.random.key(0)), images, indices, key)
+    one_by_one = train_state.create_state(small, jax.random.key(0))
+    looped = train_state.create_state(small, jax.random.key(0))
     for step in range(4):
         one_by_one, values = training.train_steps(one_by_one, images, indices[step : step + 1], key)
         pixels = images[indices[step]].astype(jnp.float32) / 255.0
@@ -92,13 +92,13 @@ def test_scanned_steps_equal_looped_ones(small: Config, photos: np.ndarray):
 
 
 def test_train_steps_uses_up_its_state(small: Config, photos: np.ndarray):
-    state = training.create_state(small, jax.random.key(0))
+    state = train_state.create_state(small, jax.random.key(0))
     training.train_steps(state, jnp.array(photos), jnp.zeros((1, 4), jnp.int32), jax.random.key(0))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
-def test_evaluate_counts_every_image_once(state: training.TrainState, photos: np.ndarray, batch_size: int):
+def test_evaluate_counts_every_image_once(state: train_state.TrainState, photos: np.ndarray, batch_size: int):
     """Oracle: the mean over single images of the posterior's KL, which has no noise in it."""
     images = jnp.array(photos)
     indices = np.array([4, 0, 11, 19, 7, 3, 2])
@@ -111,7 +111,7 @@ def test_evaluate_counts_every_image_once(state: training.TrainState, photos: np
     np.testing.assert_allclose(values["loss"], values["mse"] + 3.4 * values["kl"], rtol=1e-5)
 
 
-def test_a_decoder_that_knows_the_answer_has_no_error(state: training.TrainState):
+def test_a_decoder_that_knows_the_answer_has_no_error(state: train_state.TrainState):
     """Oracle: with zero weights every pixel is sigmoid(bias), so a flat image of that value has squared error 0."""
     params = jax.tree.map(jnp.zeros_like, state.params)
     flat = jnp.full((2, 128, 128, 3), 127.5 / 255.0)
@@ -135,7 +135,7 @@ def test_epochs_and_keys_have_their_own_order():
 
 
 def test_losses_fall(small: Config, photos: np.ndarray):
-    state = training.create_state(small, jax.random.key(0))
+    state = train_state.create_state(small, jax.random.key(0))
     indices = jnp.array(np.resize(np.arange(8), (60, 8)).astype(np.int32))
     _, metrics = training.train_steps(state, jnp.array(photos // 8), indices, jax.random.key(1))
     assert metrics["mse"][-1] < 0.9 * metrics["mse"][0]

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from flax_punkvae import training, yardsticks
+from flax_punkvae import train_state, yardsticks
 
 
 def indices(count: int, colours: int, seed: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def test_independent_pixels_are_coded_by_their_frequencies():
     held_out = np.zeros((2, 2, 3, 1), np.uint8)
     held_out[1] = 1
     expected = -6 * (np.log2(3.1 / 4.2) + np.log2(1.1 / 4.2)) / 2
-    found = yardsticks.independent_bits(held_out, training.log_frequencies(train, 2))
+    found = yardsticks.independent_bits(held_out, train_state.log_frequencies(train, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

@@ -56,7 +56,7 @@ def _load(began: float, source: str) -> dict[str, Any]:
     """Seconds from this process's first line to images and state on the device, and where they go."""
     import jax
 
-    from flax_punkvae import backend, data, loop, training
+    from flax_punkvae import backend, data, loop, train_state
 
     del loop  # What a training run imports, whole.
     spans = {"imports": time.monotonic() - began}
@@ -65,7 +65,9 @@ def _load(began: float, source: str) -> dict[str, Any]:
     dataset = data.load(DataConfig(source=source))
     spans["images"] = time.monotonic() - mark
     mark = time.monotonic()
-    jax.block_until_ready((jax.device_put(dataset.images), training.create_state(Config(), jax.random.key(0)).params))
+    jax.block_until_ready(
+        (jax.device_put(dataset.images), train_state.create_state(Config(), jax.random.key(0)).params)
+    )
     spans["state and transfer"] = time.monotonic() - mark
     spans["in all"] = time.monotonic() - began
     return {"count": len(dataset.images), "seconds": spans}
@@ -76,11 +78,11 @@ def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], An
     import jax.numpy as jnp
     import numpy as np
 
-    from flax_punkvae import backend, training
+    from flax_punkvae import backend, train_state, training
 
     backend.prepare("auto")
     train = TrainConfig(precision="bf16" if precision == "bf16" else "f32", batch_size=batch_size)
-    state = training.create_state(Config(train=train), jax.random.key(0))
+    state = train_state.create_state(Config(train=train), jax.random.key(0))
     images = jnp.array(np.random.default_rng(0).integers(0, 256, (4 * batch_size, 128, 128, 3), np.uint8))
     key = jax.random.key(1)
     side = jnp.ones((PRODUCT_SIDE, PRODUCT_SIDE), jnp.bfloat16 if precision == "bf16" else jnp.float32)

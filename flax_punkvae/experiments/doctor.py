@@ -94,7 +94,7 @@ def _compare(options: Options) -> bool:
     import jax
     import numpy as np
 
-    from flax_punkvae import backend, training
+    from flax_punkvae import backend, train_state, training
 
     backend.prepare("auto", options.device)
     print(f"backend: {jax.default_backend()}")
@@ -113,7 +113,7 @@ def _compare(options: Options) -> bool:
         with jax.default_device(device):
             began = time.monotonic()
             state, metrics = training.train_step(
-                training.create_state(_SMALL, jax.random.key(0)), jax.device_put(images, device), jax.random.key(1)
+                train_state.create_state(_SMALL, jax.random.key(0)), jax.device_put(images, device), jax.random.key(1)
             )
             # Adam's first moment after the first step is a tenth of the gradient.
             gradients = jax.device_get(state.opt_state[0].mu)

@@ -54,7 +54,8 @@ class Interpolate(Common):
 
 @dataclass(frozen=True)
 class Traverse(Common):
-    """One latent a row, those with the highest KL on the held-out images, set to -3..3 deviations of the prior."""
+    """One latent a row, those with the highest KL on the held-out images, set to -3..3 deviations: of the prior, where
+    that is N(0, I), else about the mean of the training images' posteriors."""
 
     number: tyro.conf.Positional[int]
     """Number of the image whose other latents are kept."""
@@ -197,12 +198,19 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
     _, (z,) = _encode(run, command.number)
     kl = trained.kl_per_latent(run, run.test_indices, seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
-    path = np.concatenate([latents.traverse(z, latent, np.array(_VALUES, z.dtype)) for latent in order.tolist()])
+    if run.config.model.prior == "normal":
+        centre, deviation = np.zeros(len(z)), np.ones(len(z))
+    else:
+        centre, covariance = latents.aggregate(*trained.encode(run, run.train_indices))
+        deviation = np.sqrt(np.diag(covariance))
+    set_to = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
+    path = np.concatenate([latents.traverse(z, latent, set_to[latent]) for latent in order.tolist()])
     table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
     for row, latent in enumerate(order, 1):
         table.add_row(str(row), str(latent), f"{kl[latent]:.3f}", f"{z[latent]:+.2f}")
     Console(width=120, highlight=False).print(table)
-    print(f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}")
+    unit = "" if run.config.model.prior == "normal" else " deviations of the training posteriors from their mean"
+    print(f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}")
     print(f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats")
     return trained.decode(run, path), len(_VALUES)
 

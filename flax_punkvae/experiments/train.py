@@ -59,7 +59,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
     import jax
     import numpy as np
 
-    from flax_punkvae import checkpoints, data, loop, parallel, processes, run_directory, training
+    from flax_punkvae import checkpoints, data, loop, parallel, processes, run_directory, train_state
     from flax_punkvae.reporting import Report
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
@@ -81,7 +81,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
             f"got {config.train.batch_size}"
         )
     keys = loop.make_keys(config.seed)
-    state = training.create_state(config, keys["init"], dataset.images[train_indices], dataset.colours, mesh)
+    state = train_state.create_state(config, keys["init"], dataset.images[train_indices], dataset.colours, mesh)
     facts |= {"data": dataset.provenance(), **run_directory.environment()}
     if processes.is_first():
         _describe(facts, dataset, len(train_indices), test_indices, state.params)
