@@ -20,9 +20,11 @@ from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig  # 
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Programs that the tests start compile the same steps over and over: they share what one of them compiled.
-_cache = tempfile.TemporaryDirectory()
-atexit.register(_cache.cleanup)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# So do pytest-xdist's workers, which inherit the directory from the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory()
+    atexit.register(_cache.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 

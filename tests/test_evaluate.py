@@ -101,9 +101,11 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
 def test_a_planted_copy_is_counted(run: Trained):
     sprites = run.dataset.sprites
     assert sprites is not None
-    drawn = {"copies": sprites[run.train_indices[:30]]}
-    row = evaluation.copying(run, drawn, 0)["rows"]["copies"]
-    assert row["exact_copies"] == 30 and row["median_pixels_to_nearest"] == 0 and row["c_t"] < -3
+    drawn = {"copies": sprites[run.train_indices[:30]], "hits": sprites[run.test_indices[:25]]}
+    rows = evaluation.copying(run, drawn, 0)["rows"]
+    assert rows["copies"]["exact_copies"] == 30 and rows["copies"]["median_pixels_to_nearest"] == 0
+    assert rows["copies"]["c_t"] < -3 and rows["copies"]["held_out_hits"] == 0
+    assert rows["hits"]["exact_copies"] == 0 and rows["hits"]["held_out_hits"] == 25
 
 
 def test_labels_are_probed(found: dict, run: Trained):

@@ -34,7 +34,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Reconstruct(Common):
-    """Originals above their reconstructions, and these snapped to the palette of the training sprites."""
+    """Originals above their reconstructions and, but of a categorical likelihood, these snapped to the palette."""
 
     numbers: tyro.conf.Positional[tuple[int, ...]] = ()
     """Numbers of images."""
@@ -163,15 +163,15 @@ def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray"]:
 def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", int]:
     import numpy as np
 
-    from flax_punkvae import images, trained
+    from flax_punkvae import trained
 
     originals, means = _encode(run, *command.numbers)
     decoded = trained.decode(run, means)
     rows = [originals, decoded]
     told = "rows: originals, reconstructions"
-    if run.dataset.sprites is not None:
-        rows.append(images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render))
-        told += ", reconstructions snapped to 24x24 and the palette"
+    if run.dataset.sprites is not None and run.dataset.palette is None:
+        rows.append(_snapped(run, decoded))
+        told += ", reconstructions snapped to sprites and the palette"
     print(told)
     return np.concatenate(rows), len(originals)
 
@@ -218,7 +218,7 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
 def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, Any]]:
     import numpy as np
 
-    from flax_punkvae import editing, images, trained
+    from flax_punkvae import editing, trained
 
     add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
     network, note = trained.load_traits(run)
@@ -237,9 +237,21 @@ def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, A
         "by_strength": editing.measure(run, network, measured, shift, add, remove, _STRENGTHS),
     }
     _print_effects(facts)
+    told = "columns: the original, then each strength"
     edited = trained.decode(run, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
-    snapped = images.render(images.snap(run.sprites(edited), run.palette()), run.config.data.render)
-    return np.concatenate([original, edited, original, snapped]), len(_STRENGTHS) + 1, facts
+    rows = [original, edited]
+    if run.dataset.palette is None:
+        rows += [original, _snapped(run, edited)]
+        told += "; rows: as decoded, snapped to sprites and the palette"
+    print(told)
+    return np.concatenate(rows), len(_STRENGTHS) + 1, facts
+
+
+def _snapped(run: "Trained", decoded: "np.ndarray") -> "np.ndarray":
+    """The model's images as sprites in the palette of the training sprites, rendered again."""
+    from flax_punkvae import images
+
+    return images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render)
 
 
 def _print_effects(facts: dict[str, Any]) -> None:
@@ -254,7 +266,6 @@ def _print_effects(facts: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"measured on {facts['held_out_images_measured']} held-out images; strength 0: reconstructed only")
     console.print(facts["traits"], soft_wrap=True)
-    print("columns: the original, then each strength; rows: as decoded, snapped to 24x24 and the palette")
 
 
 if __name__ == "__main__":
