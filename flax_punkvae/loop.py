@@ -180,13 +180,15 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
     """Evaluate on the test images and report; returns the record of the epoch."""
     began = time.monotonic()
     test = training.evaluate(state, run.images, run.test_indices, run.keys["test"], run.config.batch_size)
-    train = {name: total / run.steps_per_epoch for name, total in totals.items() if name != "seconds"}
+    # In this order, whatever that of a jitted function's dict.
+    names = [name for name in ("loss", "mse", "cross_entropy", "kl", "bits") if name in totals]
+    train = {name: totals[name] / run.steps_per_epoch for name in names}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,
         "step": int(state.step),
         "seconds": totals["seconds"] + time.monotonic() - began,
         **{f"train/{name}": value for name, value in train.items()},
-        **{f"test/{name}": value for name, value in test.items()},
+        **{f"test/{name}": test[name] for name in (*names, "active_units")},
     }
     if not all(map(math.isfinite, test.values())):
         got = f"{losses_text(test)} on the test images (last finite, the epoch's training: {losses_text(train)})"

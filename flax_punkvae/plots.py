@@ -46,7 +46,9 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
         shares.set(
             title=f"samples among held-out sprites, features of the {network} network", ylabel="the floor is the goal"
         )
-        shares.legend()
+        # Room above the bars.
+        shares.margins(y=0.4)
+        shares.legend(ncols=3, loc="upper center", fontsize="small")
     else:
         distance.set_axis_off()
         shares.set_axis_off()

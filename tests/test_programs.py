@@ -180,7 +180,8 @@ def test_help_shows_every_field_and_does_not_wait_for_jax(tmp_path: Path):
         assert flag in "\n".join(text)
     preset = tmp_path / "preset.toml"
     preset.write_text("[train]\nbeta = 1.25\n")
-    assert "(default: 1.25)" in train(tmp_path, "--config", str(preset), "--help").stdout
+    # Wide enough that no line is broken there.
+    assert "(default: 1.25)" in train(tmp_path, "--config", str(preset), "--help", COLUMNS="200").stdout
 
 
 def benchmark(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
