@@ -130,7 +130,7 @@ def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """
     count = len(run.test_indices)
     chosen = {how: trained.sample(run, how, count, seed) for how in SAMPLERS}
-    new = trained.sample_new(run, "prior", count, seed)
+    new = trained.sample_new(run, "prior", count, seed, tries=4)
     if len(new) == count and not np.array_equal(new, chosen["prior"]):
         chosen["prior, new only"] = new
     return {row: run.sprites(trained.decode(run, z)) for row, z in chosen.items()}

@@ -122,11 +122,11 @@ def sample(
 
 
 def sample_new(
-    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0
+    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0, tries: int = 20
 ) -> Float[np.ndarray, "m d"]:
     """Those latents of `sample` whose sprites, snapped, are no training sprites and no two the same: the first `count`.
 
-    Fewer where 20 times as many were drawn and that is all they gave. The run's images must be sprites.
+    Fewer where `tries` times as many were drawn and that is all they gave. The run's images must be sprites.
     """
     assert run.dataset.sprites is not None
     known = {sprite.tobytes() for sprite in run.dataset.sprites[run.train_indices]}
@@ -137,9 +137,9 @@ def sample_new(
         # Of equal ones the first; a dict keeps their order.
         first = {sprite.tobytes(): index for index, sprite in reversed(list(enumerate(sprites)))}
         new = sorted(index for content, index in first.items() if content not in known)
-        if len(new) >= count or drawn >= 20 * count:
+        if len(new) >= count or drawn >= tries * count:
             return z[new[:count]]
-        drawn = min(2 * drawn, 20 * count)
+        drawn = min(2 * drawn, tries * count)
 
 
 def kl_per_latent(run: Trained, positions: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "d"]:
