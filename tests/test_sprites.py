@@ -160,7 +160,8 @@ def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_st
     def plain(params: Any) -> Any:
         return losses.cross_entropy(jnp.array(indices), state.apply_fn({"params": params}, z, method="decode")).sum()
 
-    for ours, theirs in zip(*map(jax.tree.leaves, (jax.grad(fast)(state.params), jax.grad(plain)(state.params)))):  # noqa: B905
+    gradients = (jax.tree.leaves(jax.grad(loss)(state.params)) for loss in (fast, plain))
+    for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
