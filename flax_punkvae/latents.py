@@ -99,8 +99,7 @@ def prior_noise(
     A greater count begins with the same ones.
     """
     noise = temperature * _standard_normal(seed, (count, latent))
-    # Another stream than the noise's, so that the count moves neither.
-    uniform = np.random.RandomState([seed, 1]).random_sample((count, latent))
+    uniform = _uniform(seed, (count, latent))
     # Rounding to float32 must not reach 1.
     return noise.astype(np.float32), np.minimum(uniform, 1 - 2**-24).astype(np.float32)
 
@@ -125,8 +124,7 @@ def sample(
         z = centre + temperature * noise @ np.linalg.cholesky(covariance).T
     else:
         weights, centres, deviations = _fit_mixture(means, logvars)
-        # Another stream than the noise's, so that the count moves neither.
-        chosen = np.random.RandomState([seed, 1]).random_sample(count)
+        chosen = _uniform(seed, (count, 1))[:, 0]
         component = np.minimum(np.searchsorted(np.cumsum(weights), chosen, side="right"), len(weights) - 1)
         z = centres[component] + temperature * noise * deviations[component]
     return z.astype(means.dtype)
@@ -166,3 +164,8 @@ def _fit_mixture(
 def _standard_normal(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "rows columns"]:
     # RandomState and not Generator: NumPy guarantees its streams from version to version.
     return np.random.RandomState(seed).standard_normal(shape)
+
+
+def _uniform(seed: int, shape: tuple[int, ...]) -> Float[np.ndarray, "rows columns"]:
+    # Another stream than the noise's, so that the count moves neither.
+    return np.random.RandomState([seed, 1]).random_sample(shape)

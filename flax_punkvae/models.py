@@ -46,7 +46,7 @@ class PunkVAE(nn.Module):
             channels = self.embedding
             self.palette = Palette(self.colours)
         self.encoder = Encoder(
-            self.colours if categorical else 0,
+            self.colours,
             self.embedding,
             self.encoder_widths,
             self.hidden,
