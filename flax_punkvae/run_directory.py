@@ -121,6 +121,16 @@ def unwritable(path: Path, error: OSError) -> UserError:
     )
 
 
+def inside(run: Path, path: Path) -> Path:
+    """`path`, which is to be written and lies in the run directory `run`.
+
+    Raises UserError where a symbolic link leads out of it: a run directory may come from anybody.
+    """
+    if not path.resolve().is_relative_to(run.resolve()):
+        raise UserError(f"{path}: a symbolic link leads out of the run directory: remove it, or name a place yourself")
+    return path
+
+
 def write_config(path: Path, config: Config) -> None:
     """Replace config.toml: a resumed run may have more epochs."""
     _replace(path / _CONFIG, to_toml(config))

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import HubServer
 from PIL import Image
-from test_config import BAD_FLAGS, BAD_PRESETS
-from test_data import BAD as BAD_IMAGES
-from test_hub import MALFORMED, WRONG, environment, home, on_blue, server
 
 from flax_punkvae.errors import run_program
 from flax_punkvae.experiments import train
+from helpers.bad_input import BAD_FLAGS, BAD_IMAGES, BAD_PRESETS
+from helpers.hub_server import HubServer
+from helpers.hub_sets import MALFORMED, WRONG, environment, home, on_blue, server
 
 __all__ = ["home", "on_blue", "server"]  # fixtures
 

@@ -21,6 +21,7 @@ from flax_punkvae.config import (
     validate,
 )
 from flax_punkvae.errors import UserError
+from helpers.bad_input import BAD_FLAGS, BAD_PRESETS
 
 REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"
 
@@ -149,59 +150,6 @@ def test_a_string_that_looks_like_a_flag_is_a_string(tmp_path: Path):
     assert read_preset(path).data.source == "--help"
 
 
-BAD_FLAGS = [
-    (("--train.epochs", "0"), "train.epochs"),
-    (("--train.epochs", "-1"), "train.epochs"),
-    (("--train.epochs", "1.5"), "train.epochs"),
-    (("--train.epochs", "99999999999"), "train.epochs"),
-    (("--train.epochs", "many"), "train.epochs"),
-    (("--train.batch-size", "0"), "train.batch_size"),
-    (("--train.beta", "nan"), "train.beta"),
-    (("--train.beta", "inf"), "train.beta"),
-    (("--train.beta", "-1"), "train.beta"),
-    (("--train.learning-rate", "0"), "train.learning_rate"),
-    (("--train.learning-rate", "nan"), "train.learning_rate"),
-    (("--train.checkpoint-every", "0"), "train.checkpoint_every"),
-    (("--model.latent", "0"), "model.latent"),
-    (("--model.hidden", "-5"), "model.hidden"),
-    (("--model.encoder-dropout", "1"), "model.encoder_dropout"),
-    (("--model.decoder-dropout", "-0.1"), "model.decoder_dropout"),
-    (("--model.encoder-dropout", "nan"), "model.encoder_dropout"),
-    (("--model.encoder-widths", "32", "0", "64", "64"), "model.encoder_widths[1]"),
-    (("--model.encoder-widths", "32"), "model.decoder_widths"),
-    (("--model.encoder-widths", *["8"] * 8, "--model.decoder-widths", *["8"] * 7), "model.encoder_widths"),
-    (("--model.encoder-widths",), "model.decoder_widths"),
-    (("--model.likelihood", "categorical"), "model.likelihood"),
-    (("--data.render", "indices"), "model.likelihood"),
-    (("--model.prior", "flow"), "model.prior"),
-    (("--model.residual-blocks", "-1"), "model.residual_blocks"),
-    (("--model.embedding", "0"), "model.embedding"),
-    (("--data.tile", "0", "24"), "data.tile[0]"),
-    (("--data.tile", "24"), "data.tile"),
-    (("--data.synthetic-size", "7"), "data.synthetic_size"),
-    (("--train.beta-warmup", "1.5"), "train.beta_warmup"),
-    (("--train.beta-warmup", "nan"), "train.beta_warmup"),
-    (("--train.schedule", "linear"), "train.schedule"),
-    (("--train.weight-decay", "-0.1"), "train.weight_decay"),
-    (("--train.weight-decay", "nan"), "train.weight_decay"),
-    (("--data.limit", "1"), "data.limit"),
-    (("--data.limit", "some"), "data.limit"),
-    (("--data.test-fraction", "0"), "data.test_fraction"),
-    (("--data.test-fraction", "1"), "data.test_fraction"),
-    (("--data.test-fraction", "nan"), "data.test_fraction"),
-    (("--data.split-seed", "-1"), "data.split_seed"),
-    (("--data.background", "blue"), "data.background"),
-    (("--data.render", "sharp"), "data.render"),
-    (("--data.synthetic-count", "0"), "data.synthetic_count"),
-    (("--seed", "-1"), "seed"),
-    (("--seed", str(2**31)), "seed"),
-    (("--seed",), "seed"),
-    (("--train.epoch", "3"), "--train.epochs"),
-    (("--data.sources", "x"), "--data.source"),
-    (("stray",), "stray"),
-]
-
-
 @pytest.mark.parametrize(("arguments", "named"), BAD_FLAGS)
 def test_a_bad_flag_is_one_line_that_names_it(arguments: tuple[str, ...], named: str):
     with pytest.raises(UserError) as caught:
@@ -209,22 +157,6 @@ def test_a_bad_flag_is_one_line_that_names_it(arguments: tuple[str, ...], named:
     message = str(caught.value)
     assert named in message.replace("-", "_") or named in message
     assert "\n" not in message
-
-
-BAD_PRESETS = [
-    ("not = [toml", "expected TOML"),
-    ("seed = true", "seed"),
-    ('seed = "three"', "seed"),
-    ("seed = 1.5", "seed"),
-    ("sed = 1", "seed"),
-    ("[train]\nepoch = 3", "train.epochs"),
-    ("[train]\nepochs = [1, 2]", "2"),
-    ("[trian]\nepochs = 3", "train.epochs"),
-    ("train = 3", "train."),
-    ('[model]\nencoder_widths = ["a", "b"]', "encoder-widths"),
-    ("[train]\nbeta = nan", "train.beta"),
-    ("\x00", "expected TOML"),
-]
 
 
 @pytest.mark.parametrize(("text", "named"), BAD_PRESETS)

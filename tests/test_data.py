@@ -2,11 +2,8 @@
 
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +17,7 @@ from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.errors import UserError
+from helpers.bad_input import BAD_IMAGES, animated, encoded, saved
 
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
 seeds = st.integers(0, 2**31 - 1)
@@ -172,51 +170,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 # Image files of every kind.
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def encoded(mode: str, form: str) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 4), np.uint8)
-    return saved(Image.fromarray(pixels).convert(mode), form)
-
-
-def animated(form: str) -> bytes:
-    frames = [Image.new("RGB", (48, 48), colour) for colour in ("red", "green", "blue")]
-    return saved(frames[0], form, save_all=True, append_images=frames[1:])
-
-
-def bomb(side: int) -> bytes:
-    """A PNG that says it has side x side pixels."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-
-
-BAD = {
-    "no bytes": (b"", "something else"),
-    "text": (b"not an image\n", "something else"),
-    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n%%EndComments\n", "something else"),
-    "half a PNG": (encoded("RGB", "PNG")[:400], "expected a whole image"),
-    "half a JPEG": (encoded("RGB", "JPEG")[:700], "expected a whole image"),
-    "half a BMP": (encoded("RGB", "BMP")[:400], "expected a whole image"),
-    "half a GIF's second frame": (animated("GIF")[:-20], ""),
-    "CMYK": (encoded("CMYK", "JPEG"), "got mode CMYK: convert it"),
-    "16 bits": (saved(Image.fromarray(np.zeros((48, 48), np.uint16)), "PNG"), "got mode I;16: convert it"),
-    "GIF frames": (animated("GIF"), "animated"),
-    "PNG frames": (animated("PNG"), "animated"),
-    "WebP frames": (animated("WEBP"), "animated"),
-    "a small bomb": (bomb(10_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
-    "a bomb": (bomb(100_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
-    "a bomb beyond 32 bits": (bomb(2**32 - 1), ""),
-}
-
-
-@pytest.mark.parametrize(("content", "told"), BAD.values(), ids=list(BAD))
+@pytest.mark.parametrize(("content", "told"), BAD_IMAGES.values(), ids=list(BAD_IMAGES))
 def test_bad_images(tmp_path: Path, content: bytes, told: str):
     file = tmp_path / "image.png"
     file.write_bytes(content)

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from test_programs import SMALL, trained
 
 from flax_punkvae import evaluation, losses, metrics, training
 from flax_punkvae import images as im
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.trained import Trained, decode, encode, open_run
+from helpers.programs import SMALL, trained
 
 QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
 

@@ -2,67 +2,26 @@
 
 import contextlib
 import json
-import os
 import random
 import re
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 import pytest
-from test_programs import SMALL, TRAIN, train, trained
 
 from flax_punkvae import checkpoints, train_state
 from flax_punkvae.config import Config
+from helpers.programs import SMALL, start, train, trained, wait_for
 
 KILLS = 20
 STEPS_PER_EPOCH = 16
 # Two images a step, so that a kill may fall within an epoch as well as within its end.
 LONG = (*SMALL, "--train.batch-size", "2", "--train.epochs", "100000")
-
-
-# Restrictions that a process puts on itself before it becomes the training program.
-RESTRICTED = """
-import ctypes, os, resource, sys
-what, limit, *command = sys.argv[1:]
-if what == "file size":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-elif os.geteuid() == 0:
-    # Root may write anywhere by CAP_DAC_OVERRIDE (1), which PR_CAPBSET_DROP (24) takes from what it becomes.
-    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0
-os.execv(command[0], command)
-"""
-
-
-def start(
-    cwd: Path,
-    *arguments: str,
-    restricted: tuple[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.Popen[str]:
-    command = [*TRAIN, *arguments]
-    if restricted:
-        command = [sys.executable, "-c", RESTRICTED, *restricted, *command]
-    env = {**os.environ, **(environment or {})}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True, bufsize=1)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:
-    """Whether the condition came true while the process ran."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None:
-        if condition():
-            return True
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)
-    return False
 
 
 def kill(cwd: Path, moment: str, chance: random.Random) -> None:

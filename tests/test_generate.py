@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_programs import SMALL
 
 from flax_punkvae import data, features, images, trained
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
+from helpers.programs import SMALL
 
 LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
 

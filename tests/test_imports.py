@@ -55,6 +55,13 @@ def test_nothing_imports_a_program():
         assert "experiments" not in rooms(path), path
 
 
+def test_no_test_file_imports_another():
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = node.module if isinstance(node, ast.ImportFrom) else None
+            assert not (named or "").startswith("test_"), path
+
+
 def test_the_mathematics_never_sees_the_config():
     for name in TAKES_ARRAYS_ONLY:
         path = PACKAGE / f"{name}.py"

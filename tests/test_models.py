@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_ops import convolution, transposed_convolution
 
 from flax_punkvae import train_state
 from flax_punkvae.config import Config
 from flax_punkvae.models import PunkVAE
+from helpers.convolutions import convolution, transposed_convolution
 
 SMALL = PunkVAE(encoder_widths=(4, 8), decoder_widths=(6,), hidden=16, latent=5, image_shape=(16, 16, 3))
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_faults import start
-from test_programs import SMALL, train, trained
 
 from flax_punkvae import checkpoints, train_state
 from flax_punkvae.config import Config
+from helpers.programs import SMALL, start, train, trained
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 THREE_EPOCHS = (*SMALL, "--train.epochs", "3")

@@ -1,7 +1,6 @@
 """The programs, run as a user runs them: as subprocesses, from another directory."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,29 +12,7 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.config import read_preset
-
-TRAIN = (sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.train")
-SMALL = (
-    *("--data.source", "synthetic", "--data.synthetic-count", "40"),
-    *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4", "--model.hidden", "8", "--model.latent", "4"),
-    *("--train.batch-size", "8"),
-)
-
-
-def train(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TRAIN, *arguments], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
-
-
-def trained(cwd: Path, run_dir: str, *arguments: str) -> str:
-    """Train the small model; returns the digest it printed, which run.json must hold too."""
-    done = train(cwd, "--run-dir", run_dir, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    (digest,) = re.findall(r"^final parameters: SHA-256 ([0-9a-f]{64})$", done.stdout, re.MULTILINE)
-    assert json.loads((cwd / run_dir / "run.json").read_text())["params_sha256"] == digest
-    return digest
+from helpers.programs import SMALL, TRAIN, train, trained
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import optax
 import pytest
 from PIL import Image
 from scipy import special
-from test_metal import unsupported
 
 from flax_punkvae import data, images, losses, train_state, training
 from flax_punkvae.checkpoints import digest
@@ -24,6 +23,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
 from flax_punkvae.trained import decode, encode, kl_per_latent, open_run, sample_new
 from flax_punkvae.trained import sample as draw
+from helpers.metal import unsupported
 
 PRESET = Path(__file__).parent.parent / "experiments" / "sprite" / "config.toml"
 SMALL = (

@@ -1,0 +1,1 @@
+"""What several test files share; none of them imports another."""

@@ -1,0 +1,121 @@
+"""Input that the training program refuses, and what its one line names."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+BAD_FLAGS = [
+    (("--train.epochs", "0"), "train.epochs"),
+    (("--train.epochs", "-1"), "train.epochs"),
+    (("--train.epochs", "1.5"), "train.epochs"),
+    (("--train.epochs", "99999999999"), "train.epochs"),
+    (("--train.epochs", "many"), "train.epochs"),
+    (("--train.batch-size", "0"), "train.batch_size"),
+    (("--train.beta", "nan"), "train.beta"),
+    (("--train.beta", "inf"), "train.beta"),
+    (("--train.beta", "-1"), "train.beta"),
+    (("--train.learning-rate", "0"), "train.learning_rate"),
+    (("--train.learning-rate", "nan"), "train.learning_rate"),
+    (("--train.checkpoint-every", "0"), "train.checkpoint_every"),
+    (("--model.latent", "0"), "model.latent"),
+    (("--model.hidden", "-5"), "model.hidden"),
+    (("--model.encoder-dropout", "1"), "model.encoder_dropout"),
+    (("--model.decoder-dropout", "-0.1"), "model.decoder_dropout"),
+    (("--model.encoder-dropout", "nan"), "model.encoder_dropout"),
+    (("--model.encoder-widths", "32", "0", "64", "64"), "model.encoder_widths[1]"),
+    (("--model.encoder-widths", "32"), "model.decoder_widths"),
+    (("--model.encoder-widths", *["8"] * 8, "--model.decoder-widths", *["8"] * 7), "model.encoder_widths"),
+    (("--model.encoder-widths",), "model.decoder_widths"),
+    (("--model.likelihood", "categorical"), "model.likelihood"),
+    (("--data.render", "indices"), "model.likelihood"),
+    (("--model.prior", "flow"), "model.prior"),
+    (("--model.residual-blocks", "-1"), "model.residual_blocks"),
+    (("--model.embedding", "0"), "model.embedding"),
+    (("--data.tile", "0", "24"), "data.tile[0]"),
+    (("--data.tile", "24"), "data.tile"),
+    (("--data.synthetic-size", "7"), "data.synthetic_size"),
+    (("--train.beta-warmup", "1.5"), "train.beta_warmup"),
+    (("--train.beta-warmup", "nan"), "train.beta_warmup"),
+    (("--train.schedule", "linear"), "train.schedule"),
+    (("--train.weight-decay", "-0.1"), "train.weight_decay"),
+    (("--train.weight-decay", "nan"), "train.weight_decay"),
+    (("--data.limit", "1"), "data.limit"),
+    (("--data.limit", "some"), "data.limit"),
+    (("--data.test-fraction", "0"), "data.test_fraction"),
+    (("--data.test-fraction", "1"), "data.test_fraction"),
+    (("--data.test-fraction", "nan"), "data.test_fraction"),
+    (("--data.split-seed", "-1"), "data.split_seed"),
+    (("--data.background", "blue"), "data.background"),
+    (("--data.render", "sharp"), "data.render"),
+    (("--data.synthetic-count", "0"), "data.synthetic_count"),
+    (("--seed", "-1"), "seed"),
+    (("--seed", str(2**31)), "seed"),
+    (("--seed",), "seed"),
+    (("--train.epoch", "3"), "--train.epochs"),
+    (("--data.sources", "x"), "--data.source"),
+    (("stray",), "stray"),
+]
+
+
+BAD_PRESETS = [
+    ("not = [toml", "expected TOML"),
+    ("seed = true", "seed"),
+    ('seed = "three"', "seed"),
+    ("seed = 1.5", "seed"),
+    ("sed = 1", "seed"),
+    ("[train]\nepoch = 3", "train.epochs"),
+    ("[train]\nepochs = [1, 2]", "2"),
+    ("[trian]\nepochs = 3", "train.epochs"),
+    ("train = 3", "train."),
+    ('[model]\nencoder_widths = ["a", "b"]', "encoder-widths"),
+    ("[train]\nbeta = nan", "train.beta"),
+    ("\x00", "expected TOML"),
+]
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def encoded(mode: str, form: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 4), np.uint8)
+    return saved(Image.fromarray(pixels).convert(mode), form)
+
+
+def animated(form: str) -> bytes:
+    frames = [Image.new("RGB", (48, 48), colour) for colour in ("red", "green", "blue")]
+    return saved(frames[0], form, save_all=True, append_images=frames[1:])
+
+
+def bomb(side: int) -> bytes:
+    """A PNG that says it has side x side pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+BAD_IMAGES = {
+    "no bytes": (b"", "something else"),
+    "text": (b"not an image\n", "something else"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n%%EndComments\n", "something else"),
+    "half a PNG": (encoded("RGB", "PNG")[:400], "expected a whole image"),
+    "half a JPEG": (encoded("RGB", "JPEG")[:700], "expected a whole image"),
+    "half a BMP": (encoded("RGB", "BMP")[:400], "expected a whole image"),
+    "half a GIF's second frame": (animated("GIF")[:-20], ""),
+    "CMYK": (encoded("CMYK", "JPEG"), "got mode CMYK: convert it"),
+    "16 bits": (saved(Image.fromarray(np.zeros((48, 48), np.uint16)), "PNG"), "got mode I;16: convert it"),
+    "GIF frames": (animated("GIF"), "animated"),
+    "PNG frames": (animated("PNG"), "animated"),
+    "WebP frames": (animated("WEBP"), "animated"),
+    "a small bomb": (bomb(10_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
+    "a bomb": (bomb(100_000), f"expected at most {Image.MAX_IMAGE_PIXELS} pixels"),
+    "a bomb beyond 32 bits": (bomb(2**32 - 1), ""),
+}

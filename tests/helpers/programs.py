@@ -1,0 +1,71 @@
+"""The training program as a subprocess, as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+TRAIN = (sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.train")
+SMALL = (
+    *("--data.source", "synthetic", "--data.synthetic-count", "40"),
+    *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4", "--model.hidden", "8", "--model.latent", "4"),
+    *("--train.batch-size", "8"),
+)
+
+
+def train(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TRAIN, *arguments], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def trained(cwd: Path, run_dir: str, *arguments: str) -> str:
+    """Train the small model; returns the digest it printed, which run.json must hold too."""
+    done = train(cwd, "--run-dir", run_dir, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (digest,) = re.findall(r"^final parameters: SHA-256 ([0-9a-f]{64})$", done.stdout, re.MULTILINE)
+    assert json.loads((cwd / run_dir / "run.json").read_text())["params_sha256"] == digest
+    return digest
+
+
+# Restrictions that a process puts on itself before it becomes the training program.
+RESTRICTED = """
+import ctypes, os, resource, sys
+what, limit, *command = sys.argv[1:]
+if what == "file size":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+elif os.geteuid() == 0:
+    # Root may write anywhere by CAP_DAC_OVERRIDE (1), which PR_CAPBSET_DROP (24) takes from what it becomes.
+    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0
+os.execv(command[0], command)
+"""
+
+
+def start(
+    cwd: Path,
+    *arguments: str,
+    restricted: tuple[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    command = [*TRAIN, *arguments]
+    if restricted:
+        command = [sys.executable, "-c", RESTRICTED, *restricted, *command]
+    env = {**os.environ, **(environment or {})}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True, bufsize=1)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:
+    """Whether the condition came true while the process ran."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None:
+        if condition():
+            return True
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    return False
