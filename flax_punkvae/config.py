@@ -42,6 +42,9 @@ class DataConfig:
     """Use only the first N images."""
     test_fraction: float = 0.2
     """Share of the images held out for testing."""
+    validation_fraction: float = 0.0
+    """Share of the training images set apart to choose the best checkpoint by, and to stop early; 0 sets none apart,
+    and the last checkpoint is the one to open."""
     split_seed: int = 0
     """Seed of the split; runs with other --seed are tested on the same images."""
     synthetic_count: int = 10_000
@@ -101,7 +104,9 @@ class TrainConfig:
     precision: Literal["f32", "bf16"] = "f32"
     """What convolutions and products compute in; parameters and losses are always f32. bf16 is for GPUs and TPUs."""
     checkpoint_every: int = 1
-    """Epochs between checkpoints; the last epoch always has one."""
+    """Epochs between checkpoints; the last epoch and the best by validation loss always have one."""
+    patience: int = 0
+    """Stop after this many epochs in a row without a better validation loss; 0 never stops early."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def validate(config: Config) -> None:
         ("train.epochs", train.epochs, 1, 1_000_000),
         ("train.batch_size", train.batch_size, 1, 65_536),
         ("train.checkpoint_every", train.checkpoint_every, 1, _MOST),
+        ("train.patience", train.patience, 0, _MOST),
         ("seed", config.seed, 0, _MOST),
         *((f"model.encoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.encoder_widths)),
         *((f"model.decoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.decoder_widths)),
@@ -156,6 +162,15 @@ def validate(config: Config) -> None:
     ):
         if not 0 <= rate <= 0.99:
             raise UserError(f"{name}: expected a rate from 0 to 0.99, got {rate}")
+    if not 0 <= data.validation_fraction < 1:
+        raise UserError(
+            f"data.validation_fraction: expected a number from 0 to below 1, got {data.validation_fraction}"
+        )
+    if train.patience and not data.validation_fraction:
+        raise UserError(
+            f"train.patience: {train.patience} epochs without a better validation loss need validation images: "
+            "set data.validation_fraction too, such as 0.1"
+        )
     if not 0 <= train.weight_decay <= 10:
         raise UserError(f"train.weight_decay: expected a number from 0 to 10, got {train.weight_decay}")
     if not 0 <= train.beta_warmup <= 1:
@@ -208,24 +223,38 @@ def read_preset(path: Path) -> Config:
         raise UserError(f"{path}: expected a readable TOML file: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected TOML: {' '.join(str(error).split())}") from error
+    return from_table(table, path)
+
+
+def from_table(table: Any, where: Path) -> Config:
+    """A parsed file as a validated Config; what it leaves out keeps its default. Raises UserError, naming `where`."""
     # Read to arguments, not to defaults: so one parser checks presets and flags alike.
     try:
         with _tyro_errors_as_one_line():
             config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
         validate(config)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     return config
+
+
+def to_table(config: Config) -> dict[str, Any]:
+    """The config as JSON and TOML hold it: nested tables without what is None."""
+    tables = dataclasses.asdict(config)
+    return {
+        name: {key: field for key, field in value.items() if field is not None} if isinstance(value, dict) else value
+        for name, value in tables.items()
+    }
 
 
 def to_toml(config: Config) -> str:
     """The config as TOML that `read_preset` reads back to an equal Config."""
-    tables = dataclasses.asdict(config)
+    tables = to_table(config)
     lines = [f"{name} = {_toml_value(value)}" for name, value in tables.items() if not isinstance(value, dict)]
     for name, table in tables.items():
         if isinstance(table, dict):
             lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_toml_value(value)}" for key, value in table.items() if value is not None]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 

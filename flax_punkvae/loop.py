@@ -1,20 +1,17 @@
 """The training loop: epochs of `train_steps`, each with its evaluation, record, grid and checkpoint.
 
-Everything it needs to continue is the state, the averages of a half-done epoch, the config and the seed.
+Everything it needs to continue is the state, the progress of its checkpoint, the config and the seed.
 """
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import Array, Int, Key, UInt8
 
 from flax_punkvae import checkpoints, images, processes, run_directory, training
@@ -29,20 +26,38 @@ GRID_COLUMNS = 10
 Totals = dict[str, float]
 
 
+class Best(NamedTuple):
+    """The lowest validation loss so far, and the epoch that had it."""
+
+    loss: float
+    epoch: int
+
+
 @dataclass
 class Progress:
-    """What the loop carries from call to call beside the state: sums of the epoch, steps a call, the last losses."""
+    """What the loop carries from call to call beside the state.
 
-    totals: Totals
+    Saved with a checkpoint: the sums of a half-done epoch and the best validation loss. Not saved: steps a call and the
+    last losses.
+    """
+
+    totals: Totals = field(default_factory=dict)
+    best: Best | None = None
     size: int = 1
     losses: dict[str, float] | None = None
+
+    @classmethod
+    def of(cls, meta: dict[str, Any]) -> "Progress":
+        """That of a checkpoint's meta."""
+        best = meta.get("best")
+        return cls(meta["totals"], Best(*best) if best else None)
 
 
 class Run(NamedTuple):
     """What stays the same from the first step to the last.
 
     `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices; only the first
-    process has a report.
+    process has a report. `signals` fills as signals arrive.
     """
 
     directory: Path
@@ -51,9 +66,9 @@ class Run(NamedTuple):
     shown: UInt8[np.ndarray, "b h w c"]
     palette: UInt8[np.ndarray, "p 3"] | None
     train_indices: Int[np.ndarray, "train"]
+    validation_indices: Int[np.ndarray, "validation"]
     test_indices: Int[np.ndarray, "test"]
     keys: dict[str, Key[Array, ""]]
-    manager: ocp.CheckpointManager
     report: Report | None
     signals: list[int]
 
@@ -62,28 +77,19 @@ class Run(NamedTuple):
         """Whole batches in the training images."""
         return len(self.train_indices) // self.config.batch_size
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where they are kept."""
+        return self.directory / "checkpoints"
+
 
 def make_keys(seed: int) -> dict[str, Key[Array, ""]]:
     """The run's keys, by what they are for; each is used for that alone."""
+    key = jax.random.key(seed)
     names = ("init", "run", "order", "test", "samples")
-    return dict(zip(names, jax.random.split(jax.random.key(seed), len(names)), strict=True))
-
-
-@contextmanager
-def signals_caught() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are put in the list, for the loop to save and stop; a second one acts as usual."""
-    received: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, usual[signal.Signals(number)])
-
-    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    # A later purpose is folded in by its name, since one more part would change all of a split's.
+    return keys | {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in ("validation",)}
 
 
 def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
@@ -96,39 +102,51 @@ def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
     return min(range(1, most + 1), key=lambda steps: sum(divmod(steps_per_epoch, steps)))
 
 
-def train(run: Run, state: TrainState, totals: Totals) -> TrainState:
-    """Train up to `run.config.epochs`; `totals` are those of a half-done epoch, or empty.
+def train(run: Run, state: TrainState, progress: Progress) -> TrainState:
+    """Train until `is_finished`; `progress` is that of the checkpoint the state is from, or empty.
 
     Saves and returns early where a signal was caught, in any process. Raises UserError where a loss, a parameter or a
     moment is not finite, before it is saved.
     """
-    progress = Progress(totals)
-    while (epoch := int(state.step) // run.steps_per_epoch) < run.config.epochs:
+    while not is_finished(run, state, progress):
+        epoch = int(state.step) // run.steps_per_epoch
         state = _train_epoch(run, state, progress)
         if int(state.step) < (epoch + 1) * run.steps_per_epoch:
-            _save(run, state, progress.totals, None)
+            _save(run, state, progress, None)
             return state
         record = _end_epoch(run, state, progress.totals)
         progress.totals = {}
+        loss = record.get("validation/loss")
+        is_best = loss is not None and loss < (progress.best.loss if progress.best else math.inf)
+        if loss is not None and is_best:
+            progress.best = Best(loss, epoch + 1)
         stop = processes.any_of(bool(run.signals))
-        last = record["epoch"] == run.config.epochs
-        if last or stop or record["epoch"] % run.config.checkpoint_every == 0:
-            _save(run, state, {}, record["test/loss"])
+        due = (epoch + 1) % run.config.checkpoint_every == 0
+        if due or is_best or stop or is_finished(run, state, progress):
+            _save(run, state, progress, loss)
         if stop:
             return state
     return state
 
 
-def _save(run: Run, state: TrainState, totals: Totals, test_loss: float | None) -> None:
+def is_finished(run: Run, state: TrainState, progress: Progress) -> bool:
+    """Whether all epochs are done, or the last `patience` of them had no better validation loss than one before."""
+    epochs, within = divmod(int(state.step), run.steps_per_epoch)
+    waited = epochs - progress.best.epoch if progress.best and not within else 0
+    return epochs >= run.config.epochs or 0 < run.config.patience <= waited
+
+
+def _save(run: Run, state: TrainState, progress: Progress, validation_loss: float | None) -> None:
     if not bool(training.is_finite(state)):
         raise _not_finite(run, int(state.step), "parameters or Adam's moments that are not")
-    checkpoints.save(run.manager, state, {"totals": totals}, test_loss)
+    meta = {"totals": progress.totals, "best": progress.best, "validation_loss": validation_loss}
+    checkpoints.save(run.checkpoints, state, meta)
 
 
 def _not_finite(run: Run, step: int, got: str) -> UserError:
     epoch, within = divmod(step - 1, run.steps_per_epoch)
-    saved = run.manager.latest_step()
-    kept = "nothing was saved yet" if saved is None else f"what was saved at step {saved} in all is untouched"
+    saved = checkpoints.steps(run.checkpoints)
+    kept = f"what was saved at step {saved[-1]} in all is untouched" if saved else "nothing was saved yet"
     return UserError(
         f"{run.directory}: expected finite numbers, got {got}, in epoch {epoch + 1} at step {within + 1} of "
         f"{run.steps_per_epoch}; {kept}: start a new run with a smaller --train.learning-rate"
@@ -177,22 +195,26 @@ def _count_step(run: Run, progress: Progress, step: int, losses: dict[str, float
 
 
 def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float | int]:
-    """Evaluate on the test images and report; returns the record of the epoch."""
+    """Evaluate on the held-out images and report; returns the record of the epoch."""
     began = time.monotonic()
-    test = training.evaluate(state, run.images, run.test_indices, run.keys["test"], run.config.batch_size)
     # In this order, whatever that of a jitted function's dict.
     names = [name for name in ("loss", "mse", "cross_entropy", "kl", "bits") if name in totals]
     train = {name: totals[name] / run.steps_per_epoch for name in names}
+    losses = {f"train/{name}": value for name, value in train.items()}
+    for part, indices in (("validation", run.validation_indices), ("test", run.test_indices)):
+        if len(indices):
+            found = training.evaluate(state, run.images, indices, run.keys[part], run.config.batch_size)
+            if not all(map(math.isfinite, found.values())):
+                got = f"{losses_text(found)} on the {part} images (the epoch's training: {losses_text(train)})"
+                raise _not_finite(run, int(state.step), got)
+            counted = (*names, "active_units") if part == "test" else names
+            losses |= {f"{part}/{name}": found[name] for name in counted}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,
         "step": int(state.step),
         "seconds": totals["seconds"] + time.monotonic() - began,
-        **{f"train/{name}": value for name, value in train.items()},
-        **{f"test/{name}": test[name] for name in (*names, "active_units")},
+        **losses,
     }
-    if not all(map(math.isfinite, test.values())):
-        got = f"{losses_text(test)} on the test images (last finite, the epoch's training: {losses_text(train)})"
-        raise _not_finite(run, int(state.step), got)
     image = epoch_grid(run, state)
     if run.report:
         with run_directory.writing(run.directory):

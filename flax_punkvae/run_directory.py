@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +16,26 @@ import filelock
 import jax
 
 from flax_punkvae import __version__
-from flax_punkvae.config import Config, differences, read_preset, to_toml
+from flax_punkvae.config import Config, differences, from_table, read_preset, to_table, to_toml
 from flax_punkvae.errors import UserError
 
 _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
+_DIGEST = "params_sha256"
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "datasets")
-# What may differ between a run and its continuation: neither changes any step, but where a schedule counts on their
-# number.
-_MAY_CHANGE = ("train.epochs", "train.checkpoint_every")
+# What may differ between a run and its continuation: it changes no step (but where a schedule counts on the number of
+# epochs), or only where the images come from, of which the SHA-256 decides.
+_MAY_CHANGE = (
+    *("train.epochs", "train.checkpoint_every", "train.patience"),
+    *("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size"),
+)
+# What file managers, sync tools and file systems put into directories that are otherwise empty.
+_NOT_OURS = re.compile(
+    r"\._.*|\.DS_Store|\.localized|Icon\r|\.Spotlight-V100|\.Trashes|\.fseventsd|\.Trash-.*|\.directory|\.nfs.*"
+    r"|Thumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|lost\+found|@eaDir|\.stfolder|\.snapshot",
+    re.IGNORECASE,
+)
 
 
 def holds_run(path: Path) -> bool:
@@ -32,76 +44,125 @@ def holds_run(path: Path) -> bool:
 
 
 def check_free(path: Path) -> None:
-    """Raise UserError where a new run would touch something that is there already."""
-    if holds_run(path):
+    """Raise UserError where a new run would touch something that is there already, or the path cannot be one."""
+    try:
+        if holds_run(path):
+            raise UserError(f"{path} already holds a run: add --resume to continue it, or choose another --run-dir")
+        if not path.is_dir():
+            if os.path.lexists(path):
+                raise UserError(f"{path} is not a directory: choose another --run-dir")
+            return
+        content = sorted(name for name in os.listdir(path) if not _NOT_OURS.fullmatch(name))
+    except OSError as error:
+        raise _no_place(path, error) from error
+    # A start that was cut off leaves these, run.json then being without its config.toml.
+    begun = {_LOCK, _new(path / _CONFIG).name, _new(path / _FACTS).name, _FACTS} if _LOCK in content else set()
+    if found := [name for name in content if name not in begun]:
         raise UserError(
-            f"{path}: expected a directory without a run, got one that holds a run: add --resume to continue it, "
-            "or choose another --run-dir"
+            f"{path} holds other files ({', '.join(found[:3])}): choose a new or empty directory for --run-dir"
         )
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: expected a directory, got a file: choose another --run-dir")
-    if path.exists() and any(path.iterdir()):
-        raise UserError(f"{path}: expected a new or empty directory, got one with files: choose another --run-dir")
+
+
+def free_name(path: Path) -> Path:
+    """A new directory made there or, where that name is taken, at the first free one of `path`-2, `path`-3 ..."""
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _no_place(candidate, error) from error
+    raise AssertionError
 
 
 def read_config(path: Path) -> Config:
     """The config of the run there. Raises UserError where there is none."""
-    if not holds_run(path):
-        raise UserError(f"{path}: expected a run to resume, got none there: leave out --resume to start one")
+    try:
+        there = holds_run(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be a run directory ({error.strerror})") from error
+    if not there:
+        raise UserError(f"{path} holds no run (config.toml and run.json): name the directory of a run")
     return read_preset(path / _CONFIG)
 
 
 def check_same(path: Path, config: Config) -> None:
-    """Raise UserError, naming the fields, where `config` would not continue the run there but make it another."""
+    """Raise UserError, naming the fields, where `config` would not continue the run there but make it another.
+
+    Held against run.json, which keeps the config of the start, so that an edited config.toml is noticed too.
+    """
+    kept = read_facts(path).get("config")
+    expected = read_config(path) if kept is None else from_table(kept, path / _FACTS)
     scheduled = config.train.schedule != "constant" or config.train.beta_warmup > 0
     may_change = tuple(f"{name} (" for name in _MAY_CHANGE if not (scheduled and name == "train.epochs"))
-    changed = [text for text in differences(config, read_config(path)) if not text.startswith(may_change)]
+    changed = [text for text in differences(config, expected) if not text.startswith(may_change)]
     if changed:
         raise UserError(
-            f"{path}: expected the config of the run, got other values for {', '.join(changed)}: "
-            "leave them out, or start a new run in another --run-dir"
+            f"{path} holds a run of another config, {', '.join(changed)}: leave these as they were, or start a new run "
+            "in another --run-dir"
         )
 
 
 def check_same_data(path: Path, provenance: dict[str, Any]) -> None:
     """Raise UserError where the images are not those of the run there."""
-    expected = read_facts(path)["data"]["sha256"]
-    if provenance["sha256"] != expected:
+    expected = read_facts(path)["data"]
+    if provenance["sha256"] != expected["sha256"]:
         raise UserError(
-            f"{path}: expected the run's own images, SHA-256 {expected}, got {provenance['sha256']} "
-            f"from {provenance['source']}: give the --data.source the run was started with"
+            f"{provenance['source']} holds other images (SHA-256 {provenance['sha256'][:16]}...) than {path} was "
+            f"trained on ({expected['sha256'][:16]}..., {expected.get('source', 'source unknown')}): "
+            "say with --data.source where those are now"
         )
 
 
+def check_links(path: Path) -> None:
+    """Raise UserError where a symbolic link in the run directory leads out of it: it may come from anybody."""
+    for folder, folders, files in os.walk(path):
+        for name in folders + files:
+            inside(path, Path(folder, name))
+
+
 def start(path: Path, config: Config, facts: dict[str, Any]) -> None:
-    """Make the directory with config.toml and run.json, at once or not at all. Raises UserError where that fails."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    """Make the directory a run, or nothing of it: run.json and, last of all, config.toml. Raises UserError.
+
+    The directory may exist, be a mount or a link, and hold what `check_free` lets pass; its lock must be held.
+    """
     try:
-        new.mkdir(parents=True)
-        (new / _CONFIG).write_text(to_toml(config), encoding="utf-8")
-        (new / _FACTS).write_text(_json(facts), encoding="utf-8")
-        new.rename(path)
+        for name, text in ((_FACTS, _json({"config": to_table(config), **facts})), (_CONFIG, to_toml(config))):
+            _replace(path / name, text)
     except OSError as error:
-        raise UserError(f"{path}: expected a directory that can be written, got: {error.strerror}") from error
+        for name in (_FACTS, _CONFIG):
+            (path / name).unlink(missing_ok=True)
+            _new(path / name).unlink(missing_ok=True)
+        raise _no_place(path, error) from error
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the run there for this process; the lock dies with it. Raises UserError where another process holds it."""
-    lock = filelock.FileLock(path / _LOCK)
+    """Hold the run directory, made where it is missing, for this process; the lock dies with it.
+
+    Raises UserError where another process holds it. Where a directory made here is still empty at the end, it goes.
+    """
+    made = not path.exists()
     try:
+        path.mkdir(parents=True, exist_ok=True)
+        inside(path, path / _LOCK)
+        lock = filelock.FileLock(path / _LOCK)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(
-            f"{path}: expected a run that no process is working on, got one that another process holds: "
-            "stop that one first, or choose another --run-dir"
+            f"{path}: another process is working on this run: stop that one first, or choose another --run-dir"
         ) from error
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise (unwritable if holds_run(path) else _no_place)(path, error) from error
     try:
         yield
     finally:
         lock.release()
+        if made and set(os.listdir(path)) <= {_LOCK}:
+            (path / _LOCK).unlink(missing_ok=True)
+            path.rmdir()
 
 
 @contextlib.contextmanager
@@ -116,9 +177,13 @@ def writing(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: OSError) -> UserError:
     """The line for a run directory that cannot be written: a full disk, missing rights."""
     return UserError(
-        f"{path}: expected a directory that can be written, got: {error.strerror or error}: what was saved before is "
-        "whole; make room or give the rights, then continue with --resume"
+        f"{path} cannot be written ({error.strerror or error}): what was saved before is whole; make room or give the "
+        "rights, then continue with --resume"
     )
+
+
+def _no_place(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be a run directory ({error.strerror or error}): choose another --run-dir")
 
 
 def inside(run: Path, path: Path) -> Path:
@@ -137,16 +202,33 @@ def write_config(path: Path, config: Config) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What run.json says. Raises UserError where it is not JSON."""
+    """What run.json says. Raises UserError where it is damaged."""
     try:
-        return json.loads((path / _FACTS).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path / _FACTS}: expected JSON, got: {error}") from error
+        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path / _FACTS} is damaged ({error}): restore it from a backup") from error
+    data = facts.get("data") if isinstance(facts, dict) else None
+    if not (isinstance(data, dict) and isinstance(data.get("sha256"), str)):
+        raise UserError(f"{path / _FACTS} is damaged (no SHA-256 of the images in it): restore it from a backup")
+    return facts
 
 
-def add_facts(path: Path, **facts: Any) -> None:
-    """Add to run.json, or replace there."""
-    _replace(path / _FACTS, _json({**read_facts(path), **facts}))
+def begin(path: Path, config: Config, start: dict[str, Any], unfinished: bool) -> None:
+    """Add a start or a resume to run.json, and take back what it says of an end that is no longer the run's."""
+    facts = read_facts(path)
+    starts = facts.pop("starts", None)
+    if not isinstance(starts, list):
+        # A run of before this list: what it says of its start becomes the first of it.
+        old = {name: facts.pop(name) for name in list(facts) if name not in ("config", "data", "final_step", _DIGEST)}
+        starts = [old] if old else []
+    ended = {} if unfinished else {name: facts[name] for name in ("final_step", _DIGEST) if name in facts}
+    kept = {"config": facts.get("config", to_table(config)), "data": facts["data"]}
+    _replace(path / _FACTS, _json({**kept, "starts": [*starts, start], **ended}))
+
+
+def finish(path: Path, step: int, params_sha256: str) -> None:
+    """Say in run.json where the run ended."""
+    _replace(path / _FACTS, _json({**read_facts(path), "final_step": step, _DIGEST: params_sha256}))
 
 
 def environment() -> dict[str, Any]:
@@ -185,6 +267,14 @@ def _json(facts: dict[str, Any]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     # Written beside and renamed, so that a kill leaves either the old text or the new.
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
+    new = _new(path)
+    new.unlink(missing_ok=True)
+    with new.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(path)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

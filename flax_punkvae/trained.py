@@ -1,8 +1,9 @@
 """A finished (or begun) run, opened to be measured and to generate from."""
 
-import contextlib
 import difflib
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,15 +33,25 @@ _BATCH = 64
 
 
 class Trained(NamedTuple):
-    """A run's newest good checkpoint with the images it was trained on; positions are those of the run's own split."""
+    """A checkpoint of a run with the images it was trained on; positions are those of the run's own split.
+
+    `checkpoint` says which was asked for (last, best or a step), `damaged` which were skipped.
+    """
 
     directory: Path
     config: Config
     state: TrainState
+    checkpoint: str
     dataset: Dataset
     train_indices: Int[np.ndarray, "train"]
+    validation_indices: Int[np.ndarray, "validation"]
     test_indices: Int[np.ndarray, "test"]
     damaged: list[str]
+
+    def opened(self) -> list[str]:
+        """What a program prints first: which checkpoint was opened, and which were skipped."""
+        skipped = [f"skipped damaged checkpoint {text}" for text in self.damaged]
+        return [*skipped, f"checkpoint: step {int(self.state.step)} ({self.checkpoint})"]
 
     def sprites(self, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
         """The model's images read back as sprites; colours as they come, not snapped to any palette."""
@@ -54,8 +65,8 @@ class Trained(NamedTuple):
     def position(self, number: int) -> int:
         """Where in the dataset the image with this id is. Raises UserError, with the ids there are, where none is."""
         ids = self.dataset.ids
-        if number not in ids:
-            nearest = ids[np.abs(ids - number).argmin()]
+        if not ids.min() <= number <= ids.max() or number not in ids:
+            nearest = min(ids.tolist(), key=lambda there: abs(there - number))
             raise UserError(
                 f"expected the number of an image, {ids.min()} to {ids.max()}, got {number}: the nearest is {nearest}"
             )
@@ -72,27 +83,47 @@ class Trained(NamedTuple):
         return names.index(name)
 
 
-def open_run(directory: Path) -> Trained:
-    """The run in a directory, on the default device.
+def open_run(
+    directory: Path, checkpoint: str | None = None, source: str | None = None, tile: tuple[int, int] | None = None
+) -> Trained:
+    """The run in a directory, on the default device; nothing in the directory is changed.
 
-    Raises UserError where there is none, it has no good checkpoint, or its images are not to be had any more.
+    `checkpoint` is `last`, `best` (by validation loss) or the number of a step; None is best where the run has
+    validation images, else last. `source` and `tile` say where the run's images are now, if not where they were.
+    Raises UserError where there is no run, no such or no whole checkpoint, or the images are not there or are others.
     """
-    if not run_directory.holds_run(directory):
-        raise UserError(f"{directory}: expected the directory of a run, with its config.toml and run.json, got none")
     config = run_directory.read_config(directory)
+    moved = {name: value for name, value in (("source", source), ("tile", tile)) if value is not None}
+    config = replace(config, data=replace(config.data, **moved))
+    which = _which(config, checkpoint)
+    if not checkpoints.steps(directory / "checkpoints"):
+        raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
     dataset = data.load(config.data)
     run_directory.check_same_data(directory, dataset.provenance())
-    train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
+    parts = data.parts(len(dataset.images), config.data)
     key = loop.make_keys(config.seed)["init"]
-    blank = train_state.create_state(config, key, dataset.images[train_indices], dataset.colours)
-    restored = None
-    # Orbax would make the directory, and a run that is only read is left as it is.
-    if (directory / "checkpoints").is_dir():
-        with contextlib.closing(checkpoints.open_manager(directory / "checkpoints")) as manager:
-            restored = checkpoints.restore(manager, blank)
+    blank = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours)
+    restored = checkpoints.restore(directory / "checkpoints", blank, which)
     if restored is None:
-        raise UserError(f"{directory}: expected a run with a checkpoint, got none yet: let it finish an epoch")
-    return Trained(directory, config, restored.state, dataset, train_indices, test_indices, restored.damaged)
+        raise UserError(f"{directory} has no whole checkpoint yet: let it finish an epoch")
+    asked = which if isinstance(which, str) else "as asked for"
+    return Trained(directory, config, restored.state, asked, dataset, *parts, restored.damaged)
+
+
+def _which(config: Config, checkpoint: str | None) -> checkpoints.Which:
+    validated = config.data.validation_fraction > 0
+    if checkpoint is None:
+        return "best" if validated else "last"
+    if checkpoint == "best" and not validated:
+        raise UserError(
+            "--checkpoint best: the run has no validation images to tell the best by (data.validation_fraction is 0): "
+            "open the last, or one by its step"
+        )
+    if checkpoint == "last" or checkpoint == "best":
+        return checkpoint
+    if not re.fullmatch("[0-9]{1,18}", checkpoint, re.ASCII):
+        raise UserError(f"--checkpoint: {checkpoint!r} is none of last, best, or the number of a step")
+    return int(checkpoint)
 
 
 def decode(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:

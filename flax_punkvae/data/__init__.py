@@ -1,9 +1,11 @@
 """Where images come from: one function per source, one Dataset out of all of them."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -17,6 +19,7 @@ from flax_punkvae.errors import UserError
 # Larger, they are hardly sprites, and a dense layer on every pixel of them would be gigabytes.
 _LARGEST_SPRITE = 128
 _MOST_COLOURS = 256
+_NAMED = ("auto", "punks", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def _read(config: DataConfig) -> Raw:
     return files.load(Path(source), config.tile)
 
 
+def address(source: str) -> str:
+    """`source` such that it names the same images from any working directory: a path is made absolute."""
+    return source if source in _NAMED or source.startswith("hub:") else str(Path(source).expanduser().absolute())
+
+
 def _auto() -> Raw:
     try:
         return punks.load()
@@ -145,8 +153,7 @@ def _render(
 
 def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
     """The colours of the training sprites. Raises UserError where there are more than an index can tell apart."""
-    train_indices, _ = split(len(sprites), config.test_fraction, config.split_seed)
-    palette = im.palette_of(sprites[train_indices])
+    palette = im.palette_of(sprites[parts(len(sprites), config).train])
     if len(palette) > _MOST_COLOURS:
         raise UserError(
             f"{raw.source}: expected sprites of at most {_MOST_COLOURS} colours in all for --data.render indices, got "
@@ -174,3 +181,24 @@ def split(
     order = shuffled(count, split_seed)
     held_out = min(max(round(count * test_fraction), 1), count - 1)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+class Parts(NamedTuple):
+    """Positions of the images to train on, to choose a checkpoint by (may be none), and to test on, each ascending."""
+
+    train: Int[np.ndarray, "train"]
+    validation: Int[np.ndarray, "validation"]
+    test: Int[np.ndarray, "test"]
+
+
+def parts(count: int, config: DataConfig) -> Parts:
+    """How a run divides its images: `split`, then the validation share set apart from the training images.
+
+    At least one image stays to train on. The test images do not depend on whether there is a validation share.
+    """
+    train, test = split(count, config.test_fraction, config.split_seed)
+    # Of another stream than the split, whose seed is a single number.
+    order = shuffled(len(train), (config.split_seed, 1))
+    apart = math.ceil(len(train) * config.validation_fraction)
+    chosen = np.sort(order[: min(apart, len(train) - 1)])
+    return Parts(np.delete(train, chosen), train[chosen], test)

@@ -2,9 +2,10 @@
 
 import contextlib
 import datetime
+import shlex
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,99 +53,130 @@ def main(arguments: Sequence[str]) -> int:
 
     with processes.joined(options.coordinator, options.processes, options.process):
         backend.prepare(options.compilation_cache, options.device)
-        return _train(options, {"command": [PROG, *arguments]})
+        return _train(options, [PROG, *arguments])
 
 
-def _train(options: Options, facts: dict[str, Any]) -> int:
+def _train(options: Options, command: list[str]) -> int:
     import jax
-    import numpy as np
 
-    from flax_punkvae import checkpoints, data, loop, parallel, processes, run_directory, train_state
-    from flax_punkvae.reporting import Report
+    from flax_punkvae import data, loop, parallel, processes, run_directory, train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
     mesh = parallel.make_mesh()
     processes.together(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
-    run_dir = options.run_dir or Path("runs", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M%S"))
-    check = (
-        partial(run_directory.check_same, run_dir, config)
-        if options.resume
-        else partial(run_directory.check_free, run_dir)
-    )
-    processes.by_first(check)
+    if options.run_dir is not None:
+        check = run_directory.check_same if options.resume else lambda path, _: run_directory.check_free(path)
+        processes.by_first(partial(check, options.run_dir, config))
     dataset = processes.together(lambda: data.load(config.data))
-    train_indices, test_indices = data.split(len(dataset.images), config.data.test_fraction, config.data.split_seed)
-    steps_per_epoch = len(train_indices) // config.train.batch_size
-    if not steps_per_epoch:
+    config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
+    parts = data.parts(len(dataset.images), config.data)
+    if len(parts.train) < config.train.batch_size:
         raise UserError(
-            f"train.batch_size: expected at most the {len(train_indices)} training images, "
-            f"got {config.train.batch_size}"
+            f"train.batch_size: {config.train.batch_size} is more than the {len(parts.train)} training images: "
+            "choose a smaller one"
         )
-    keys = loop.make_keys(config.seed)
-    state = train_state.create_state(config, keys["init"], dataset.images[train_indices], dataset.colours, mesh)
-    facts |= {"data": dataset.provenance(), **run_directory.environment()}
+    key = loop.make_keys(config.seed)["init"]
+    state = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours, mesh)
+    environment = run_directory.environment()
     if processes.is_first():
-        _describe(facts, dataset, len(train_indices), test_indices, state.params)
-
+        _describe(environment, dataset, parts, state.params)
+    run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
+        processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
+        processes.by_first(lambda: _claim(run_dir, options.resume, config, dataset.provenance()))
+        return _run(run_dir, options.resume, config, dataset, parts, state, {"command": command, **environment})
 
-        def take() -> None:
-            if options.resume:
-                run_directory.check_same_data(run_dir, facts["data"])
-            else:
-                run_directory.start(run_dir, config, facts)
-            stack.enter_context(run_directory.locked(run_dir))
 
-        processes.by_first(take)
-        manager = stack.enter_context(contextlib.closing(checkpoints.open_manager(run_dir / "checkpoints")))
-        totals: dict[str, float] = {}
-        restored = checkpoints.restore(manager, state) if options.resume else None
-        if restored:
-            state, totals = restored.state, restored.meta["totals"]
-        first_step = int(state.step)
-        if first_step > config.train.epochs * steps_per_epoch:
-            raise UserError(
-                f"train.epochs: expected at least {-(-first_step // steps_per_epoch)}, which {run_dir} has begun, "
-                f"got {config.train.epochs}"
-            )
-        signals = stack.enter_context(loop.signals_caught())
-        report = None
-        if processes.is_first():
-            with run_directory.writing(run_dir):
-                run_directory.write_config(run_dir, config)
-                report = Report(run_dir, config.train.epochs, steps_per_epoch, config.train.batch_size, first_step)
-            for damage in restored.damaged if restored else ():
-                report.say(f"damaged checkpoint passed over: {damage}")
-            if options.resume:
-                report.say(f"resuming {run_dir} at step {first_step}")
-            stack.enter_context(report)
+def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
+    """What must hold, and be there, before a locked run directory is written to."""
+    from flax_punkvae import run_directory
+
+    if resume:
+        run_directory.check_links(run_dir)
+        run_directory.check_same_data(run_dir, provenance)
+    else:
+        # Again, since another process may have held the lock until now.
+        run_directory.check_free(run_dir)
+        run_directory.start(run_dir, config, {"data": provenance, "starts": []})
+
+
+def _run(
+    run_dir: Path, resume: bool, config: Config, dataset: Any, parts: Any, state: Any, start: dict[str, Any]
+) -> int:
+    """Train in a run directory that this process holds, from its checkpoint where it has one."""
+    import numpy as np
+
+    from flax_punkvae import checkpoints, loop, parallel, processes, run_directory, signals
+    from flax_punkvae.reporting import Report
+
+    restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", state)) if resume else None
+    state = restored.state if restored else state
+    progress = loop.Progress.of(restored.meta) if restored else loop.Progress()
+    first_step, steps_per_epoch = int(state.step), len(parts.train) // config.train.batch_size
+    if first_step > config.train.epochs * steps_per_epoch:
+        raise UserError(
+            f"train.epochs: {config.train.epochs} is less than what {run_dir} has begun: choose at least "
+            f"{-(-first_step // steps_per_epoch)}"
+        )
+    with contextlib.ExitStack() as stack:
         run = loop.Run(
             directory=run_dir,
             config=config.train,
-            images=parallel.sharded(mesh, dataset.images),
-            shown=dataset.images[np.resize(test_indices, loop.GRID_COLUMNS)],
+            images=parallel.sharded(state.mesh, dataset.images),
+            shown=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
             palette=dataset.palette,
-            train_indices=train_indices,
-            test_indices=test_indices,
-            keys=keys,
-            manager=manager,
-            report=report,
-            signals=signals,
+            train_indices=parts.train,
+            validation_indices=parts.validation,
+            test_indices=parts.test,
+            keys=loop.make_keys(config.seed),
+            report=None,
+            signals=stack.enter_context(signals.caught()),
         )
-        state = loop.train(run, state, totals)
-        finished = int(state.step) == config.train.epochs * steps_per_epoch
-        digest = checkpoints.digest(state.params) if finished else None
-        if report and finished:
+
+        def prepare() -> None:
             with run_directory.writing(run_dir):
-                run_directory.add_facts(run_dir, final_step=int(state.step), params_sha256=digest)
-    if finished:
-        told = [f"final parameters: SHA-256 {digest}", f"run: {run_dir}"]
-    else:
-        told = [f"stopped and saved at step {int(state.step)}; resume with: {PROG} --run-dir {run_dir} --resume"]
+                checkpoints.tidy(run.checkpoints, first_step)
+                run_directory.write_config(run_dir, config)
+                begin = {"step": first_step, "time": _now().isoformat(timespec="seconds"), **start}
+                run_directory.begin(run_dir, config, begin, not loop.is_finished(run, state, progress))
+
+        processes.by_first(prepare)
+        if processes.is_first():
+            with run_directory.writing(run_dir):
+                report = Report(run_dir, config.train.epochs, steps_per_epoch, config.train.batch_size, first_step)
+            for damage in restored.damaged if restored else ():
+                report.say(f"skipped damaged checkpoint {damage}")
+            if resume:
+                report.say(f"resuming {run_dir} at step {first_step}")
+            run = run._replace(report=stack.enter_context(report))
+        state = loop.train(run, state, progress)
+        finished = loop.is_finished(run, state, progress)
+        digest = checkpoints.digest(state.params) if finished else None
+        if run.report and digest:
+            with run_directory.writing(run_dir):
+                run_directory.finish(run_dir, int(state.step), digest)
     if processes.is_first():
-        print(*told, sep="\n")
+        _tell_end(run, int(state.step), progress, digest)
     # The signal may have been another process's.
-    return 0 if finished else 128 + (signals[0] if signals else signal.SIGTERM)
+    return 0 if finished else 128 + (run.signals[0] if run.signals else signal.SIGTERM)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _tell_end(run: Any, step: int, progress: Any, digest: str | None) -> None:
+    if digest is None:
+        resume = f"{PROG} --run-dir {shlex.quote(str(run.directory))} --resume"
+        print(f"stopped and saved at step {step}; resume with: {resume}")
+        return
+    epoch = step // run.steps_per_epoch
+    if epoch < run.config.epochs:
+        print(f"stopped after epoch {epoch}: no better validation loss for {run.config.patience} epochs")
+    if progress.best:
+        print(f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch}, which is kept")
+    print(f"final parameters: SHA-256 {digest}")
+    print(f"run: {run.directory}")
 
 
 def _check_backend(options: Options, backend: str, devices: int) -> None:
@@ -164,20 +196,21 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
         )
 
 
-def _describe(facts: dict[str, Any], dataset: Any, train: int, test_indices: Any, params: Any) -> None:
+def _describe(environment: dict[str, Any], dataset: Any, parts: Any, params: Any) -> None:
     import jax
 
-    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
+    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
     print(f"data: {dataset.verification}")
-    print(f"split: {train} to train on, {len(test_indices)} to test on")
+    validation = f"{len(parts.validation)} for validation, " if len(parts.validation) else ""
+    print(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
     if dataset.colours:
-        pixels, sprites = dataset.outside_palette(test_indices)
+        pixels, sprites = dataset.outside_palette(parts.test)
         others = f"; {pixels} pixels of {sprites} test sprites have others, taken as the nearest" if pixels else ""
         print(f"palette: {dataset.colours} colours of the training sprites{others}")
     print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    several = f", {facts['devices']} devices{of}" if facts["devices"] > 1 else ""
-    print("device: {backend}, {device}".format(**facts) + f"{several} (jax {jax.__version__})")
+    several = f", {environment['devices']} devices{of}" if environment["devices"] > 1 else ""
+    print("device: {backend}, {device}".format(**environment) + f"{several} (jax {jax.__version__})")
 
 
 def read_options(arguments: Sequence[str]) -> Options:

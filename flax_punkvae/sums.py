@@ -1,0 +1,62 @@
+"""SHA256SUMS of a directory, as `sha256sum` writes it: written once all is there, checked before anything is read."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+NAME = "SHA256SUMS"
+
+
+def write(directory: Path, items: Sequence[str]) -> None:
+    """List every file of a directory, each of whose `items` (subdirectories) must have one. Raises OSError."""
+    files = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    if missing := _missing(files, items):
+        raise OSError(f"{directory}: {missing}")
+    with (directory / NAME).open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{_sha256(directory / name)}  {name}\n" for name in files)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damage(directory: Path, items: Sequence[str]) -> str:
+    """How the files differ from their sums, or which of `items` they lack; empty where all is well.
+
+    Only listed files count: what a file manager or a sync tool adds beside them changes nothing.
+    """
+    try:
+        expected = _parse((directory / NAME).read_bytes())
+    except FileNotFoundError:
+        return f"no {NAME}: its saving was cut off"
+    except (OSError, ValueError) as error:
+        return f"damaged: {NAME}: {error}"
+    differing = []
+    for name, sha256 in expected.items():
+        try:
+            if _sha256(directory / name) != sha256:
+                differing.append(name)
+        except OSError as error:
+            differing.append(f"{name} ({error.strerror})")
+    return f"damaged: {', '.join(sorted(differing))}" if differing else _missing(list(expected), items)
+
+
+def _missing(files: list[str], items: Sequence[str]) -> str:
+    missing = [item for item in items if not any(name.startswith(f"{item}/") for name in files)]
+    return f"damaged: without {' and '.join(missing)}" if missing else ""
+
+
+def _parse(content: bytes) -> dict[str, str]:
+    """Path to SHA-256, whatever the line endings. Raises ValueError."""
+    sums = {}
+    for line in content.decode("utf-8").splitlines():
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+?)\s*", line)
+        if match is None or Path(match[2]).is_absolute() or ".." in Path(match[2]).parts:
+            raise ValueError("not a list of sums")
+        sums[match[2]] = match[1].lower()
+    return sums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
