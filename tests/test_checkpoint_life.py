@@ -1,4 +1,4 @@
-"""A run's checkpoints through anything that may happen to them: a state machine against a plain record of what is whole.
+"""A run's checkpoints through whatever may happen to them: a state machine, held against a plain record.
 
 PUNKVAE_LIFE_RUNS sets how many runs of it (default 20).
 """

@@ -9,7 +9,7 @@ PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
     {"errors"},
     {"config", "images", "ops", "losses", "priors"},
-    {"data", "networks", "metrics", "parallel", "processes", "yardsticks"},
+    {"data", "networks", "metrics", "parallel", "processes", "yardsticks", "sums", "signals"},
     {"models"},
     {"train_state", "latents", "features", "fidelity"},
     {"training"},
