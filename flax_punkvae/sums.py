@@ -12,6 +12,7 @@ NAME = "SHA256SUMS"
 def write(directory: Path, items: Sequence[str]) -> None:
     """List every file of a directory, each of whose `items` (subdirectories) must have one. Raises OSError."""
     files = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    files = [name for name in files if name != NAME]
     if missing := _missing(files, items):
         raise OSError(f"{directory}: {missing}")
     with (directory / NAME).open("w", encoding="utf-8", newline="\n") as file:
