@@ -4,19 +4,25 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from flax_punkvae import console
+
 
 class UserError(Exception):
     """Bad input: what was expected, what came, what to do, in one line."""
 
 
 def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2."""
+    """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2.
+
+    Whatever is printed on the way, by whomever, does not fail.
+    """
+    console.install()
     try:
         status = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.complain(f"error: {error}")
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        console.complain("interrupted")
         status = 130
     sys.exit(status)

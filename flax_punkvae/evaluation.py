@@ -117,7 +117,7 @@ def recovery(run: Trained) -> dict[str, Any]:
     sprites, palette = run.dataset.sprites, run.palette()
     assert sprites is not None
     means, _ = trained.encode(run, run.test_indices)
-    drawn = run.sprites(trained.decode(run, means))
+    drawn = trained.decode_sprites(run, means)
     pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
     return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
@@ -133,7 +133,7 @@ def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     new = trained.sample_new(run, "prior", count, seed, tries=4)
     if len(new) == count and not np.array_equal(new, chosen["prior"]):
         chosen["prior, new only"] = new
-    return {row: run.sprites(trained.decode(run, z)) for row, z in chosen.items()}
+    return {row: trained.decode_sprites(run, z) for row, z in chosen.items()}
 
 
 def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
