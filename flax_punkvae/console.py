@@ -42,7 +42,7 @@ def terminal() -> "Console":
     out = _unfailing("stdout")
     capable = out.isatty() and (os.name == "nt" or os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown"))
     return Console(
-        file=out,
+        file=out,  # pyright: ignore[reportArgumentType]
         force_terminal=None if capable else False,
         width=None if out.isatty() else _WIDTH,
         markup=False,
@@ -70,7 +70,7 @@ class Unfailing(io.TextIOBase):
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream: Any = stream
 
     def write(self, text: str) -> int:
         """Write and flush what can be written; returns the length of the text."""
@@ -117,13 +117,14 @@ class Unfailing(io.TextIOBase):
         return text
 
     def _drop(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None and stream in (sys.__stdout__, sys.__stderr__):
-            # Python flushes these at exit, and other code may hold them: what they still have goes nowhere.
-            with contextlib.suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
+        broken, self._stream = self._stream, None
+        for standard in (sys.__stdout__, sys.__stderr__):
+            if standard is not None and broken is standard:
+                # Python flushes it at exit, and other code may hold it: what it still has goes nowhere.
+                with contextlib.suppress(OSError, ValueError):
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, standard.fileno())
+                    os.close(nowhere)
 
 
 def _unfailing(name: str) -> Unfailing:

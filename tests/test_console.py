@@ -3,6 +3,7 @@
 Oracles: the bytes that arrive at the other end; of whole processes, their status, files and standard error.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -59,10 +60,8 @@ def closed_pipe() -> Iterator[io.TextIOWrapper]:
     os.close(reading)
     stream = open(writing, "w", encoding="utf-8")  # noqa: SIM115
     yield stream
-    try:
+    with contextlib.suppress(BrokenPipeError):
         stream.close()
-    except BrokenPipeError:
-        pass
 
 
 def test_a_stream_that_fails_is_dropped_for_good(failing: Failing):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flax_punkvae import console
 from flax_punkvae.config import Config, Device, parse, parse_known, read_preset, validate
 from flax_punkvae.errors import UserError, run_program
 
@@ -142,7 +143,7 @@ def _train(options: Options, facts: dict[str, Any]) -> int:
     else:
         told = [f"stopped and saved at step {int(state.step)}; resume with: {PROG} --run-dir {run_dir} --resume"]
     if processes.is_first():
-        print(*told, sep="\n")
+        console.say("\n".join(told))
     # The signal may have been another process's.
     return 0 if finished else 128 + (signals[0] if signals else signal.SIGTERM)
 
@@ -167,17 +168,17 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
 def _describe(facts: dict[str, Any], dataset: Any, train: int, test_indices: Any, params: Any) -> None:
     import jax
 
-    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
-    print(f"data: {dataset.verification}")
-    print(f"split: {train} to train on, {len(test_indices)} to test on")
+    console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
+    console.say(f"data: {dataset.verification}")
+    console.say(f"split: {train} to train on, {len(test_indices)} to test on")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(test_indices)
         others = f"; {pixels} pixels of {sprites} test sprites have others, taken as the nearest" if pixels else ""
-        print(f"palette: {dataset.colours} colours of the training sprites{others}")
-    print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+        console.say(f"palette: {dataset.colours} colours of the training sprites{others}")
+    console.say(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     several = f", {facts['devices']} devices{of}" if facts["devices"] > 1 else ""
-    print("device: {backend}, {device}".format(**facts) + f"{several} (jax {jax.__version__})")
+    console.say("device: {backend}, {device}".format(**facts) + f"{several} (jax {jax.__version__})")
 
 
 def read_options(arguments: Sequence[str]) -> Options:
