@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -301,7 +302,9 @@ def _described(declared: Any) -> str:
 
 
 def _check_utf8(arguments: Sequence[str]) -> None:
-    """Raise UserError for bytes that are not UTF-8, which config.toml, run.json and the checkpoints cannot hold."""
+    """Raise UserError for paths that are not UTF-8, which config.toml, run.json and the checkpoints cannot hold."""
+    with contextlib.suppress(FileNotFoundError):
+        arguments = [*arguments, os.getcwd()]
     for argument in arguments:
         try:
             argument.encode()

@@ -132,7 +132,7 @@ class Report:
         image = summary.image("originals, reconstructions, samples", grid, dataformats="HWC")
         self._event(step, summary=image)
         self._events.flush()
-        # Absent where there is one test image, over which nothing varies.
+        # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
         active = record.get("test/active_units")
         self.say(
             f"epoch {epoch}/{self._epochs}  train {losses_text(record, 'train/')}  "
@@ -140,13 +140,13 @@ class Report:
             + (f"{active} active latents  " if active is not None else "")
             + seconds_text(record["seconds"])
         )
-        collapsed = record["test/kl"] < _COLLAPSED_KL or active == 0
+        collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
         if collapsed and not self._collapsed:
-            counted = f" and {active} of them are active" if active is not None else ""
             self.say(
-                f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image{counted}, "
-                "so the decoder draws nearly the same for every image. In the first epochs it often passes; if it "
-                "stays, try another --seed, a smaller --train.beta or --train.learning-rate"
+                f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image and "
+                f"{active} of them are active, so the decoder draws nearly the same for every image. In the first "
+                "epochs it often passes; if it stays, try another --seed, a smaller --train.beta or "
+                "--train.learning-rate"
             )
         self._collapsed = collapsed
 

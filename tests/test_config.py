@@ -212,6 +212,12 @@ def test_a_path_that_is_not_utf_8_is_one_line(parser):
     str(caught.value).encode()
 
 
+def test_so_is_a_working_directory_that_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.getcwd", lambda: "/home/caf\udce9")
+    with pytest.raises(UserError, match=r"^/home/caf\\udce9: not UTF-8: "):
+        flags("--seed", "1")
+
+
 def test_a_message_of_the_parser_has_no_colours(monkeypatch: pytest.MonkeyPatch):
     """Oracle: the message where standard output is no terminal."""
     with pytest.raises(UserError) as plain:
