@@ -76,8 +76,8 @@ def free_name(path: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise _no_place(candidate, error) from error
-    raise AssertionError
+            raise UserError(f"{candidate} cannot be made ({error.strerror})") from error
+    raise AssertionError("there is always a next number")
 
 
 def read_config(path: Path) -> Config:

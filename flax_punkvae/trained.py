@@ -28,6 +28,7 @@ from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
 from flax_punkvae.features import Network
+from flax_punkvae.opening import Opening
 from flax_punkvae.train_state import TrainState
 
 _BATCH = 64
@@ -84,19 +85,16 @@ class Trained(NamedTuple):
         return names.index(name)
 
 
-def open_run(
-    directory: Path, checkpoint: str | None = None, source: str | None = None, tile: tuple[int, int] | None = None
-) -> Trained:
+def open_run(directory: Path, opening: Opening | None = None) -> Trained:
     """The run in a directory, on the default device; nothing in the directory is changed.
 
-    `checkpoint` is `last`, `best` (by validation loss) or the number of a step; None is best where the run has
-    validation images, else last. `source` and `tile` say where the run's images are now, if not where they were.
     Raises UserError where there is no run, no such or no whole checkpoint, or the images are not there or are others.
     """
     config = run_directory.read_config(directory)
-    moved = {name: value for name, value in (("source", source), ("tile", tile)) if value is not None}
+    opening = opening or Opening()
+    moved = {name: value for name, value in vars(opening.data).items() if value is not None}
     config = replace(config, data=replace(config.data, **moved))
-    which = _which(config, checkpoint)
+    which = _which(config, opening.checkpoint)
     if not checkpoints.steps(directory / "checkpoints"):
         raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
     dataset = data.load(config.data)

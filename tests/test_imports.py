@@ -10,7 +10,7 @@ FLOORS = (
     {"console"},
     {"errors"},
     {"config", "images", "ops", "losses", "priors"},
-    {"data", "networks", "metrics", "parallel", "processes", "yardsticks", "sums", "signals"},
+    {"data", "networks", "metrics", "parallel", "processes", "yardsticks", "sums", "signals", "opening"},
     {"models"},
     {"train_state", "latents", "features", "fidelity"},
     {"training"},

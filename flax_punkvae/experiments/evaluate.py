@@ -12,12 +12,13 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Opening):
     """Say how good a run is, on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
 
     run_dir: tyro.conf.Positional[Path]
@@ -52,11 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae import backend, evaluation, features, plots, run_directory, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
-    notes = [f"damaged checkpoint passed over: {damage}" for damage in run.damaged]
+    run = trained.open_run(options.run_dir, options)
+    notes = run.opened()
     parts: dict[str, Any] = {
         "run": {
             "step": int(run.state.step),
+            "checkpoint": run.checkpoint,
             "source": run.dataset.source,
             "images_sha256": run.dataset.sha256,
             "train": len(run.train_indices),

@@ -12,6 +12,7 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ _MOST_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(Opening):
     """What every command has."""
 
     output: Path | None = None
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae import backend, images, run_directory, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
+    run = trained.open_run(options.run_dir, options.command)
     command = options.command
     if isinstance(command, Reconstruct):
         sheet = _reconstruct(run, command)
@@ -130,8 +131,8 @@ def main(arguments: Sequence[str]) -> int:
             facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: expected a file that can be written, got: {error.strerror}") from error
-    for damage in run.damaged:
-        console.say(f"damaged checkpoint passed over: {damage}")
+    for line in run.opened():
+        console.say(line)
     for part in sheet.told:
         if isinstance(part, str):
             console.say(part)
@@ -254,6 +255,7 @@ def _edit(run: "Trained", command: Edit) -> Sheet:
     shift = editing.shift(run, add, remove)
     facts = {
         "step": int(run.state.step),
+        "checkpoint": run.checkpoint,
         "number": command.number,
         "add": list(command.add),
         "remove": list(command.remove),

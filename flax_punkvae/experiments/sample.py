@@ -1,6 +1,5 @@
 """Draw new characters: `python -m flax_punkvae.experiments.sample RUN_DIR`; each with a certificate that it is new."""
 
-import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ _SHOWN = 96
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Opening):
     """Draw images from a trained run: one PNG each, grid.png of the first, and samples.json, which tells how new each
     is."""
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae import backend, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
+    run = trained.open_run(options.run_dir, options)
     for name, asked in (("--snap", options.snap), ("--new", options.new)):
         if asked and run.dataset.sprites is None:
             raise UserError(
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     facts = {
         "step": int(run.state.step),
+        "checkpoint": run.checkpoint,
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
@@ -91,8 +92,8 @@ def main(arguments: Sequence[str]) -> int:
         )
     except OSError as error:
         raise UserError(f"{output}: expected a directory that can be written, got: {error.strerror}") from error
-    for damage in run.damaged:
-        console.say(f"damaged checkpoint passed over: {damage}")
+    for line in run.opened():
+        console.say(line)
     _print_table(facts, certificates)
     console.say(f"written to {output}")
     return 0
@@ -121,19 +122,8 @@ def _free(options: Options) -> Path:
     if options.temperature != 1:
         name += f"-temperature{options.temperature:g}"
     name += "-new" * options.new + "-snapped" * options.snap
-    folder = run_directory.inside(options.run_dir, options.run_dir / "samples")
-    try:
-        folder.mkdir(exist_ok=True)
-        for number in itertools.count(1):
-            output = folder / (name if number == 1 else f"{name}-{number}")
-            try:
-                output.mkdir()
-            except FileExistsError:
-                continue
-            return output
-    except OSError as error:
-        raise UserError(f"{folder}: expected a directory that can be written, got: {error.strerror}") from error
-    raise AssertionError("there is always a next number")
+    run_directory.inside(options.run_dir, options.run_dir / "samples")
+    return run_directory.free_name(options.run_dir / "samples" / name)
 
 
 def _write(
