@@ -48,13 +48,16 @@ def _missing(files: list[str], items: Sequence[str]) -> str:
 
 
 def _parse(content: bytes) -> dict[str, str]:
-    """Path to SHA-256, whatever the line endings. Raises ValueError."""
+    """Path to SHA-256; lines may end as on Windows. Raises ValueError for anything else that `write` does not write."""
     sums = {}
-    for line in content.decode("utf-8").splitlines():
-        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+?)\s*", line)
+    *lines, last = content.decode("utf-8").replace("\r\n", "\n").split("\n")
+    for line in lines:
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None or Path(match[2]).is_absolute() or ".." in Path(match[2]).parts:
             raise ValueError("not a list of sums")
-        sums[match[2]] = match[1].lower()
+        sums[match[2]] = match[1]
+    if last:
+        raise ValueError("cut off in a line")
     return sums
 
 
