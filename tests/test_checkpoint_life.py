@@ -73,7 +73,9 @@ class Life(RuleBasedStateMachine):
         def read(checkpoint: Path, *more):
             step = int(checkpoint.name)
             if step in self.saved and step != self.saving and not self.is_whole(step):
-                raise Parsed(f"{checkpoint.name} is damaged and was parsed")
+                there, saved = contents(checkpoint), self.saved[step][2]
+                changed = {name: (there.get(name), saved[name]) for name in saved if there.get(name) != saved[name]}
+                raise Parsed(f"{checkpoint.name} is damaged and was parsed: (now, when saved) {changed}")
             return real(checkpoint, *more)
 
         return read
