@@ -207,7 +207,8 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
             if not all(map(math.isfinite, found.values())):
                 got = f"{losses_text(found)} on the {part} images (the epoch's training: {losses_text(train)})"
                 raise _not_finite(run, int(state.step), got)
-            counted = (*names, "active_units") if part == "test" else names
+            # Over one image nothing varies, so no latent could be active.
+            counted = (*names, "active_units") if part == "test" and len(indices) > 1 else names
             losses |= {f"{part}/{name}": found[name] for name in counted}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,

@@ -134,12 +134,10 @@ class Report:
         self._events.flush()
         # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
         active = record.get("test/active_units")
-        self.say(
-            f"epoch {epoch}/{self._epochs}  train {losses_text(record, 'train/')}  "
-            f"test {losses_text(record, 'test/')}  "
-            + (f"{active} active latents  " if active is not None else "")
-            + seconds_text(record["seconds"])
-        )
+        parts = [part for part in ("train", "validation", "test") if f"{part}/loss" in record]
+        told = [f"epoch {epoch}/{self._epochs}", *(f"{part} {losses_text(record, f'{part}/')}" for part in parts)]
+        told += [f"{active} active latents"] if active is not None else []
+        self.say("  ".join([*told, seconds_text(record["seconds"])]))
         collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
         if collapsed and not self._collapsed:
             self.say(

@@ -82,6 +82,28 @@ def test_split_depends_on_its_arguments_only(count: int, fraction: float, seed: 
         np.testing.assert_array_equal(ours, again)
 
 
+@given(st.integers(2, 500), fractions, st.floats(0, 1, exclude_max=True), seeds)
+def test_parts_set_validation_images_apart_from_the_training_images(
+    count: int, fraction: float, validation: float, seed: int
+):
+    """Oracle: the split itself, whose test images stay as they are."""
+    parts = data.parts(count, DataConfig(test_fraction=fraction, validation_fraction=validation, split_seed=seed))
+    train, test = data.split(count, fraction, seed)
+    np.testing.assert_array_equal(parts.test, test)
+    np.testing.assert_array_equal(np.sort(np.concatenate([parts.train, parts.validation])), train)
+    assert all((np.diff(part) > 0).all() for part in parts) and len(parts.train) >= 1
+    assert (len(parts.validation) > 0) == (validation > 0 and len(train) > 1)
+
+
+def test_the_palette_is_that_of_the_training_images_alone(sprites: np.ndarray, tmp_path: Path):
+    sheet = write(tmp_path / "sheet.png", tiled(sprites, 6))
+    config = DataConfig(source=str(sheet), render="indices", validation_fraction=0.5)
+    dataset, parts = data.load(config), data.parts(30, config)
+    assert dataset.sprites is not None and dataset.palette is not None
+    colours = {tuple(pixel) for pixel in dataset.sprites[parts.train].reshape(-1, 3).tolist()}
+    assert {tuple(colour) for colour in dataset.palette.tolist()} == colours
+
+
 def test_split_of_the_reference_and_another_seed():
     train, test = data.split(10_000, 0.2, 0)
     assert (len(train), len(test)) == (8_000, 2_000)

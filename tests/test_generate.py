@@ -288,7 +288,7 @@ def test_as_a_user_runs_it(tmp_path: Path, program: str):
     command = [sys.executable, "-W", "error", "-m", module, "nowhere", *rest]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: nowhere: expected the directory of a run")
+    assert done.stderr.startswith("error: nowhere holds no run (config.toml and run.json)")
     assert list(tmp_path.iterdir()) == []
     script = (
         f"import sys\nfrom {module} import main\n"

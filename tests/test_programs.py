@@ -50,7 +50,9 @@ def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
     assert {path.name for path in (run / "checkpoints").iterdir()} >= {"4", "8"}
     facts = json.loads((run / "run.json").read_text())
     assert facts["data"]["count"] == 40 and re.fullmatch("[0-9a-f]{64}", facts["data"]["sha256"])
-    assert facts["libraries"]["jax"] and facts["backend"] == "cpu"
+    (start,) = facts["starts"]
+    assert start["libraries"]["jax"] and start["backend"] == "cpu" and start["step"] == 0
+    assert facts["config"]["train"]["epochs"] == 2
 
 
 def test_the_same_seed_gives_the_same_parameters_another_others(two_epochs: tuple[Path, str], tmp_path: Path):
@@ -126,7 +128,7 @@ BAD = [
     (("--train.epochs", "0"), "train.epochs"),
     (("--config", "notes.txt"), "expected TOML"),
     (("--run-dir", "full", *SMALL), "full holds other files (thesis.tex)"),
-    (("--run-dir", "notes.txt/run", *SMALL), "notes.txt/run cannot be a run directory"),
+    (("--run-dir", "notes.txt/run", *SMALL), "notes.txt is not a directory: choose another"),
 ]
 
 
