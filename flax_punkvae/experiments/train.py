@@ -168,7 +168,7 @@ def _describe(facts: dict[str, Any], dataset: Any, train: int, test_indices: Any
     import jax
 
     print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**facts["data"]))
-    print(f"data: {dataset.verification}")
+    print(*(f"data: {note}" for note in (dataset.verification, *dataset.notes)), sep="\n")
     print(f"split: {train} to train on, {len(test_indices)} to test on")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(test_indices)
