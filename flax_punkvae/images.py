@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8, UInt32
+from jaxtyping import Float, UInt, UInt8, UInt32
 from PIL import Image
+
+from flax_punkvae.colours import nearest
 
 SPRITE_SIZE = 24
 IMAGE_SIZE = 128
@@ -18,6 +20,8 @@ IMAGE_SIZE = 128
 HUB_SCALE = 14
 # What the eye takes in without a lens.
 _SHOWN = 128
+# Pixels worked on at once, where numbers wider than a pixel's are needed.
+_AT_ONCE = 2**18
 _CRISP_SCALE = 5
 _CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
 
@@ -37,9 +41,14 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "n h w 3"]:
     """Alpha compositing over one opaque colour: (alpha * rgb + (255 - alpha) * colour) / 255, to the nearest."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    mixed = alpha * rgba[..., :3] + (255 - alpha) * np.array(colour, np.uint16)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    pixels = rgba.reshape(-1, 4)
+    composed = np.empty((len(pixels), 3), np.uint8)
+    for start in range(0, len(pixels), _AT_ONCE):
+        part = pixels[start : start + _AT_ONCE]
+        alpha = part[:, 3:].astype(np.uint16)
+        mixed = alpha * part[:, :3] + (255 - alpha) * np.array(colour, np.uint16)
+        composed[start : start + _AT_ONCE] = (mixed + 127) // 255
+    return composed.reshape(*rgba.shape[:-1], 3)
 
 
 def enlarge(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarray, "n hs ws c"]:
@@ -48,7 +57,9 @@ def enlarge(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarra
 
 
 def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
-    """Pillow's antialiased bilinear resize of each image to 128x128."""
+    """Pillow's antialiased bilinear resize of each image to 128x128; images of that size are returned as they are."""
+    if images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE):
+        return images
     return _each(images, lambda image: image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
 
 
@@ -108,14 +119,27 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[n
 
 def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"]:
     """The colours of the sprites, ascending by red, green, blue."""
-    return _unpacked(np.unique(_packed(sprites)))
+    present = np.zeros(2**24, bool)
+    pixels = sprites.reshape(-1, 3)
+    for start in range(0, len(pixels), _AT_ONCE):
+        present[_packed(pixels[start : start + _AT_ONCE])] = True
+    return _unpacked(np.flatnonzero(present).astype(np.uint32))
 
 
-def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> Int[np.ndarray, "n h w"]:
+def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt[np.ndarray, "n h w"]:
     """For every pixel the colour of the palette that is nearest in squared RGB distance; of equals the first."""
-    colours, places = np.unique(_packed(sprites), return_inverse=True)
-    distances = ((_unpacked(colours)[:, None].astype(np.int32) - palette) ** 2).sum(-1)
-    return distances.argmin(1)[places.reshape(sprites.shape[:-1])]
+    known, first = np.unique(_packed(palette), return_index=True)
+    pixels = sprites.reshape(-1, 3)
+    indices = np.empty(len(pixels), np.min_scalar_type(len(palette) - 1))
+    for start in range(0, len(pixels), _AT_ONCE):
+        colours, places = np.unique(_packed(pixels[start : start + _AT_ONCE]), return_inverse=True)
+        at = np.searchsorted(known, colours).clip(max=len(known) - 1)
+        chosen = first[at]
+        others = known[at] != colours
+        if others.any():
+            chosen[others] = nearest(_unpacked(colours[others]), palette)
+        indices[start : start + _AT_ONCE] = chosen[places]
+    return indices.reshape(sprites.shape[:-1])
 
 
 def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
@@ -147,8 +171,12 @@ def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray,
     scale, rest = divmod(height, SPRITE_SIZE)
     if height != width or rest or not scale:
         return None
-    sprites = images[:, ::scale, ::scale]
-    return sprites if np.array_equal(enlarge(sprites, scale), images) else None
+    rows = images[:, ::scale]
+    sprites = rows[:, :, ::scale]
+    # Without a copy of the images: every row of a block equals its first, then every column of those.
+    same = all(np.array_equal(images[:, i::scale], rows) for i in range(1, scale))
+    same = same and all(np.array_equal(rows[:, :, i::scale], sprites) for i in range(1, scale))
+    return sprites if same else None
 
 
 def shown(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:

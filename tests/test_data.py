@@ -431,6 +431,6 @@ def test_auto_says_every_way_to_get_punks(monkeypatch: pytest.MonkeyPatch, no_hu
 
 def test_a_hub_source_reaches_the_hub(monkeypatch: pytest.MonkeyPatch):
     asked = []
-    monkeypatch.setattr(hub, "load", lambda name: asked.append(name) or found("hub")())
+    monkeypatch.setattr(hub, "load", lambda name, _: asked.append(name) or found("hub")())
     data.load(DataConfig(source="hub:owner/name@abc"))
     assert asked == ["owner/name@abc"]

@@ -16,7 +16,9 @@ import pytest
 from flax_punkvae.data import hub, synthetic
 from flax_punkvae.errors import UserError
 from helpers.hub_server import HubServer
-from helpers.hub_sets import GOOD, MALFORMED, NUMBERS, PARQUET, WRONG, environment, photos
+from helpers.hub_sets import GOOD, MALFORMED, NUMBERS, PARQUET, WRONG, environment, home, on_blue, photos, server
+
+__all__ = ["home", "on_blue", "server"]  # fixtures
 
 # What comes of each name: an error's class and message, or the images. The waits between retries are counted, not made.
 SCRIPT = """

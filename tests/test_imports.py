@@ -7,7 +7,7 @@ import flax_punkvae
 
 PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
-    {"console"},
+    {"console", "colours"},
     {"errors"},
     {"config", "images", "ops", "losses", "priors"},
     {"data", "networks", "metrics", "parallel", "processes", "yardsticks", "sums", "signals", "opening"},

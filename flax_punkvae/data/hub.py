@@ -2,14 +2,17 @@
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
-from flax_punkvae.data.files import compact, read_rgba, stack
+from flax_punkvae.config import DataConfig
+from flax_punkvae.data.decode import read_rgba
 from flax_punkvae.data.raw import Raw, Unavailable, unlabelled
+from flax_punkvae.data.rendering import gather
 from flax_punkvae.errors import UserError
 
 CRYPTOPUNKS = "huggingnft/cryptopunks"
@@ -18,8 +21,10 @@ _SPLIT = "train"
 _URL_COLUMN = "image_original_url"
 
 
-def load(name: str) -> Raw:
+def load(name: str, config: DataConfig | None = None) -> Raw:
     """The split `train` of `OWNER/NAME[@REVISION]`: its column `image`, ordered by punk number where the rows tell it.
+
+    Images are kept as small as `config` allows, and whole without one.
 
     Raises Unavailable where the hub or the set cannot be reached, UserError where the set is not as expected.
     """
@@ -33,23 +38,28 @@ def load(name: str) -> Raw:
             f"hub:{name}: expected no folder of that name here, got one: "
             f"read it with --data.source ./{repository}, or start elsewhere"
         )
-    rows, commit = _download(repository, revision)
+    rows, commit, notes = _download(repository, revision)
     if _COLUMN not in rows.column_names:
         raise UserError(f"hub:{name}: expected a column {_COLUMN!r}, got the columns {', '.join(rows.column_names)}")
-    ids = _punk_numbers(rows)
+    ids, numbered = _punk_numbers(rows)
     order = np.argsort(ids, kind="stable")
-    images, names = [], []
-    for row in order.tolist():
-        try:
-            images.append(compact(read_rgba(_file(rows[row][_COLUMN]))))
-        except UserError as error:
-            raise UserError(f"hub:{name}: row {row}: {error}") from error
-        names.append(f"row {row}")
-    return unlabelled(stack(images, names, f"hub:{name}"), ids[order], f"hub:{repository}@{commit}")
+    if not numbered:
+        notes += (f"ids 0 to {len(ids) - 1} are the positions of the set's rows, which do not each hold a punk number",)
+
+    def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
+        for row in order.tolist():
+            try:
+                yield f"row {row}", read_rgba(_file(rows[row][_COLUMN]))
+            except UserError as error:
+                raise UserError(f"hub:{name}: row {row}: {error}") from error
+
+    pixels, shape = gather(decoded(), len(order), f"hub:{name}", config)
+    ids = ids[order][: len(pixels)]
+    return unlabelled(pixels, ids, f"hub:{repository}@{commit}", notes=notes, shape=shape)
 
 
-def _download(repository: str, revision: str | None) -> tuple[Any, str]:
-    """The split's rows, their images left encoded, and the commit they are of."""
+def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[str, ...]]:
+    """The split's rows, their images left encoded, the commit they are of, and a note of the other splits."""
     # Imported here: it takes a second, and most runs do not need it.
     import datasets
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -79,27 +89,47 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str]:
         )
     if isinstance(rows.features.get(_COLUMN), datasets.Image):
         rows = rows.cast_column(_COLUMN, datasets.Image(decode=False))
-    return rows, str(builder.hash)
+    others = sorted((split, of.num_examples) for split, of in (builder.info.splits or {}).items() if split != _SPLIT)
+    told = ", ".join(f"{split} ({count} rows)" for split, count in others)
+    notes = (f"left out the set's other splits: {told}",) if others else ()
+    return rows, str(builder.hash), notes
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _file(value: Any) -> io.BytesIO | Path:
-    """An encoded image of `datasets`, a dict of its bytes or, where it is a file of its own, its path."""
+    """An encoded image of `datasets`, a dict of its bytes or, where it is a file of its own, its path in the cache.
+
+    Raises UserError for any other path, which the set's author wrote: it would read this machine's files.
+    """
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return io.BytesIO(value["bytes"])
-    if isinstance(value, dict) and isinstance(value.get("path"), str):
-        return Path(value["path"])
-    raise UserError(f"expected an image, got a value of type {type(value).__name__}")
+    if not (isinstance(value, dict) and isinstance(value.get("path"), str)):
+        raise UserError(f"expected an image, got a value of type {type(value).__name__}")
+    try:
+        path = Path(value["path"]).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"expected an image, got a path that leads nowhere: {_one_line(error)}") from error
+    if not any(path.is_relative_to(cache) for cache in _caches()):
+        raise UserError(f"expected an image, got a path outside the hub's cache: {_one_line(value['path'])}")
+    return path
 
 
-def _punk_numbers(rows: Any) -> Int[np.ndarray, "n"]:
-    """Ids: the numbers in the rows' original addresses (`.../cryptopunk0042.png`), or the rows' positions."""
+def _caches() -> list[Path]:
+    """Where `datasets` and `huggingface_hub` keep what they download and unpack."""
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [Path(cache).resolve() for cache in (HF_DATASETS_CACHE, HF_HUB_CACHE)]
+
+
+def _punk_numbers(rows: Any) -> tuple[Int[np.ndarray, "n"], bool]:
+    """Ids, whether they are the numbers in the rows' original addresses (`.../cryptopunk0042.png`); else positions."""
     if _URL_COLUMN in rows.column_names:
         found = [re.search(r"(\d{1,15})\.\w+$", str(address)) for address in rows[_URL_COLUMN]]
         numbers = [int(match[1]) for match in found if match]
         if len(set(numbers)) == len(rows):
-            return np.array(numbers)
-    return np.arange(len(rows))
+            return np.array(numbers), True
+    return np.arange(len(rows)), False

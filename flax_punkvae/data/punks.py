@@ -56,8 +56,8 @@ def load() -> Raw:
 
 def verify(raw: Raw) -> str:
     """What a run says of the sprites: whether they are the contract's, and if not, why that cannot be told."""
-    if raw.pixels.shape != _SPRITES_SHAPE:
-        count, height, width, channels = raw.pixels.shape
+    if raw.read_as != _SPRITES_SHAPE:
+        count, height, width, channels = raw.read_as
         return (
             "not verified: the contract's image hash is that of 10000 RGBA sprites of 24x24, "
             f"these are {count} {'RGBA' if channels == 4 else 'RGB'} images of {width}x{height}"

@@ -1,6 +1,8 @@
 """What every source gives, before rendering."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,7 +18,8 @@ class Unavailable(UserError):
 class Raw:
     """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and may be none.
 
-    Exact enlargements of sprites come as the sprites.
+    Exact enlargements of sprites come as the sprites. `notes` and `files` are as in a Dataset. `shape` is (count,
+    height, width, channels) of the images as read, where `pixels` are fewer or smaller ones.
     """
 
     pixels: UInt8[np.ndarray, "n h w c"]
@@ -24,15 +27,25 @@ class Raw:
     labels: UInt8[np.ndarray, "n a"]
     label_names: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    shape: tuple[int, int, int, int] | None = None
+
+    @property
+    def read_as(self) -> tuple[int, ...]:
+        """(count, height, width, channels) of the images as read."""
+        return self.shape or self.pixels.shape
 
     def first(self, limit: int | None) -> "Raw":
         """The first `limit` images, or all."""
         if limit is None:
             return self
         cut = slice(limit)
-        return Raw(self.pixels[cut], self.ids[cut], self.labels[cut], self.label_names, self.source)
+        return dataclasses.replace(
+            self, pixels=self.pixels[cut], ids=self.ids[cut], labels=self.labels[cut], files=self.files[cut]
+        )
 
 
-def unlabelled(pixels: UInt8[np.ndarray, "n h w c"], ids: Int[np.ndarray, "n"], source: str) -> Raw:
-    """Images that come without labels."""
-    return Raw(pixels, ids, np.zeros((len(pixels), 0), np.uint8), (), source)
+def unlabelled(pixels: UInt8[np.ndarray, "n h w c"], ids: Int[np.ndarray, "n"], source: str, **other: Any) -> Raw:
+    """Images that come without labels; `other` are Raw's further fields."""
+    return Raw(pixels, ids, np.zeros((len(pixels), 0), np.uint8), (), source, **other)

@@ -201,7 +201,8 @@ def _describe(environment: dict[str, Any], dataset: Any, parts: Any, params: Any
     import jax
 
     console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
-    console.say(f"data: {dataset.verification}")
+    for note in (dataset.verification, *dataset.notes):
+        console.say(f"data: {note}")
     validation = f"{len(parts.validation)} for validation, " if len(parts.validation) else ""
     console.say(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
     if dataset.colours:

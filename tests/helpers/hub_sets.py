@@ -129,7 +129,7 @@ WRONG = {
     "o/no-groups": ("UserError", 'Instruction "train" corresponds to no data!'),
     "o/junk": ("UserError", "row 1: expected an image"),
     "o/null": ("UserError", "row 1: expected an image, got a value of type NoneType"),
-    "o/path": ("UserError", "row 1: expected a whole image, got: [Errno 2] No such file or directory"),
+    "o/path": ("UserError", "row 1: expected an image, got a path outside the hub's cache: /nowhere/1.png"),
     "o/other-file": ("UserError", "Parquet magic bytes not found"),
     "o/two-schemas": ("UserError", "Couldn't cast other: int64"),
     "o/nothing": ("UserError", "doesn't contain any data files"),

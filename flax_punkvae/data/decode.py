@@ -1,0 +1,99 @@
+"""One image file as RGBA pixels, as every viewer shows it: upright, and transparent where it says so."""
+
+import contextlib
+import functools
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageChops, UnidentifiedImageError
+
+from flax_punkvae.data.png import Png, read_png
+from flax_punkvae.errors import UserError
+
+# All that Pillow may try: among its others is PostScript, which runs a program.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_ORIENTATION = 0x0112
+# What each EXIF orientation needs to be upright, as in Pillow's `exif_transpose`.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
+    """A still 8-bit image as RGBA. Raises UserError for anything else, saying what."""
+    return np.asarray(open_rgba(file))
+
+
+def open_rgba(file: Path | io.BytesIO) -> Image.Image:
+    """`read_rgba` as Pillow's image, from which parts can be cut without a copy of the whole."""
+    try:
+        with warnings.catch_warnings(), _opened(file) as source:
+            # What Pillow finds odd but can read is fine; what may be a decompression bomb is not.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            png = read_png(source)
+            with Image.open(png.stream if png else source, formats=_FORMATS) as image:
+                refused = _refused(image, png)
+                rgba = image if refused else _upright(_to_rgba(image, png), image)
+    except UnidentifiedImageError as error:
+        raise UserError(f"expected an image ({', '.join(_FORMATS)}), got something else") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more") from error
+    except Exception as error:
+        # Nothing of ours stands above, and Pillow raises almost anything where a file is damaged.
+        raise UserError(f"expected a whole image, got: {' '.join(str(error).split())}") from error
+    if refused:
+        raise UserError(refused)
+    return rgba
+
+
+def _opened(file: Path | io.BytesIO) -> contextlib.AbstractContextManager[io.BytesIO | io.BufferedReader]:
+    return file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file)
+
+
+def _refused(image: Image.Image, png: Png | None) -> str | None:
+    """Why this image is not read, in a line, or None."""
+    # Cameras keep previews beside the picture in one "multi-picture" JPEG, and viewers show the first.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        return "expected a still image, got an animated one: save one frame"
+    if image.mode not in _MODES:
+        return f"expected 8-bit RGB, RGBA, grey or palette pixels, got mode {image.mode}: convert it"
+    if png and png.transparent and png.depth == 16:
+        return "expected 8-bit pixels, got 16-bit RGB with a transparent colour: convert it to 8-bit RGBA"
+    return None
+
+
+def _to_rgba(image: Image.Image, png: Png | None) -> Image.Image:
+    image.load()
+    if not (png and png.transparent):
+        return image if image.mode == "RGBA" else image.convert("RGBA")
+    # Pillow compares the transparent colour with pixels that it has already scaled to 8 bits.
+    image.info.pop("transparency", None)
+    plain = image.convert("L") if image.mode == "1" else image
+    differs = [
+        band.point([0 if level == key else 255 for level in range(256)])
+        for band, key in zip(plain.split(), png.transparent, strict=True)
+    ]
+    rgba = plain.convert("RGBA")
+    rgba.putalpha(functools.reduce(ImageChops.lighter, differs))
+    return rgba
+
+
+def _upright(rgba: Image.Image, image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except (SyntaxError, struct.error, ValueError, TypeError, LookupError, ArithmeticError, OSError):
+        # Damaged EXIF says nothing about the pixels, and viewers pass it over.
+        return rgba
+    return rgba.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgba

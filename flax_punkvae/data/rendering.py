@@ -1,0 +1,160 @@
+"""Raw images as the model takes them: composited, shrunk to sprites or rendered, and no larger on the way."""
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from flax_punkvae import images as im
+from flax_punkvae.config import DataConfig
+from flax_punkvae.data.raw import Raw
+from flax_punkvae.data.split import parts
+from flax_punkvae.errors import UserError
+
+# Larger, they are hardly sprites, and a dense layer on every pixel of them would be gigabytes.
+_LARGEST_SPRITE = 128
+_MOST_COLOURS = 256
+_SPRITE = (im.SPRITE_SIZE, im.SPRITE_SIZE)
+
+Pixels = UInt8[np.ndarray, "_ _ _"]
+
+
+def gather(
+    images: Iterable[tuple[str, UInt8[np.ndarray, "_ _ 4"]]], count: int, where: str, config: DataConfig | None
+) -> tuple[UInt8[np.ndarray, "n h w c"], tuple[int, int, int, int] | None]:
+    """Images that come one by one, with their names, as Raw's `pixels` and `shape`; each is shrunk before the next.
+
+    RGBA sprites where all `count` of them are sprites or exact enlargements. Else, of the first `config.limit` of
+    them, RGB sprites where these are such over the background, and otherwise what `config.render` needs of each;
+    without a config the whole images. Raises UserError for the first of another size and the first that cannot be
+    rendered.
+    """
+    kept: list[Pixels] = []
+    first, height, width = "", 0, 0
+    limit = config.limit if config and config.limit else count
+    for name, rgba in images:
+        if not kept:
+            first, (height, width, _) = name, rgba.shape
+        if rgba.shape[:2] != (height, width):
+            raise UserError(
+                f"{where}: expected images of one size, got {first} of {width}x{height} "
+                f"and {name} of {rgba.shape[1]}x{rgba.shape[0]}"
+            )
+        sprite = im.shrink_to_sprites(rgba[None])
+        if sprite is not None:
+            kept.append(sprite[0].copy())
+        elif len(kept) < limit:
+            kept.append(_shrunk(rgba, min(count, limit), where, config))
+        else:
+            # Not used, but it tells that not all are sprites.
+            kept.append(np.empty((0, 0, 0), np.uint8))
+    if all(pixels.shape == (*_SPRITE, 4) for pixels in kept):
+        return np.stack(kept) if kept else np.empty((0, *_SPRITE, 4), np.uint8), None
+    alike = _alike(kept[:limit], height // im.SPRITE_SIZE, where, config)
+    return np.stack(alike), (len(kept), height, width, 4)
+
+
+def _alike(kept: list[Pixels], scale: int, where: str, config: DataConfig | None) -> list[Pixels]:
+    """All in RGB: sprites where all are, else those that were enlarged by `scale` as such images, like the others."""
+    sprites = [pixels.shape[:2] == _SPRITE for pixels in kept]
+    if all(sprites) and config:
+        background = im.parse_colour(config.background)
+        return [im.over_background(p[None], background)[0] if p.shape[-1] == 4 else p for p in kept]
+    return [
+        _fitted(im.enlarge(pixels[None], scale), len(kept), where, config) if sprite else pixels
+        for pixels, sprite in zip(kept, sprites, strict=True)
+    ]
+
+
+def _shrunk(rgba: Pixels, count: int, where: str, config: DataConfig | None) -> Pixels:
+    """What is kept of an image that is no sprite in RGBA: perhaps it is one over the background."""
+    if not config:
+        return rgba
+    pixels = im.over_background(rgba[None], im.parse_colour(config.background))
+    sprite = im.shrink_to_sprites(pixels)
+    return _fitted(pixels, count, where, config) if sprite is None else sprite[0].copy()
+
+
+def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config: DataConfig | None) -> Pixels:
+    """One image that is no sprite, or is among such, in RGB as the render needs it; without a config as it is."""
+    if not config:
+        return image[0]
+    if image.shape[-1] == 4:
+        image = im.over_background(image, im.parse_colour(config.background))
+    _check_render(image.shape[1], image.shape[2], False, where, config)
+    if config.render in ("sprite", "indices"):
+        return image[0]
+    _check_room(count, where, config)
+    return im.resize(image)[0]
+
+
+def render(
+    raw: Raw, config: DataConfig
+) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
+    """(images, sprites, palette) of a Dataset. Raises UserError where `config.render` cannot be had of such images."""
+    pixels = raw.pixels
+    if pixels.shape[-1] == 4:
+        pixels = im.over_background(pixels, im.parse_colour(config.background))
+    sprites = im.shrink_to_sprites(pixels)
+    if sprites is not None and sprites.shape != pixels.shape:
+        # A copy, or the large images would be kept for the sake of it.
+        pixels = sprites = sprites.copy()
+    _, height, width, _ = raw.read_as
+    _check_render(height, width, sprites is not None, raw.source, config)
+    if config.render in ("sprite", "indices"):
+        sprites = pixels if sprites is None else sprites
+        if config.render == "sprite":
+            return sprites, sprites, None
+        palette = _palette(raw, sprites, config)
+        return im.to_indices(sprites, palette)[..., None].astype(np.uint8, copy=False), sprites, palette
+    _check_room(len(pixels), raw.source, config)
+    if sprites is not None:
+        return im.render(sprites, config.render), sprites, None
+    return im.resize(pixels), None, None
+
+
+def _check_render(height: int, width: int, sprites: bool, where: str, config: DataConfig) -> None:
+    """Raise UserError where images of this size, which are or are no 24x24 sprites, cannot be rendered so."""
+    if sprites:
+        return
+    if config.render in ("sprite", "indices") and max(height, width) > _LARGEST_SPRITE:
+        raise UserError(
+            f"{where}: expected sprites of at most {_LARGEST_SPRITE}x{_LARGEST_SPRITE} pixels for "
+            f"--data.render {config.render}, got {width}x{height}: scale them down, to one pixel each of theirs, "
+            "or use --data.render reference"
+        )
+    if config.render == "crisp":
+        raise UserError(
+            f"{where}: expected sprites of 24x24 pixels, or exact enlargements of them, for --data.render crisp, "
+            f"got {width}x{height} images: use --data.render reference"
+        )
+
+
+def _check_room(count: int, where: str, config: DataConfig) -> None:
+    """Raise UserError where `count` images of 128x128 are more than this machine can hold."""
+    needed, memory = count * im.IMAGE_SIZE**2 * 3, _memory()
+    if needed > memory:
+        raise UserError(
+            f"{where}: {count} images need {needed / 2**30:.1f} GiB at 128x128, more than the {memory / 2**30:.1f} GiB "
+            f"of this machine: use fewer (--data.limit), or --data.render sprite"
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory in this machine; where it does not say, more than any has."""
+    if not hasattr(os, "sysconf"):
+        return 2**63
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
+    """The colours of the training sprites. Raises UserError where there are more than an index can tell apart."""
+    palette = im.palette_of(sprites[parts(len(sprites), config).train])
+    if len(palette) > _MOST_COLOURS:
+        raise UserError(
+            f"{raw.source}: expected sprites of at most {_MOST_COLOURS} colours in all for --data.render indices, got "
+            f"{len(palette)}: bring them to a common palette first (as with ImageMagick's `-remap`), or train on their "
+            "RGB with --data.render sprite --model.likelihood gaussian"
+        )
+    return palette

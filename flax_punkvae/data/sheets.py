@@ -1,0 +1,141 @@
+"""A sheet of tiles: one image file, cut into a grid."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from flax_punkvae.data.decode import open_rgba
+from flax_punkvae.data.raw import Raw, unlabelled
+from flax_punkvae.errors import UserError
+
+# Rows of a sheet looked at together.
+_BAND = 64
+# What a pitch of blank lines is looked for in: no tile is narrower, no spacing wider.
+_SMALLEST_PITCH, _WIDEST_SPACING = 4, 64
+# Fewer cells may have blank lines between them by chance, most of all in a single row or column.
+_LEAST_CELLS, _LEAST_OF_ROW = 3, 6
+
+
+def load(path: Path, tile: tuple[int, int]) -> Raw:
+    """The tiles (width, height) of a sheet that hold something; ids are their positions in it, in reading order.
+
+    Raises UserError where the file is no image, or evidently no plain grid of such tiles.
+    """
+    try:
+        sheet = open_rgba(path)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    (width, height), (across, down) = sheet.size, tile
+    evidence = _another_grid(sheet, tile)
+    if height % down or width % across:
+        raise UserError(
+            f"{path}: expected a sheet of {across}x{down} tiles, so a width that {across} divides and a height that "
+            f"{down} divides, got {width}x{height}{f' ({evidence})' if evidence else ''}: say with --data.tile how "
+            "large its tiles are, or give a folder of images"
+        )
+    if evidence:
+        raise UserError(
+            f"{path}: cut into {across}x{down} tiles, this sheet would be cut through its sprites: {evidence}: remove "
+            "margins and spacing, or say with --data.tile how large its tiles are, or give a folder of images"
+        )
+    rows, drawn = [], []
+    for top in range(0, height, down):
+        band = np.asarray(sheet.crop((0, top, width, top + down)))
+        tiles = band.reshape(down, -1, across, 4).swapaxes(0, 1)
+        drawn.append(tiles[..., 3].any(axis=(1, 2)))
+        rows.append(tiles[drawn[-1]])
+    drawn = np.concatenate(drawn)
+    empty = len(drawn) - int(drawn.sum())
+    notes = (f"left out {empty} empty of {len(drawn)} tiles; ids are the tiles' positions in the sheet",)
+    return unlabelled(np.concatenate(rows), np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
+
+
+def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
+    """What shows that the sheet is no plain grid of such tiles, or None.
+
+    Lines of one colour through the whole sheet tell: between tiles they come at the tiles' pitch. Where none come at
+    the pitch of the tile, and some at another, the same number of pixels larger or smaller across and down, with
+    something drawn between any two, that is the sheet's pitch. Around the tiles they tell the same of a margin.
+    """
+    (width, height), (across, down) = sheet.size, tile
+    if sheet.size == tile:
+        return None
+    corners = [(0, 0), (across, 0), (0, down)]
+    colours = {(0, 0, 0, 0)} | {_pixel(sheet, x, y) for x, y in corners if x < width and y < height}
+    for colour in sorted(colours):
+        columns, rows = _blank_lines(sheet, colour)
+        at_tiles = (width > across and _lines(columns, across).any()) or (height > down and _lines(rows, down).any())
+        if columns.all() or at_tiles:
+            continue
+        name = "transparent" if not colour[3] else "#{:02x}{:02x}{:02x}".format(*colour[:3])
+        for more in range(_SMALLEST_PITCH - min(tile), min(*tile, _WIDEST_SPACING + 1)):
+            if more and _both(columns, rows, tile, more):
+                return f"its {name} lines come every {across + more} pixels across and every {down + more} down"
+        margin = _margin(columns, rows)
+        if margin % across or margin % down:
+            inner = width - 2 * margin, height - 2 * margin
+            if min(inner[0] // across, inner[1] // down) > 1 and not (inner[0] % across or inner[1] % down):
+                return f"a {name} margin of {margin} pixels is around its tiles"
+    return None
+
+
+def _both(
+    columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"], tile: tuple[int, int], more: int
+) -> bool:
+    """Whether blank lines tell of another pitch in both directions, or in the one that a single row of tiles has."""
+    (across, down) = tile
+    if more > 0 and across == len(columns):
+        return _tells(rows, down, more, _LEAST_OF_ROW) and _lines(rows, down + more).sum() == more
+    if more > 0 and down == len(rows):
+        return _tells(columns, across, more, _LEAST_OF_ROW) and _lines(columns, across + more).sum() == more
+    return _tells(columns, across, more, _LEAST_CELLS) and _tells(rows, down, more, _LEAST_CELLS)
+
+
+def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]) -> int:
+    """How many lines are blank at each of the four sides; 0 where these differ."""
+    margins = {int(lines.argmin()) for lines in (columns, columns[::-1], rows, rows[::-1])}
+    return margins.pop() if len(margins) == 1 else 0
+
+
+def _tells(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
+    """Whether blank lines come at this pitch, no multiple of the tile or part of it, between `least` drawn cells."""
+    pitch = tile + more
+    if pitch % tile == 0 or tile % pitch == 0 or pitch > len(blank):
+        return False
+    lines = _lines(blank, pitch)
+    # The first line of a cell is one after a blank line.
+    for start in np.flatnonzero(~lines & np.roll(lines, 1)).tolist():
+        gap = int(np.roll(lines, -start)[::-1].argmin())
+        cells = [blank[left : left + pitch - gap] for left in range(start, len(blank) - pitch + gap + 1, pitch)]
+        drawn = [not cell.all() for cell in cells]
+        used = len(cells) - drawn[::-1].index(True) if any(drawn) else 0
+        whole = sum(int((~cell).sum()) for cell in cells) == (~blank).sum()
+        if gap >= more and used >= least and all(drawn[:used]) and whole:
+            return True
+    return False
+
+
+def _lines(blank: Bool[np.ndarray, "length"], pitch: int) -> Bool[np.ndarray, "pitch"]:
+    """Which lines of a cell are blank in every cell."""
+    padded = np.pad(blank, (0, -len(blank) % pitch), constant_values=True)
+    return np.logical_and.reduce(padded.reshape(-1, pitch))
+
+
+def _pixel(sheet: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    pixel = np.asarray(sheet.crop((x, y, x + 1, y + 1)))[0, 0].tolist()
+    return tuple(pixel) if pixel[3] else (0, 0, 0, 0)
+
+
+def _blank_lines(
+    sheet: Image.Image, colour: tuple[int, ...]
+) -> tuple[Bool[np.ndarray, "width"], Bool[np.ndarray, "height"]]:
+    """Which columns and which rows are of this colour throughout; all that is transparent is one colour."""
+    columns, rows = np.ones(sheet.width, bool), np.ones(sheet.height, bool)
+    for top in range(0, sheet.height, _BAND):
+        band = np.asarray(sheet.crop((0, top, sheet.width, min(top + _BAND, sheet.height))))
+        same = (band == np.array(colour, np.uint8)).all(axis=-1) if colour[3] else band[..., 3] == 0
+        columns &= same.all(axis=0)
+        rows[top : top + _BAND] = same.all(axis=1)
+    return columns, rows
