@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any, Literal
 
 from flax_punkvae.config import parse
-from flax_punkvae.contenders import PRODUCT_SIDE
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
@@ -39,6 +38,8 @@ class Options:
     """Images a step."""
     source: str = "auto"
     """What loading loads, as --data.source of train."""
+    product_side: int = 4096
+    """Side of the square matrices whose product is taken for the machine's ceiling."""
     output: Path = Path("benchmark.json")
     """Where the figures go, as JSON."""
 
@@ -46,11 +47,12 @@ class Options:
 class Worker:
     """A process that answers a request, a line with a name, with a line of JSON."""
 
-    def __init__(self, name: str, batch_size: int, source: str) -> None:
+    def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        code = f"from flax_punkvae.contenders.worker import work; work({name!r}, {batch_size}, {source!r})"
+        command = [sys.executable, "-c", "from flax_punkvae.contenders.worker import main; main()"]
+        sizes = [str(options.batch_size), options.source, str(options.product_side)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, name, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.facts = self._answer()
 
@@ -78,7 +80,7 @@ class Worker:
 def main(arguments: Sequence[str]) -> int:
     """Measure, print a table, write JSON; the exit status is 0."""
     options = parse(Options, arguments, Options(), PROG)
-    for name in ("rounds", "steps", "batch_size"):
+    for name in ("rounds", "steps", "batch_size", "product_side"):
         if not 1 <= getattr(options, name) <= 65_536:
             raise UserError(f"{name}: expected a whole number from 1 to 65536, got {getattr(options, name)}")
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def start(name: str) -> Worker:
         print(f"starting {name}", file=sys.stderr)
-        return Worker(name, options.batch_size, options.source)
+        return Worker(name, options)
 
     ours = start("f32")
     contenders = [ours]
@@ -149,7 +151,7 @@ def _summary(
     loading: dict[str, Any],
 ) -> dict[str, Any]:
     # Of a product in the contender's own precision; peers compute in float32.
-    ceilings = {name: 2 * PRODUCT_SIDE**3 / seconds for name, seconds in products.items()}
+    ceilings = {name: 2 * options.product_side**3 / seconds for name, seconds in products.items()}
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}
     for name in rounds[0]:
@@ -165,6 +167,7 @@ def _summary(
         training[name]["median_ratio_to_ours"] = median(training[name]["ratios_to_ours"])
     return {
         "batch_size": options.batch_size,
+        "product_side": options.product_side,
         "training": training,
         "torch_settings_seconds_per_step": settings,
         "product_gflops": {name: ceiling / 1e9 for name, ceiling in ceilings.items()},
