@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from flax_punkvae import console
 from flax_punkvae.config import Device
 from flax_punkvae.errors import UserError
 
@@ -91,7 +92,7 @@ def _use_own_cache() -> None:
     path = _user_cache()
     problem = "no home directory: set HOME or XDG_CACHE_HOME" if path is None else _make_private(path)
     if problem:
-        print(f"going on without a compilation cache: {problem}", file=sys.stderr)
+        console.complain(f"going on without a compilation cache: {problem}")
     else:
         jax.config.update("jax_compilation_cache_dir", str(path))
 

@@ -9,6 +9,7 @@ holds the run's lock.
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from flax_punkvae.train_state import TrainState
 _ITEMS = ("state", "meta")
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 # What a save or a deletion that was cut off leaves behind: ours, and Orbax's own temporary directories.
-_LEFTOVER = re.compile(r"[0-9]+\.((saving|deleting)(\..*)?|orbax-checkpoint-tmp.*)", re.ASCII)
+_LEFTOVER = re.compile(r"[0-9]+(\..*)?\.deleting|[0-9]+\.(saving(\..*)?|orbax-checkpoint-tmp.*)", re.ASCII)
 _SET_ASIDE = re.compile(r"([0-9]+)\.damaged", re.ASCII)
 
 Which = Literal["last", "best"] | int
@@ -129,7 +130,7 @@ def tidy(directory: Path, step: int) -> None:
     if not directory.is_dir():
         return
     for path in list(directory.iterdir()):
-        if _LEFTOVER.fullmatch(path.name):
+        if _LEFTOVER.fullmatch(path.name) and os.path.lexists(path):
             _delete(path)
     for other in steps(directory):
         if other > step:
@@ -174,7 +175,7 @@ def _is_first_cut_off(directory: Path) -> bool:
 def _make_room(directory: Path, step: int) -> None:
     directory.mkdir(exist_ok=True)
     for path in list(directory.glob(f"{step}.*")):
-        if _LEFTOVER.fullmatch(path.name):
+        if _LEFTOVER.fullmatch(path.name) and os.path.lexists(path):
             _delete(path)
     if (directory / str(step)).exists():
         _set_aside(directory / str(step))
@@ -208,10 +209,11 @@ def _set_aside(checkpoint: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    # Renamed first, so that no reader finds half of it under its own name.
-    gone = path.with_name(f"{path.name.split('.')[0]}.deleting")
-    if path != gone:
-        if gone.exists():
+    gone = path
+    if not path.name.endswith(".deleting"):
+        # Renamed first, so that no reader finds half of it under its own name.
+        gone = path.with_name(f"{path.name}.deleting")
+        if os.path.lexists(gone):
             _delete(gone)
         path.rename(gone)
     if gone.is_symlink() or not gone.is_dir():

@@ -3,18 +3,20 @@
 Every field is declared once, here, with its meaning; the docstrings below the fields are the `--help` texts.
 """
 
+import codecs
 import contextlib
 import dataclasses
 import difflib
 import io
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -201,8 +203,9 @@ def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) 
 
     Without it these are those of the class, and what has none there must be given.
 
-    Raises UserError for flags it does not know and values of another type; ranges are for `validate`.
+    Raises UserError for flags it does not know and values of another type or not in UTF-8; ranges are for `validate`.
     """
+    _check_utf8(arguments)
     defaults: dict[str, Any] = {} if default is None else {"default": default}
     with _tyro_errors_as_one_line():
         return tyro.cli(cls, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,), **defaults)
@@ -210,6 +213,7 @@ def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) 
 
 def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
     """The fields of `cls` found on a command line that holds others too, which are passed over. Raises UserError."""
+    _check_utf8(arguments)
     with _tyro_errors_as_one_line():
         parsed, _ = tyro.cli(
             cls, args=list(arguments), return_unknown_args=True, add_help=False, config=(tyro.conf.FlagCreatePairsOff,)
@@ -220,10 +224,15 @@ def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
 def read_preset(path: Path) -> Config:
     """The TOML file as a validated Config; what it leaves out keeps its default. Raises UserError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: expected a readable TOML file: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:2].count(0) == 1 < len(content):
+        raise UserError(f"{path}: expected TOML in UTF-8, got UTF-16 or UTF-32: save it again as UTF-8")
+    try:
+        # Some editors begin UTF-8 with a byte order mark.
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected TOML: {' '.join(str(error).split())}") from error
     return from_table(table, path)
 
@@ -272,25 +281,72 @@ def by_name(config: Config) -> dict[str, Any]:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, dict):
+    for key, value in table.items():
+        # A quoted key of TOML, which names no field of a table.
+        name = f'"{key}"' if "." in key else key
+        if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
 
 def _arguments(table: dict[str, Any]) -> Iterator[str]:
-    known = [name for name, _ in _flat(dataclasses.asdict(Config()))]
+    """The table as flags, each value checked against the type of its field, so that none can pass for another flag."""
+    types = dict(_types(Config))
     for name, value in _flat(table):
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        if value == {} and name in get_type_hints(Config) and name not in types:
+            continue
+        if name not in types:
+            nearest = difflib.get_close_matches(name, types, n=1, cutoff=0.0)[0]
             raise UserError(f"expected the names of the configuration, got {name}: perhaps you meant {nearest}")
+        if not _fits(value, types[name]):
+            raise UserError(f"{name}: expected {_described(types[name])}, got {value!r}")
         flag = "--" + name.replace("_", "-")
         if isinstance(value, list):
             yield flag
             yield from map(str, value)
         else:
             yield f"{flag}={value}"
+
+
+def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, declared type) of every field, and of those of fields that are dataclasses."""
+    for name, declared in get_type_hints(cls).items():
+        if dataclasses.is_dataclass(declared):
+            yield from _types(declared, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
+        else:
+            yield prefix + name, declared
+
+
+def _fits(value: object, declared: Any) -> bool:
+    """Whether a value of a TOML file is of the type that a field declares; choices are left to the parser of flags."""
+    if get_origin(declared) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
+    if get_origin(declared) is Literal:
+        return isinstance(value, str)
+    accepted = get_args(declared) or (declared,)
+    # TOML's true is an int to Python; a whole number is a number.
+    return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
+
+
+def _described(declared: Any) -> str:
+    if get_origin(declared) is tuple:
+        return "an array of whole numbers"
+    if int in (declared, *get_args(declared)):
+        return "a whole number"
+    return "a number" if declared is float else "a string"
+
+
+def _check_utf8(arguments: Sequence[str]) -> None:
+    """Raise UserError for paths that are not UTF-8, which config.toml, run.json and the checkpoints cannot hold."""
+    with contextlib.suppress(FileNotFoundError):
+        arguments = [*arguments, os.getcwd()]
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise UserError(f"{shown}: not UTF-8: give the file or folder a name in UTF-8") from error
 
 
 def _toml_value(value: object) -> str:
@@ -310,7 +366,9 @@ def _tyro_errors_as_one_line() -> Iterator[None]:
     except SystemExit as stop:
         if not stop.code:
             raise
-        text = re.sub(r"[╭╮╰╯│]|─+ [A-Z][a-z ]+ ─+", " ", printed.getvalue())
+        # Coloured, where standard output is a terminal.
+        text = re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue())
+        text = re.sub(r"[╭╮╰╯│]|─+ [A-Z][a-z ]+ ─+", " ", text)
         message, *rest = (" ".join(part.split()) for part in re.split(r"─{3,}", text) if part.strip(" \n─"))
         hints = [re.findall(r"--\S+", part)[0] for part in rest if part.startswith("Perhaps you meant")]
         hint = f": perhaps you meant {hints[0]}" if hints else ""

@@ -56,8 +56,8 @@ def measure(
     means, _ = trained.encode(run, positions)
 
     def read(strength: float) -> np.ndarray:
-        decoded = trained.decode(run, means + np.float32(strength) * shift)
-        return trained.read_traits(network, images.snap(run.sprites(decoded), palette))
+        sprites = trained.decode_sprites(run, means + np.float32(strength) * shift)
+        return trained.read_traits(network, images.snap(sprites, palette))
 
     before = read(0.0)
     effects = [latents.effect(before, read(strength), add, remove) for strength in strengths]

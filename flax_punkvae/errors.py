@@ -2,9 +2,13 @@
 
 import contextlib
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
+
+from flax_punkvae import console
 
 
 class UserError(Exception):
@@ -33,14 +37,21 @@ def memory_told(advice: str) -> Iterator[None]:
 
 
 def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2."""
+    """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2.
+
+    Whatever is printed on the way, by whomever, does not fail.
+    """
+    console.install()
     try:
         with memory_told("ask for less at once, or free some memory"):
             status = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.complain(f"error: {error}")
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        console.complain("interrupted")
         status = 130
+    if threading.current_thread() is threading.main_thread():
+        # All is said and done: a Ctrl-C now would only end the interpreter's own tidying with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)

@@ -19,13 +19,22 @@ from flax_punkvae.trained import Trained
 LEAST_HELD_OUT = 40
 SAMPLERS: tuple[latents.Sampler, ...] = get_args(latents.Sampler)
 _CHUNK = 100
+# Below it a likelihood overflows, or sigma is 0.
+_LEAST_BETA = 1e-100
+
+
+def sigma(run: Trained) -> float | None:
+    """The deviation of the Gaussian decoder that beta implies; None of a categorical one, and of a beta of 0."""
+    beta = run.config.train.beta
+    gaussian = run.config.model.likelihood == "gaussian"
+    return metrics.implied_sigma(beta) if gaussian and beta >= _LEAST_BETA else None
 
 
 def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
     """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
 
     The distortion is a squared error, for which the -ELBO is at beta and at the sigma it implies, or a cross-entropy in
-    nats, for which it is in bits.
+    nats, for which it is in bits. Left out are the -ELBO of a sigma of 0, and the active units of a single image.
     """
     dataset, beta = run.dataset, run.config.train.beta
     held_out = dataset.images[run.test_indices]
@@ -41,7 +50,7 @@ def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
         "distortion": found[training.DISTORTIONS[run.config.model.likelihood]],
         "loss": found["loss"],
         "beta": beta,
-        "active_units": found["active_units"],
+        "active_units": found["active_units"] if len(held_out) > 1 else None,
         "latents": len(per_latent),
         "kl_per_latent_nats": [float(value) for value in per_latent],
     }
@@ -49,23 +58,22 @@ def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
         pixels, sprites = dataset.outside_palette(run.test_indices)
         outside = {"pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
         return {**common, "negative_elbo_bits": found["bits"], **outside}
-    sigma = metrics.implied_sigma(beta)
-    likelihood = metrics.gaussian_log_likelihood(np.array([common["distortion"]]), sigma, held_out[0].size)
-    return {
-        **common,
-        "pythae_beta": metrics.pythae_beta(beta),
-        "sigma": sigma,
-        "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0]),
-    }
+    common["pythae_beta"] = metrics.pythae_beta(beta)
+    if (deviation := sigma(run)) is None:
+        return common
+    likelihood = metrics.gaussian_log_likelihood(np.array([common["distortion"]]), deviation, held_out[0].size)
+    return {**common, "sigma": deviation, "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0])}
 
 
-def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any]:
+def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any] | None:
     """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000, a Gaussian one at the sigma of beta.
 
-    Of these K, those that divide `samples`, the weights drawn for each image.
+    Of these K, those that divide `samples`, the weights drawn for each image. None of a Gaussian one without sigma.
     """
     gaussian = run.config.model.likelihood == "gaussian"
-    sigma = metrics.implied_sigma(run.config.train.beta) if gaussian else None
+    deviation = sigma(run)
+    if gaussian and deviation is None:
+        return None
     chosen = run.dataset.images[run.test_indices[:count]]
     key = jax.random.key(seed)
     weights = np.empty((len(chosen), samples))
@@ -77,14 +85,14 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
             )
             distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
             likelihood = (
-                -distortion if sigma is None else metrics.gaussian_log_likelihood(distortion, sigma, image.size)
+                -distortion if deviation is None else metrics.gaussian_log_likelihood(distortion, deviation, image.size)
             )
             weights[row, start : start + chunk] = likelihood + log_ratio
     bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}
     nats = {str(k): float(values.mean()) for k, values in bounds.items()}
     found: dict[str, Any] = {"n": len(chosen), "seed": seed, "samples": samples, "bound_nats": nats}
     if gaussian:
-        found["sigma"] = sigma
+        found["sigma"] = deviation
     else:
         found["bits"] = {k: -bound / math.log(2) for k, bound in nats.items()}
     found["standard_error_of_n"] = {str(k): float(values.std() / np.sqrt(len(values))) for k, values in bounds.items()}
@@ -117,7 +125,7 @@ def recovery(run: Trained) -> dict[str, Any]:
     sprites, palette = run.dataset.sprites, run.palette()
     assert sprites is not None
     means, _ = trained.encode(run, run.test_indices)
-    drawn = run.sprites(trained.decode(run, means))
+    drawn = trained.decode_sprites(run, means)
     pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
     return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
@@ -133,7 +141,7 @@ def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     new = trained.sample_new(run, "prior", count, seed, tries=4)
     if len(new) == count and not np.array_equal(new, chosen["prior"]):
         chosen["prior, new only"] = new
-    return {row: run.sprites(trained.decode(run, z)) for row, z in chosen.items()}
+    return {row: trained.decode_sprites(run, z) for row, z in chosen.items()}
 
 
 def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:

@@ -6,9 +6,11 @@ Rows are sprites, columns features. Distances are Euclidean; `f` is the number o
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 _ROWS = 512
+# Of sprites compared at a time: a few MB.
+_PIXELS = 2**20
 # Fewer generated points say nothing of a cell: Mann-Whitney's normal approximation does not hold.
 _IN_CELL = 20
 _ROUNDS = 50
@@ -197,13 +199,24 @@ def nearest_sprites(
 
     A pixel differs where any of its channels does.
     """
-    # A colour as one number, so that a pixel is compared at once.
-    ours, theirs = (
-        (x.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(-1, dtype=np.uint32).reshape(len(x), -1)
-        for x in (sprites, references)
-    )
-    differing = [(theirs != sprite).sum(1) for sprite in ours]
-    return np.array([counts.argmin() for counts in differing]), np.array([counts.min() for counts in differing])
+    pixels = sprites[0, ..., 0].size if len(sprites) else 1
+    rows = max(_PIXELS // pixels, 1)
+    nearest, fewest = np.zeros(len(sprites), np.int64), np.full(len(sprites), pixels + 1)
+    for first in range(0, len(sprites), rows):
+        ours = _packed(sprites[first : first + rows])
+        for start in range(0, len(references), rows):
+            theirs = _packed(references[start : start + rows])
+            for index, sprite in enumerate(ours, first):
+                differing = np.count_nonzero(theirs != sprite, axis=1)
+                if (least := differing.min()) < fewest[index]:
+                    nearest[index], fewest[index] = start + differing.argmin(), least
+    return nearest, fewest
+
+
+def _packed(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt32[np.ndarray, "n p"]:
+    """A colour as one number, so that a pixel is compared at once."""
+    shifts = np.array([16, 8, 0], np.uint32)
+    return (sprites.astype(np.uint32) << shifts).sum(-1, dtype=np.uint32).reshape(len(sprites), -1)
 
 
 def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> Float[np.ndarray, "n f"]:

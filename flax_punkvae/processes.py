@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from flax_punkvae import console
 from flax_punkvae.errors import UserError, is_out_of_memory
 
 T = TypeVar("T")
@@ -90,15 +91,14 @@ def _die(error: BaseException) -> NoReturn:
     status = 1
     if isinstance(error, UserError):
         status = 2
-        print(f"error: {error}", file=sys.stderr)
+        console.complain(f"error: {error}")
     elif isinstance(error, KeyboardInterrupt):
         status = 130
-        print("interrupted", file=sys.stderr)
+        console.complain("interrupted")
     elif is_loss(error):
-        print(
+        console.complain(
             f"error: process {jax.process_index()} of {jax.process_count()}: expected all to stay, lost one: "
-            f"{_line(error)}: start them again with --resume; it may be another number of them",
-            file=sys.stderr,
+            f"{_line(error)}: start them again with --resume; it may be another number of them"
         )
     else:
         traceback.print_exception(error)

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
+from flax_punkvae import console
 from flax_punkvae.images import save_png
+from flax_punkvae.run_directory import inside
 
 _METRICS = "metrics.jsonl"
 _PLAIN_LINE_EVERY = 10.0
@@ -42,7 +43,10 @@ def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
 
 
 class Report:
-    """What a person, a script and TensorBoard see of a training run; a context, so that the bar is always put away."""
+    """What a person, a script and TensorBoard see of a training run; a context, so that the bar is always put away.
+
+    Raises UserError where a symbolic link in the run directory leads out of it.
+    """
 
     def __init__(self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
         self._run_dir = run_dir
@@ -54,14 +58,16 @@ class Report:
         self._last_line = 0.0
         self._begun = False
         self._collapsed = False
-        _keep_epochs(run_dir / _METRICS, first_step)
+        for name in (_METRICS, "images", "tensorboard"):
+            inside(run_dir, run_dir / name)
+        unreadable = _keep_epochs(run_dir / _METRICS, first_step)
         for name in ("images", "tensorboard"):
             (run_dir / name).mkdir(exist_ok=True)
         # Not tensorboardX's SummaryWriter: it writes in a thread, which dies unseen when the disk is full.
         self._events = EventsWriter(str(run_dir / "tensorboard" / "events"), f".{os.getpid()}")
         # Events after the restored step, of a run that was cut off, are hidden.
         self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._console = Console()
+        self._console = console.terminal()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -75,6 +81,8 @@ class Report:
         self._task = self._progress.add_task(
             "first step", total=epochs * steps_per_epoch, completed=first_step, losses="compiling"
         )
+        if unreadable:
+            self.say(f"{run_dir / _METRICS}: unreadable lines skipped: {unreadable}")
 
     def __enter__(self) -> "Report":
         self._progress.start()
@@ -90,7 +98,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def steps(self, step: int, losses: dict[str, float], seconds_per_step: float) -> None:
         """Some steps were done: `step` in all, the last with these losses."""
@@ -117,25 +125,28 @@ class Report:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        save_png(grid, self._run_dir / "images" / f"epoch-{epoch:04d}.png")
+        save_png(grid, inside(self._run_dir, self._run_dir / "images" / f"epoch-{epoch:04d}.png"))
         for name, value in record.items():
             if "/" in name:
                 self._event(step, summary=summary.scalar(name, value))
         image = summary.image("originals, reconstructions, samples", grid, dataformats="HWC")
         self._event(step, summary=image)
         self._events.flush()
+        # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
+        active = record.get("test/active_units")
         self.say(
             f"epoch {epoch}/{self._epochs}  train {losses_text(record, 'train/')}  "
-            f"test {losses_text(record, 'test/')}  {record['test/active_units']} active latents  "
-            f"{seconds_text(record['seconds'])}"
+            f"test {losses_text(record, 'test/')}  "
+            + (f"{active} active latents  " if active is not None else "")
+            + seconds_text(record["seconds"])
         )
-        collapsed = record["test/kl"] < _COLLAPSED_KL or record["test/active_units"] == 0
+        collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
         if collapsed and not self._collapsed:
             self.say(
                 f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image and "
-                f"{record['test/active_units']} of them are active, so the decoder draws nearly the same for every "
-                "image. In the first epochs it often passes; if it stays, try another --seed, a smaller --train.beta "
-                "or --train.learning-rate"
+                f"{active} of them are active, so the decoder draws nearly the same for every image. In the first "
+                "epochs it often passes; if it stays, try another --seed, a smaller --train.beta or "
+                "--train.learning-rate"
             )
         self._collapsed = collapsed
 
@@ -143,17 +154,27 @@ class Report:
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
-def _keep_epochs(path: Path, last_step: int) -> None:
-    """Drop the lines of epochs after the restored step: they will be run again. A half-written line goes too."""
+def _keep_epochs(path: Path, last_step: int) -> int:
+    """Drop the lines of epochs after the restored step: they will be run again. Lines that are no records go too.
+
+    Returns how many of these there were, without the last line: a kill may leave it half-written.
+    """
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
-        except ValueError:
-            break
+        return 0
+    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    steps = [_step(line) for line in lines]
+    kept = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step <= last_step]
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text("".join(kept), encoding="utf-8")
+    inside(path.parent, new).write_bytes(b"".join(kept))
     new.replace(path)
+    return steps[:-1].count(None)
+
+
+def _step(line: bytes) -> int | None:
+    """The step of a record of metrics.jsonl; None where the line is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if isinstance(step, int) else None

@@ -47,7 +47,7 @@ _NOT_OURS = re.compile(
 
 def holds_run(path: Path) -> bool:
     """Whether a run was started there."""
-    return (path / _CONFIG).is_file() and (path / _FACTS).is_file()
+    return os.path.isfile(path / _CONFIG) and os.path.isfile(path / _FACTS)
 
 
 def check_free(path: Path) -> None:
@@ -56,14 +56,17 @@ def check_free(path: Path) -> None:
         if holds_run(path):
             raise UserError(f"{path} already holds a run: add --resume to continue it, or choose another --run-dir")
         if not path.is_dir():
-            if os.path.lexists(path):
-                raise UserError(f"{path} is not a directory: choose another --run-dir")
+            there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
+            if there == path or not there.is_dir():
+                raise UserError(f"{there} is not a directory: choose another --run-dir")
             return
         content = sorted(name for name in os.listdir(path) if not _NOT_OURS.fullmatch(name))
     except OSError as error:
         raise _no_place(path, error) from error
-    # A start that was cut off leaves these, run.json then being without its config.toml.
-    begun = {_LOCK, _new(path / _CONFIG).name, _new(path / _FACTS).name, _FACTS} if _LOCK in content else set()
+    # What a start that was cut off leaves: run.json is ours where the other is still to be renamed.
+    begun = {_new(path / _CONFIG).name, _new(path / _FACTS).name, _LOCK}
+    if _new(path / _CONFIG).name in content:
+        begun.add(_FACTS)
     if found := [name for name in content if name not in begun]:
         raise UserError(
             f"{path} holds other files ({', '.join(found[:3])}): choose a new or empty directory for --run-dir"
@@ -80,17 +83,13 @@ def free_name(path: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise _no_place(candidate, error) from error
-    raise AssertionError
+            raise UserError(f"{candidate} cannot be made ({error.strerror})") from error
+    raise AssertionError("there is always a next number")
 
 
 def read_config(path: Path) -> Config:
     """The config of the run there. Raises UserError where there is none."""
-    try:
-        there = holds_run(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be a run directory ({error.strerror})") from error
-    if not there:
+    if not holds_run(path):
         raise UserError(f"{path} holds no run (config.toml and run.json): name the directory of a run")
     return read_preset(path / _CONFIG)
 
@@ -135,13 +134,16 @@ def start(path: Path, config: Config, facts: dict[str, Any]) -> None:
 
     The directory may exist, be a mount or a link, and hold what `check_free` lets pass; its lock must be held.
     """
+    paths = (path / _FACTS, path / _CONFIG)
     try:
-        for name, text in ((_FACTS, _json({"config": to_table(config), **facts})), (_CONFIG, to_toml(config))):
-            _replace(path / name, text)
+        for final, text in zip(paths, (_json({"config": to_table(config), **facts}), to_toml(config)), strict=True):
+            _write(_new(final), text)
+        for final in paths:
+            _new(final).replace(final)
     except OSError as error:
-        for name in (_FACTS, _CONFIG):
-            (path / name).unlink(missing_ok=True)
-            _new(path / name).unlink(missing_ok=True)
+        for final in paths:
+            final.unlink(missing_ok=True)
+            _new(final).unlink(missing_ok=True)
         raise _no_place(path, error) from error
 
 
@@ -151,7 +153,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises UserError where another process holds it. Where a directory made here is still empty at the end, it goes.
     """
-    made = not path.exists()
+    made = not os.path.lexists(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         inside(path, path / _LOCK)
@@ -275,13 +277,17 @@ def _json(facts: dict[str, Any]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     # Written beside and renamed, so that a kill leaves either the old text or the new.
-    new = _new(path)
-    new.unlink(missing_ok=True)
-    with new.open("x", encoding="utf-8") as file:
+    _write(_new(path), text)
+    _new(path).replace(path)
+
+
+def _write(path: Path, text: str) -> None:
+    # Not into what is there, which may be a link.
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _new(path: Path) -> Path:

@@ -12,6 +12,7 @@ NAME = "SHA256SUMS"
 def write(directory: Path, items: Sequence[str]) -> None:
     """List every file of a directory, each of whose `items` (subdirectories) must have one. Raises OSError."""
     files = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    files = [name for name in files if name != NAME]
     if missing := _missing(files, items):
         raise OSError(f"{directory}: {missing}")
     with (directory / NAME).open("w", encoding="utf-8", newline="\n") as file:
@@ -47,13 +48,16 @@ def _missing(files: list[str], items: Sequence[str]) -> str:
 
 
 def _parse(content: bytes) -> dict[str, str]:
-    """Path to SHA-256, whatever the line endings. Raises ValueError."""
+    """Path to SHA-256; lines may end as on Windows. Raises ValueError for anything else that `write` does not write."""
     sums = {}
-    for line in content.decode("utf-8").splitlines():
-        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+?)\s*", line)
+    *lines, last = content.decode("utf-8").replace("\r\n", "\n").split("\n")
+    for line in lines:
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None or Path(match[2]).is_absolute() or ".." in Path(match[2]).parts:
             raise ValueError("not a list of sums")
-        sums[match[2]] = match[1].lower()
+        sums[match[2]] = match[1]
+    if last:
+        raise ValueError("cut off in a line")
     return sums
 
 

@@ -1,6 +1,7 @@
 """A finished (or begun) run, opened to be measured and to generate from."""
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
 from flax_punkvae.features import Network
+from flax_punkvae.opening import Opening
 from flax_punkvae.train_state import TrainState
 
 _BATCH = 64
@@ -83,19 +85,16 @@ class Trained(NamedTuple):
         return names.index(name)
 
 
-def open_run(
-    directory: Path, checkpoint: str | None = None, source: str | None = None, tile: tuple[int, int] | None = None
-) -> Trained:
+def open_run(directory: Path, opening: Opening | None = None) -> Trained:
     """The run in a directory, on the default device; nothing in the directory is changed.
 
-    `checkpoint` is `last`, `best` (by validation loss) or the number of a step; None is best where the run has
-    validation images, else last. `source` and `tile` say where the run's images are now, if not where they were.
     Raises UserError where there is no run, no such or no whole checkpoint, or the images are not there or are others.
     """
     config = run_directory.read_config(directory)
-    moved = {name: value for name, value in (("source", source), ("tile", tile)) if value is not None}
+    opening = opening or Opening()
+    moved = {name: value for name, value in vars(opening.data).items() if value is not None}
     config = replace(config, data=replace(config.data, **moved))
-    which = _which(config, checkpoint)
+    which = _which(config, opening.checkpoint)
     if not checkpoints.steps(directory / "checkpoints"):
         raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
     dataset = data.load(config.data)
@@ -128,13 +127,23 @@ def _which(config: Config, checkpoint: str | None) -> checkpoints.Which:
 
 def decode(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
     """The images of any number of latents, in RGB, decoded in batches of one size."""
-    parts = [np.asarray(training.decode(run.state, full))[:count] for full, count in _batches(z)]
-    return images.to_rgb(np.concatenate(parts), run.dataset.palette)
+    return np.concatenate(list(_decoded(run, z)))
+
+
+def decode_sprites(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+    """The same read back as sprites, of which many take less memory than their images."""
+    return np.concatenate([run.sprites(batch) for batch in _decoded(run, z)])
+
+
+def _decoded(run: Trained, z: Float[np.ndarray, "n d"]) -> Iterator[UInt8[np.ndarray, "b h w 3"]]:
+    for full, count in _batches(z):
+        yield images.to_rgb(np.asarray(training.decode(run.state, full))[:count], run.dataset.palette)
 
 
 def encode(run: Trained, positions: Int[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
     """(mean, logvar) of the posteriors of any number of the run's images."""
-    batches = _batches(run.dataset.images[positions])
+    starts = range(0, len(positions), _BATCH)
+    batches = (_filled(run.dataset.images[positions[start : start + _BATCH]]) for start in starts)
     parts = [[np.asarray(x)[:count] for x in training.encode(run.state, full)] for full, count in batches]
     means, logvars = zip(*parts, strict=True)
     return np.concatenate(means), np.concatenate(logvars)
@@ -144,12 +153,7 @@ def sample(
     run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0
 ) -> Float[np.ndarray, "m d"]:
     """`count` latents, from the run's prior or, fitted to its training posteriors, as `latents.sample` says."""
-    if how != "prior":
-        return latents.sample(how, count, seed, temperature, *encode(run, run.train_indices))
-    noise, uniform = latents.prior_noise(count, run.config.model.latent, seed, temperature)
-    rows = _batches(np.stack([noise, uniform], axis=1))
-    parts = [np.asarray(training.from_prior(run.state, full[:, 0], full[:, 1]))[:size] for full, size in rows]
-    return np.concatenate(parts)
+    return np.concatenate(list(_samples(run, how, count, seed, temperature)))
 
 
 def sample_new(
@@ -160,17 +164,34 @@ def sample_new(
     Fewer where `tries` times as many were drawn and that is all they gave. The run's images must be sprites.
     """
     assert run.dataset.sprites is not None
-    known = {sprite.tobytes() for sprite in run.dataset.sprites[run.train_indices]}
-    drawn = count
-    while True:
-        z = sample(run, how, drawn, seed, temperature)
-        sprites = images.snap(run.sprites(decode(run, z)), run.palette())
-        # Of equal ones the first; a dict keeps their order.
-        first = {sprite.tobytes(): index for index, sprite in reversed(list(enumerate(sprites)))}
-        new = sorted(index for content, index in first.items() if content not in known)
-        if len(new) >= count or drawn >= tries * count:
-            return z[new[:count]]
-        drawn = min(2 * drawn, tries * count)
+    seen = {_digest(run.dataset.sprites[index]) for index in run.train_indices}
+    palette = run.palette()
+    new = []
+    for z in _samples(run, how, tries * count, seed, temperature):
+        for latent, sprite in zip(z, images.snap(decode_sprites(run, z), palette), strict=True):
+            if (digest := _digest(sprite)) not in seen:
+                seen.add(digest)
+                new.append(latent)
+        if len(new) >= count:
+            break
+    return np.array(new[:count], np.float32).reshape(-1, run.config.model.latent)
+
+
+def _samples(
+    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float
+) -> Iterator[Float[np.ndarray, "b d"]]:
+    if how != "prior":
+        yield from latents.samples(how, count, seed, temperature, *encode(run, run.train_indices))
+        return
+    for noise, uniform in latents.prior_noises(count, run.config.model.latent, seed, temperature):
+        rows = _batches(np.stack([noise, uniform], axis=1))
+        parts = [np.asarray(training.from_prior(run.state, full[:, 0], full[:, 1]))[:size] for full, size in rows]
+        yield np.concatenate(parts)
+
+
+def _digest(sprite: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    # Instead of the sprite, of which there may be hundreds of thousands.
+    return hashlib.sha256(sprite.tobytes()).digest()
 
 
 def kl_per_latent(run: Trained, positions: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "d"]:
@@ -208,7 +229,9 @@ def read_traits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Bool
 
 
 def _batches(rows: np.ndarray) -> Iterator[tuple[jax.Array, int]]:
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        # Filled up, so that one shape compiles once.
-        yield jax.numpy.asarray(batch[np.resize(np.arange(len(batch)), _BATCH)]), len(batch)
+    return (_filled(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
+
+
+def _filled(batch: np.ndarray) -> tuple[jax.Array, int]:
+    # Filled up, so that one shape compiles once.
+    return jax.numpy.asarray(batch[np.resize(np.arange(len(batch)), _BATCH)]), len(batch)

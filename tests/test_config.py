@@ -16,6 +16,7 @@ from flax_punkvae.config import (
     TrainConfig,
     differences,
     parse,
+    parse_known,
     read_preset,
     to_toml,
     validate,
@@ -179,6 +180,53 @@ def test_a_preset_that_cannot_be_read_is_one_line(tmp_path: Path, make):
     make(path)
     with pytest.raises(UserError, match=r"preset\.toml: expected"):
         read_preset(path)
+
+
+def test_a_preset_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    path = tmp_path / "preset.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 1\r\n[train]\r\nbeta = 2\r\n")
+    assert read_preset(path) == dataclasses.replace(Config(), seed=1, train=TrainConfig(beta=2.0))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_preset_in_utf_16_is_named_as_such(tmp_path: Path, encoding: str):
+    path = tmp_path / "preset.toml"
+    path.write_bytes("seed = 1\n".encode(encoding))
+    with pytest.raises(
+        UserError, match=r"preset\.toml: expected TOML in UTF-8, got UTF-16 or UTF-32: save it again as UTF-8$"
+    ):
+        read_preset(path)
+
+
+def test_an_empty_table_changes_nothing(tmp_path: Path):
+    path = tmp_path / "preset.toml"
+    path.write_text("[data]\n[train]\n")
+    assert read_preset(path) == Config()
+
+
+@pytest.mark.parametrize("parser", [lambda words: flags(*words), lambda words: parse_known(DataConfig, words)])
+def test_a_path_that_is_not_utf_8_is_one_line(parser):
+    # As Python hands on the argument bytes b"--data.source=sprit\xe9s".
+    with pytest.raises(UserError, match=r"^--data\.source=sprit\\udce9s: not UTF-8: ") as caught:
+        parser(["--data.source=sprit\udce9s"])
+    str(caught.value).encode()
+
+
+def test_so_is_a_working_directory_that_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.getcwd", lambda: "/home/caf\udce9")
+    with pytest.raises(UserError, match=r"^/home/caf\\udce9: not UTF-8: "):
+        flags("--seed", "1")
+
+
+def test_a_message_of_the_parser_has_no_colours(monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the message where standard output is no terminal."""
+    with pytest.raises(UserError) as plain:
+        flags("--train.epoch", "3")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    with pytest.raises(UserError) as coloured:
+        flags("--train.epoch", "3")
+    assert str(coloured.value) == str(plain.value)
 
 
 def test_differences_name_the_fields():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.trained import Trained, decode, encode, open_run
 from helpers.programs import SMALL, trained
+from helpers.streams import Gone
 
 QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
 
@@ -144,6 +146,59 @@ def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pyte
     trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
     assert evaluate.main([str(tmp_path / "run"), *QUICK]) == 0
     assert "40 held-out images or more, here are 8" in capsys.readouterr().out
+
+
+def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes its time is not measured."""
+    monkeypatch.setattr("flax_punkvae.trained.open_run", lambda _: run)
+    monkeypatch.setattr(evaluation, "importance", lambda *_: None)
+    for part in ("yardsticks", "knowledge"):
+        monkeypatch.setattr(evaluation, part, lambda _: None)
+    monkeypatch.setattr(evaluation, "LEAST_HELD_OUT", 1000)
+
+
+@pytest.mark.parametrize("beta", [0.0, 5e-324, 1e-300])
+def test_without_a_sigma_the_likelihoods_are_left_out(
+    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], beta: float
+):
+    """Oracle: the rest is as with a sigma; the JSON holds finite numbers alone."""
+    bound = evaluation.importance
+    evaluated_at_once(run._replace(config=replace(run.config, train=replace(run.config.train, beta=beta))), monkeypatch)
+    monkeypatch.setattr(evaluation, "importance", bound)
+    assert evaluate.main([str(run.directory), *QUICK, "--output", str(tmp_path)]) == 0
+    parts = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    whole = evaluation.rate_distortion(run, 0)
+    left_out = {"sigma", "negative_elbo_nats_at_sigma"}
+    assert set(parts["rate_distortion"]) == set(whole) - left_out and "iwae" not in parts
+    assert parts["rate_distortion"]["rate_nats"] == whole["rate_nats"]
+    assert "so sigma is 0: -ELBO and IWAE bound left out" in capsys.readouterr().out
+
+
+def test_the_active_units_of_one_image_are_none(run: Trained):
+    alone = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:1]), 0)
+    two = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:2]), 0)
+    assert alone["active_units"] is None and two["active_units"] is not None
+
+
+def test_results_are_written_though_nobody_reads(run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    evaluated_at_once(run, monkeypatch)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert evaluate.main([str(run.directory), "--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.png"}
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation.png"])
+def test_a_link_out_of_the_run_is_not_followed(
+    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+):
+    """Oracle: what the link leads to is not made; the results are told, since they took minutes."""
+    evaluated_at_once(run, monkeypatch)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
+        evaluate.main([str(tmp_path / "run")])
+    assert not (tmp_path / "outside").exists()
+    assert "rate: KL, nats an image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

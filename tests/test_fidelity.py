@@ -1,6 +1,7 @@
 """Fidelity against closed forms, double loops and SciPy; and each kind of bad model, called out by the right metric."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -293,3 +294,20 @@ def test_nearest_sprites_are_those_with_the_fewest_other_pixels():
         counts = [sum(sprite[y][x] != other[y][x] for y in range(4) for x in range(4)) for other in references.tolist()]
         assert (found, count) == (counts.index(min(counts)), min(counts))
     assert (nearest[2], differing[2]) == (3, 0)
+
+
+def test_nearest_sprites_take_memory_for_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    """Oracles: all at once; the bytes that tracemalloc counts, beside those that all pairs would take."""
+    random = np.random.default_rng(8)
+    sprites, references = (
+        random.integers(0, 2, (300, 4, 4, 3), np.uint8),
+        random.integers(0, 2, (500, 4, 4, 3), np.uint8),
+    )
+    at_once = fidelity.nearest_sprites(sprites, references)
+    monkeypatch.setattr(fidelity, "_PIXELS", 16 * 7)
+    tracemalloc.start()
+    in_blocks = fidelity.nearest_sprites(sprites, references)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(in_blocks, at_once)
+    assert peak < 100_000 < 300 * 500 * 8

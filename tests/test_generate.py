@@ -1,6 +1,7 @@
 """sample and explore, run for real on a small run of made-up characters."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flax_punkvae import data, features, images, trained
+from flax_punkvae import data, features, images, latents, trained
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from helpers.programs import SMALL
+from helpers.streams import Gone
 
 LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
 
@@ -89,6 +91,90 @@ def test_samples_follow_from_the_seed(run: Path, tmp_path: Path):
         whole = images.render(opened(tmp_path / "snapped" / row["file"])[None], "reference")[0]
         off = np.sqrt(((image.astype(float) - whole) ** 2).sum(-1))
         assert row["rgb_distance_to_sprite"] == pytest.approx({"mean": off.mean(), "max": off.max()}, rel=1e-5)
+
+
+@pytest.mark.parametrize("more", [("--from", "mixture"), ("--new", "--snap")])
+def test_many_samples_are_those_of_smaller_chunks(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more
+):
+    """Oracle: one chunk, file by file. The grid and the table have the first of them alone."""
+    count = ("--count", "9", *more, "--temperature", "3")
+    assert sample.main([str(run), *count, "--output", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr(latents, "CHUNK", 4)
+    monkeypatch.setattr(sample, "_SHOWN", 5)
+    capsys.readouterr()
+    assert sample.main([str(run), *count, "--output", str(tmp_path / "parts")]) == 0
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    grids = whole.pop("grid.png"), parts.pop("grid.png")
+    assert parts == whole and len(whole) == 10 and grids[0] != grids[1]
+    first = np.stack([opened(tmp_path / "parts" / f"{number:04d}.png") for number in range(5)])
+    large = images.enlarge(first, max(256 // first.shape[1], 1))
+    np.testing.assert_array_equal(opened(tmp_path / "parts" / "grid.png"), images.grid(large, 5, gap=8))
+    told = capsys.readouterr().out
+    assert "show the first 5 of 9; samples.json has all" in told and "0004.png" in told and "0005.png" not in told
+
+
+def test_a_second_sample_takes_the_next_free_name(run: Path):
+    names = ["prior-seed5", "prior-seed5-2", "prior-seed5-3"]
+    (run / "samples" / names[1]).mkdir(parents=True)  # Another process's, still empty.
+    for count in ("1", "2"):
+        assert sample.main([str(run), "--count", count, "--seed", "5"]) == 0
+    found = [sorted(path.name for path in (run / "samples" / name).glob("0*.png")) for name in names]
+    assert found == [["0000.png"], [], ["0000.png", "0001.png"]]
+
+
+PRINTING = [
+    (sample, ("--count", "2", "--seed", "7"), ["samples/prior-seed7/samples.json", "samples/prior-seed7/grid.png"]),
+    (explore, ("traverse", "3", "--top", "1"), ["explore/traverse-3-top1.png"]),
+    (explore, ("edit", "3", "--add", "top bald", "--measured", "1"), ["explore/edit-3-add-top-bald.json"]),
+]
+
+
+@pytest.mark.parametrize("stdout", [Gone, lambda: None], ids=["gone", "none"])
+@pytest.mark.parametrize(("program", "arguments", "written"), PRINTING, ids=[row[1][0] for row in PRINTING])
+def test_results_are_written_though_nobody_reads(
+    run: Path, monkeypatch: pytest.MonkeyPatch, stdout, program, arguments, written: list[str]
+):
+    for name in written:
+        (run / name).unlink(missing_ok=True)
+    if program is sample:
+        shutil.rmtree(run / "samples", ignore_errors=True)
+    monkeypatch.setattr(sys, "stdout", stdout())
+    assert program.main([str(run), *arguments]) == 0
+    assert all((run / name).stat().st_size for name in written)
+
+
+LINKS = [
+    (sample, ("--count", "1"), "samples"),
+    (explore, ("reconstruct", "1"), "explore"),
+    (explore, ("reconstruct", "1"), "explore/reconstruct-1.png"),
+    (explore, ("edit", "1", "--remove", "top bald"), "explore/edit-1-remove-top-bald.json"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "link"), LINKS, ids=[row[2] for row in LINKS])
+def test_a_link_out_of_the_run_is_not_followed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program, arguments: tuple[str, ...], link: str
+):
+    """Oracle: what the link leads to is as it was. An --output is the user's own place, and is followed."""
+    monkeypatch.setattr("flax_punkvae.editing.eligible", lambda run, add, remove: run.test_indices[:1])
+    run = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("samples", "explore")))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run / link).parent.mkdir(exist_ok=True)
+    (run / link).symlink_to(outside / Path(link).name if "/" in link else outside)
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
+        program.main([str(run), *arguments])
+    assert not any(outside.iterdir())
+    place = "mine" if program is sample else "mine.png"
+    assert program.main([str(run), *arguments, "--output", str(outside / place)]) == 0
+
+
+def test_a_sheet_has_a_sensible_height(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(explore, "_MOST_ROWS", 3)
+    assert explore.main([str(run), "traverse", "2", "--top", "4"]) == 0
+    assert opened(run / "explore" / "traverse-2-top4.png").shape == (3 * 260 + 4, 7 * 260 + 4, 3)
+    assert "the sheet has the first 3 of them" in capsys.readouterr().out
 
 
 def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos: np.ndarray):

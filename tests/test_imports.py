@@ -7,13 +7,15 @@ import flax_punkvae
 
 PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
+    {"console"},
     {"errors"},
     {"config", "images", "ops", "losses", "priors"},
-    {"data", "networks", "metrics", "parallel", "processes", "yardsticks"},
+    {"data", "networks", "metrics", "parallel", "processes", "yardsticks", "sums", "signals", "opening"},
     {"models"},
     {"train_state", "latents", "features", "fidelity"},
     {"training"},
-    {"checkpoints", "reporting", "export", "run_directory", "backend"},
+    {"checkpoints", "export", "run_directory", "backend"},
+    {"reporting"},
     {"loop"},
     {"trained"},
     {"evaluation", "plots", "editing"},

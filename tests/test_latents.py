@@ -166,6 +166,38 @@ def test_a_mixture_of_fewer_images_than_components():
     assert np.isfinite(latents.sample("mixture", 4, 0, 1.0, *posteriors(n=8))).all()
 
 
+def test_a_mixture_of_one_image_is_its_posterior():
+    """Oracle: the moments of the posterior; 5 standard errors of 20,000 draws."""
+    means, logvars = posteriors(n=1)
+    mean, covariance = moments(latents.sample("mixture", 20_000, 0, 1.0, means, logvars))
+    deviation = np.exp(logvars[0] / 2)
+    assert (np.abs(mean - means[0]) < 5 * deviation / np.sqrt(20_000)).all()
+    error = 5 * np.sqrt(2 / 20_000) * np.outer(deviation, deviation)
+    assert (np.abs(covariance - np.diag(deviation**2)) < error).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_gaussian_of_fewer_images_than_latents_however_narrow(n: int):
+    """Oracle: the draws lie in the plane of the means. Rounding leaves their covariance not positive definite."""
+    means = 1e3 * posteriors(n=3)[0][:n]
+    z = latents.sample("gaussian", 50, 0, 1.0, means, np.full_like(means, -80.0)).astype(float)
+    centred = means.astype(float) - means.astype(float).mean(0)
+    plane = np.linalg.pinv(centred) @ centred
+    off = (z - means.astype(float).mean(0)) @ (np.eye(means.shape[1]) - plane)
+    assert np.isfinite(z).all() and np.abs(off).max() < 1e-2
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_chunks_are_the_rows_of_one_draw(how, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: one chunk. A product of matrices may round otherwise where it has more rows."""
+    whole = latents.sample(how, 50, 3, 0.5, *posteriors())
+    noises = latents.prior_noise(50, 4, 3, 0.5)
+    monkeypatch.setattr(latents, "CHUNK", 8)
+    np.testing.assert_allclose(latents.sample(how, 50, 3, 0.5, *posteriors()), whole, rtol=1e-5)
+    assert [len(chunk) for chunk in latents.samples(how, 20, 3, 0.5, *posteriors())] == [8, 8, 4]
+    np.testing.assert_array_equal(latents.prior_noise(50, 4, 3, 0.5), noises)
+
+
 def test_without_scikit_learn_a_mixture_is_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sklearn.exceptions", None)
     with pytest.raises(UserError, match=r"pip install '\.\[evaluate\]'"):

@@ -155,8 +155,7 @@ def differences(one: Path, other: Path, target: train_state.TrainState) -> tuple
     losses = [np.array([[record[f"{part}/loss"] for part in ("train", "test")] for record in run]) for run in records]
     params = []
     for run in (one, other):
-        with contextlib.closing(checkpoints.open_manager(run / "checkpoints")) as manager:
-            restored = checkpoints.restore(manager, target)
+        restored = checkpoints.restore(run / "checkpoints", target)
         assert restored is not None
         params.append(jax.tree.leaves(restored.state.params))
     return float(np.max(np.abs(losses[0] / losses[1] - 1))), max(
@@ -201,7 +200,7 @@ def test_two_processes_train_as_one_and_are_refused_as_one(
         errors = [process.communicate()[1] for process in pair]
         assert [process.returncode for process in pair] == [2, 2], errors
     for error in errors:
-        assert "error: run: expected a directory without a run, got one that holds a run" in error
+        assert "error: run already holds a run: add --resume" in error
 
 
 @pytest.mark.parametrize(

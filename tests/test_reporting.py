@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flax_punkvae.errors import UserError
 from flax_punkvae.reporting import Report, losses_text, seconds_text
 
 LOSSES = {"loss": 411.05, "mse": 322.48, "kl": 26.05}
@@ -54,6 +55,55 @@ def test_epochs_after_the_restored_step_are_dropped(tmp_path: Path):
     with report(tmp_path, first_step=2 * 125 + 17):
         pass
     assert (tmp_path / "metrics.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
+
+
+NO_RECORDS = [
+    b"5",
+    b"[]",
+    b'"step"',
+    b"null",
+    b'{"epoch": 1}',
+    b'{"epoch": 1, "step": null}',
+    b'{"epoch": 1, "step": "125"}',
+    b'{"epoch": 1, "step": NaN}',
+    b'{"epoch": 1, "step": ',
+    b'{"epoch": "\xff", "step": 125}',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("damaged", NO_RECORDS, ids=[str(line[:30]) for line in NO_RECORDS])
+def test_a_damaged_line_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes):
+    """Oracle: the other lines, byte for byte."""
+    lines = [json.dumps(record(epoch)).encode() for epoch in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\r\n".join([lines[0], damaged, b"", lines[1], damaged]))
+    with report(tmp_path, first_step=2 * 125):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines)
+    assert capsys.readouterr().out == f"{tmp_path / 'metrics.jsonl'}: unreadable lines skipped: 1\n"
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "images", "tensorboard", "images/epoch-0001.png"])
+def test_a_link_out_of_the_run_is_not_followed(tmp_path: Path, name: str):
+    """Oracle: what the link leads to is as it was; a link within the run is none of this."""
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    (run / "images" if "/" in name else run).mkdir(parents=True)
+    outside.mkdir()
+    (run / name).symlink_to(outside)
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"), report(run) as output:
+        output.epoch(record(1), np.zeros((2, 2, 3), np.uint8))
+    assert not any(outside.iterdir())
+
+
+def test_one_test_image_tells_nothing_of_collapse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Over one image no latent varies, so that its record has no active units."""
+    of_one = {name: value for name, value in record(1).items() if name != "test/active_units"}
+    with report(tmp_path) as output:
+        output.epoch({**of_one, "test/kl": 0.1}, np.zeros((2, 2, 3), np.uint8))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {**of_one, "test/kl": 0.1}
+    printed = capsys.readouterr().out
+    assert "test loss 411.05" in printed and "collapse" not in printed and "active" not in printed
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
 
@@ -85,11 +86,11 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"{name}: expected a whole number from 1 to 65536, got {getattr(options, name)}")
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
         raise UserError("--peer torch: expected PyTorch, got none installed: `pip install torch==2.13.0`")
-    if not options.output.parent.is_dir():
+    if not options.output.parent.is_dir() or options.output.is_dir():
         raise UserError(f"--output: expected a file in a directory that is there, got {options.output}")
 
     def start(name: str) -> Worker:
-        print(f"starting {name}", file=sys.stderr)
+        console.complain(f"starting {name}")
         return Worker(name, options)
 
     ours = start("f32")
@@ -125,8 +126,14 @@ def main(arguments: Sequence[str]) -> int:
         "python": sys.version.split()[0],
     }
     result["workers"] = facts
-    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    _print_table(result, options)
+    try:
+        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{options.output}: expected a file to write: {error.strerror}") from error
+    finally:
+        # What cannot be written is still told: it took minutes.
+        _print_table(result)
+    console.say(f"written to {options.output}")
     return 0
 
 
@@ -178,8 +185,7 @@ def _summary(
     }
 
 
-def _print_table(result: dict[str, Any], options: Options) -> None:
-    from rich.console import Console
+def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(
@@ -196,18 +202,16 @@ def _print_table(result: dict[str, Any], options: Options) -> None:
             f"{row['peak_memory_gb']:.2f}",
             f"{row['median_ratio_to_ours']:.2f} ({ratios})",
         )
-    console = Console(width=120, highlight=False)
-    console.print(table)
+    console.show(table)
     for name, seconds in result["torch_settings_seconds_per_step"].items():
-        console.print(f"{name}: {seconds:.3f} s/step before the rounds")
+        console.say(f"{name}: {seconds:.3f} s/step before the rounds")
     for name, gflops in result["product_gflops"].items():
-        console.print(f"matrix product ceiling in {name}, measured: {gflops:.0f} GFLOP/s")
-    console.print(f"forward pass: {result['forward_images_per_second']:.0f} images/s")
-    console.print(f"sampling: {result['sampling_images_per_second']:.0f} images/s")
-    console.print(f"input pipeline: {result['input_share_of_step']:.2%} of a step")
+        console.say(f"matrix product ceiling in {name}, measured: {gflops:.0f} GFLOP/s")
+    console.say(f"forward pass: {result['forward_images_per_second']:.0f} images/s")
+    console.say(f"sampling: {result['sampling_images_per_second']:.0f} images/s")
+    console.say(f"input pipeline: {result['input_share_of_step']:.2%} of a step")
     spans = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["loading"]["seconds"].items())
-    console.print(f"from cold start to ready, {result['loading']['count']} images: {spans}")
-    console.print(f"written to {options.output}")
+    console.say(f"from cold start to ready, {result['loading']['count']} images: {spans}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flax_punkvae import __version__
+from flax_punkvae import __version__, console
 from flax_punkvae.config import Config, Device, ModelConfig, TrainConfig, parse
 from flax_punkvae.errors import UserError, run_program
 
@@ -39,18 +39,18 @@ def main(arguments: Sequence[str]) -> int:
     """Print the report; the exit status is 0 where all is well and 1 where something is not."""
     options = parse(Options, arguments, Options(), PROG)
     versions = {name: version for name in _LIBRARIES if (version := _version(name))}
-    print(f"flax_punkvae {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    console.say(f"flax_punkvae {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    console.say(", ".join(f"{name} {version}" for name, version in versions.items()))
     problems = known_problems(versions, sys.platform, platform.machine())
     for problem, mend in problems:
-        print(f"problem: {problem}\n  mend it with: {mend}")
+        console.say(f"problem: {problem}\n  mend it with: {mend}")
     try:
         agree = _compare(options)
     except (ImportError, AttributeError) as error:
         # An older jax beside a newer flax fails on import: the report is then what matters.
-        print(f"problem: jax or flax does not start: {' '.join(str(error).split())}")
+        console.say(f"problem: jax or flax does not start: {' '.join(str(error).split())}")
         agree = False
-    print("all is well" if agree and not problems else "not all is well: see above")
+    console.say("all is well" if agree and not problems else "not all is well: see above")
     return 0 if agree and not problems else 1
 
 
@@ -97,9 +97,9 @@ def _compare(options: Options) -> bool:
     from flax_punkvae import backend, train_state, training
 
     backend.prepare("auto", options.device)
-    print(f"backend: {jax.default_backend()}")
+    console.say(f"backend: {jax.default_backend()}")
     for device in jax.devices():
-        print(f"device {device.id}: {device.device_kind}")
+        console.say(f"device {device.id}: {device.device_kind}")
     try:
         cpu = jax.devices("cpu")[0]
     except RuntimeError as error:
@@ -118,7 +118,7 @@ def _compare(options: Options) -> bool:
             # Adam's first moment after the first step is a tenth of the gradient.
             gradients = jax.device_get(state.opt_state[0].mu)
             results.append((float(metrics["loss"]), jax.tree.leaves_with_path(gradients)))
-            print(
+            console.say(
                 f"one step of a small model on {device}: loss {results[-1][0]:.6g}, "
                 f"{time.monotonic() - began:.1f} s with compiling"
             )
@@ -131,10 +131,10 @@ def _compare(options: Options) -> bool:
     }
     worst = max(differences, key=lambda name: math.inf if math.isnan(differences[name]) else differences[name])
     agree = loss_difference <= _LOSS_TOLERANCE and differences[worst] <= _GRADIENT_TOLERANCE
-    print(f"loss differs by {loss_difference:.1e} of its size (tolerance {_LOSS_TOLERANCE:g})")
-    print(f"gradients differ by at most {differences[worst]:.1e}, {worst} (tolerance {_GRADIENT_TOLERANCE:g})")
+    console.say(f"loss differs by {loss_difference:.1e} of its size (tolerance {_LOSS_TOLERANCE:g})")
+    console.say(f"gradients differ by at most {differences[worst]:.1e}, {worst} (tolerance {_GRADIENT_TOLERANCE:g})")
     if jax.devices()[0] == cpu:
-        print("the default device is the CPU, so both steps ran there")
+        console.say("the default device is the CPU, so both steps ran there")
     return agree
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import tyro
 
+from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Opening):
     """Say how good a run is, on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
 
     run_dir: tyro.conf.Positional[Path]
@@ -51,12 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae import backend, evaluation, features, plots, run_directory, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
-    for damage in run.damaged:
-        print(f"damaged checkpoint passed over: {damage}")
+    run = trained.open_run(options.run_dir, options)
+    notes = run.opened()
     parts: dict[str, Any] = {
         "run": {
             "step": int(run.state.step),
+            "checkpoint": run.checkpoint,
             "source": run.dataset.source,
             "images_sha256": run.dataset.sha256,
             "train": len(run.train_indices),
@@ -65,38 +67,47 @@ def main(arguments: Sequence[str]) -> int:
         }
     }
     parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
-    parts["iwae"] = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
+    bound = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
+    if bound is not None:
+        parts["iwae"] = bound
+    else:
+        notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: -ELBO and IWAE bound left out")
     if (codes := evaluation.yardsticks(run)) is not None:
         parts["yardsticks"] = codes
     parts["knowledge"] = evaluation.knowledge(run)
     left_out = "recovery, resemblance and copying left out"
     if run.dataset.sprites is None:
-        print(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
+        notes.append(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
     elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
         least = features.LEAST_SIDE
-        print(f"samples are measured on sprites of {least}x{least} or more, these are smaller: {left_out}")
+        notes.append(f"samples are measured on sprites of {least}x{least} or more, these are smaller: {left_out}")
     elif len(run.test_indices) < evaluation.LEAST_HELD_OUT:
         least, count = evaluation.LEAST_HELD_OUT, len(run.test_indices)
-        print(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
+        notes.append(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
     else:
         drawn = evaluation.draw(run, options.seed)
         parts["recovery"] = evaluation.recovery(run)
         parts["resemblance"] = evaluation.resemblance(run, drawn, options.seed)
         parts["copying"] = evaluation.copying(run, drawn, options.seed)
-    with run_directory.writing(output):
-        (output / "evaluation.json").write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
-        plots.evaluation_page(parts, output / "evaluation.png")
-    _print(parts)
-    print(f"written: {output / 'evaluation.json'}, {output / 'evaluation.png'}")
+    numbers, page = output / "evaluation.json", output / "evaluation.png"
+    try:
+        for path in (numbers, page) if options.output is None else ():
+            run_directory.inside(options.run_dir, path)
+        with run_directory.writing(output):
+            numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+            plots.evaluation_page(parts, page)
+    finally:
+        # What cannot be written is still told: it took minutes.
+        for note in notes:
+            console.say(note)
+        _print(parts)
+    console.say(f"written: {numbers}, {page}")
     return 0
 
 
 def _print(parts: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-
-    console = Console(width=None if Console().is_terminal else 120)
 
     def table(title: str, *columns: str) -> Table:
         made = Table(title=title, title_justify="left", box=box.SIMPLE)
@@ -104,7 +115,7 @@ def _print(parts: dict[str, Any]) -> None:
             made.add_column(column, justify="left" if column == columns[0] else "right")
         return made
 
-    rate, iwae, knowledge = parts["rate_distortion"], parts["iwae"], parts["knowledge"]
+    rate, iwae, knowledge = parts["rate_distortion"], parts.get("iwae"), parts["knowledge"]
     numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
     rows = [("rate: KL, nats an image", f"{rate['rate_nats']:.2f}")]
     if rate["likelihood"] == "categorical":
@@ -112,14 +123,7 @@ def _print(parts: dict[str, Any]) -> None:
             ("distortion: cross-entropy, nats an image", f"{rate['distortion']:.2f}"),
             (f"loss: distortion + {rate['beta']:g} rate", f"{rate['loss']:.2f}"),
             ("-ELBO, bits a sprite", f"{rate['negative_elbo_bits']:.2f}"),
-            *(
-                (f"IWAE bound, bits a sprite, K = {k}, first {iwae['n']} held-out sprites", f"{bits:.2f}")
-                for k, bits in iwae["bits"].items()
-            ),
         ]
-        if rate["pixels_outside_palette"]:
-            outside = f"{rate['pixels_outside_palette']} pixels of {rate['sprites_outside_palette']} sprites"
-            rows.append(("held out, of colours in no training sprite, counted as the nearest", outside))
     else:
         rows += [
             ("distortion: squared error an image", f"{rate['distortion']:.2f}"),
@@ -127,13 +131,25 @@ def _print(parts: dict[str, Any]) -> None:
                 f"loss: distortion + {rate['beta']:g} rate (in Pythae beta is {rate['pythae_beta']:g})",
                 f"{rate['loss']:.2f}",
             ),
-            (f"-ELBO, nats, at sigma {rate['sigma']:.3f}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"),
-            *(
-                (f"IWAE bound, nats, K = {k}, same sigma, first {iwae['n']} held-out images", f"{bound:.2f}")
-                for k, bound in iwae["bound_nats"].items()
-            ),
         ]
-    rows.append(("active units (variance of the mean > 0.01)", f"{rate['active_units']} of {rate['latents']}"))
+    if "sigma" in rate:
+        rows.append((f"-ELBO, nats, at sigma {rate['sigma']:.4g}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"))
+    if iwae:
+        unit, what, bounds = (
+            ("bits a sprite", "sprites", iwae["bits"]) if "bits" in iwae else ("nats", "images", iwae["bound_nats"])
+        )
+        same = "" if "bits" in iwae else " same sigma,"
+        rows += [
+            (f"IWAE bound, {unit}, K = {k},{same} first {iwae['n']} held-out {what}", f"{bound:.2f}")
+            for k, bound in bounds.items()
+        ]
+    if rate.get("pixels_outside_palette"):
+        outside = f"{rate['pixels_outside_palette']} pixels of {rate['sprites_outside_palette']} sprites"
+        rows.append(("held out, of colours in no training sprite, counted as the nearest", outside))
+    active = (
+        "undefined for one image" if rate["active_units"] is None else f"{rate['active_units']} of {rate['latents']}"
+    )
+    rows.append(("active units (variance of the mean > 0.01)", active))
     if knowledge and knowledge["labels"]:
         rows += [
             (f"linear probes of {knowledge['labels']} labels: mean AUROC", f"{knowledge['mean_auroc']:.3f}"),
@@ -146,12 +162,12 @@ def _print(parts: dict[str, Any]) -> None:
         ]
     for row in rows:
         numbers.add_row(*row)
-    console.print(numbers)
+    console.show(numbers)
     if "yardsticks" in parts:
         others = table(f"the same {parts['yardsticks']['n']} held-out sprites by other codes", "code", "bits a sprite")
         for name, bits in parts["yardsticks"]["bits"].items():
             others.add_row(name, f"{bits:.1f}")
-        console.print(others)
+        console.show(others)
     if "resemblance" not in parts:
         return
     found = parts["resemblance"]
@@ -165,7 +181,7 @@ def _print(parts: dict[str, Any]) -> None:
         )
         for name, row in found[network].items():
             like.add_row(name, *(f"{row[column]:.4g}" for column in columns))
-        console.print(like)
+        console.show(like)
     copying = parts["copying"]
     copies = table(
         f"copying of {copying['n_train']} training sprites; drawn of {copying['n']} held-out ones, never seen",
@@ -185,7 +201,7 @@ def _print(parts: dict[str, Any]) -> None:
             f"{row['c_t']:.2f}",
             f"{row['auth_pct']:.1f}",
         )
-    console.print(copies)
+    console.show(copies)
 
 
 if __name__ == "__main__":

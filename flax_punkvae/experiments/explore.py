@@ -5,15 +5,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
+from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.table import Table
 
     from flax_punkvae.trained import Trained
 
@@ -22,10 +25,12 @@ _SCALE = 2
 _VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 _STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 _MOST_COLUMNS = 32
+# Of a sheet, 8,324 pixels; the printed table has all.
+_MOST_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(Opening):
     """What every command has."""
 
     output: Path | None = None
@@ -86,35 +91,54 @@ class Options:
     command: Annotated[Reconstruct | Interpolate | Traverse | Edit, tyro.conf.OmitSubcommandPrefixes]
 
 
+class Sheet(NamedTuple):
+    """What a command draws, row by row, what it tells of it, and what goes into a JSON beside it."""
+
+    tiles: "np.ndarray"
+    columns: int
+    told: "list[str | Table]"
+    facts: dict[str, Any] | None = None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Draw one sheet; the exit status is 0."""
     options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 
-    from flax_punkvae import backend, images, trained
+    from flax_punkvae import backend, images, run_directory, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
-    for damage in run.damaged:
-        print(f"damaged checkpoint passed over: {damage}")
+    run = trained.open_run(options.run_dir, options.command)
     command = options.command
-    facts = None
     if isinstance(command, Reconstruct):
-        tiles, columns = _reconstruct(run, command)
+        sheet = _reconstruct(run, command)
     elif isinstance(command, Interpolate):
-        tiles, columns = _interpolate(run, command)
+        sheet = _interpolate(run, command)
     elif isinstance(command, Traverse):
-        tiles, columns = _traverse(run, command)
+        sheet = _traverse(run, command)
     else:
-        tiles, columns, facts = _edit(run, command)
+        sheet = _edit(run, command)
+    facts = output.with_suffix(".json")
+    written = [output, facts] if sheet.facts else [output]
+    if command.output is None:
+        for path in written:
+            run_directory.inside(options.run_dir, path)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        images.save_png(images.grid(images.enlarge(images.shown(tiles), _SCALE), columns, gap=2 * _SCALE), output)
-        if facts:
-            output.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        tiles = images.enlarge(images.shown(sheet.tiles), _SCALE)
+        images.save_png(images.grid(tiles, sheet.columns, gap=2 * _SCALE), output)
+        if sheet.facts:
+            facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: expected a file that can be written, got: {error.strerror}") from error
-    print(f"written to {output}" + (f" and {output.with_suffix('.json')}" if facts else ""))
+    for line in run.opened():
+        console.say(line)
+    for part in sheet.told:
+        if isinstance(part, str):
+            console.say(part)
+        else:
+            console.show(part)
+    console.say(f"written to {' and '.join(map(str, written))}")
     return 0
 
 
@@ -148,54 +172,55 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
 
 
-def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray"]:
-    """The images of these numbers, and the means of their posteriors; tells which of them were trained on."""
+def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray", list[str]]:
+    """The images of these numbers, the means of their posteriors, and which of them were trained on, to be told."""
     import numpy as np
 
     from flax_punkvae import trained
 
     positions = [run.position(number) for number in numbers]
-    for number, position in zip(numbers, positions, strict=True):
-        print(f"#{number}: {'held out' if position in run.test_indices else 'trained on'}")
-    return run.dataset.pictures(np.array(positions)), trained.encode(run, np.array(positions))[0]
+    told = [
+        f"#{number}: {'held out' if position in run.test_indices else 'trained on'}"
+        for number, position in zip(numbers, positions, strict=True)
+    ]
+    return run.dataset.pictures(np.array(positions)), trained.encode(run, np.array(positions))[0], told
 
 
-def _reconstruct(run: "Trained", command: Reconstruct) -> tuple["np.ndarray", int]:
+def _reconstruct(run: "Trained", command: Reconstruct) -> Sheet:
     import numpy as np
 
     from flax_punkvae import trained
 
-    originals, means = _encode(run, *command.numbers)
+    originals, means, told = _encode(run, *command.numbers)
     decoded = trained.decode(run, means)
     rows = [originals, decoded]
-    told = "rows: originals, reconstructions"
+    named = "rows: originals, reconstructions"
     if run.dataset.sprites is not None and run.dataset.palette is None:
         rows.append(_snapped(run, decoded))
-        told += ", reconstructions snapped to sprites and the palette"
-    print(told)
-    return np.concatenate(rows), len(originals)
+        named += ", reconstructions snapped to sprites and the palette"
+    return Sheet(np.concatenate(rows), len(originals), [*told, named])
 
 
-def _interpolate(run: "Trained", command: Interpolate) -> tuple["np.ndarray", int]:
+def _interpolate(run: "Trained", command: Interpolate) -> Sheet:
     import numpy as np
 
     from flax_punkvae import latents, trained
 
-    originals, (a, b) = _encode(run, command.first, command.second)
+    originals, (a, b), told = _encode(run, command.first, command.second)
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
     rows = [trained.decode(run, way) for way in ways]
-    print("rows: straight, along an arc; first and last column: the originals")
-    return np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])]), command.steps + 2
+    tiles = np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])])
+    named = "rows: straight, along an arc; first and last column: the originals"
+    return Sheet(tiles, command.steps + 2, [*told, named])
 
 
-def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
+def _traverse(run: "Trained", command: Traverse) -> Sheet:
     import numpy as np
-    from rich.console import Console
     from rich.table import Table
 
     from flax_punkvae import latents, trained
 
-    _, (z,) = _encode(run, command.number)
+    _, (z,), told = _encode(run, command.number)
     kl = trained.kl_per_latent(run, run.test_indices, seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
     if run.config.model.prior == "normal":
@@ -204,18 +229,19 @@ def _traverse(run: "Trained", command: Traverse) -> tuple["np.ndarray", int]:
         centre, covariance = latents.aggregate(*trained.encode(run, run.train_indices))
         deviation = np.sqrt(np.diag(covariance))
     set_to = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
-    path = np.concatenate([latents.traverse(z, latent, set_to[latent]) for latent in order.tolist()])
+    path = np.concatenate([latents.traverse(z, latent, set_to[latent]) for latent in order[:_MOST_ROWS].tolist()])
     table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
     for row, latent in enumerate(order, 1):
         table.add_row(str(row), str(latent), f"{kl[latent]:.3f}", f"{z[latent]:+.2f}")
-    Console(width=120, highlight=False).print(table)
     unit = "" if run.config.model.prior == "normal" else " deviations of the training posteriors from their mean"
-    print(f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}")
-    print(f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats")
-    return trained.decode(run, path), len(_VALUES)
+    columns = f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}"
+    rows = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
+    if len(order) > _MOST_ROWS:
+        rows += f"; the sheet has the first {_MOST_ROWS} of them"
+    return Sheet(trained.decode(run, path), len(_VALUES), [*told, table, columns, rows])
 
 
-def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, Any]]:
+def _edit(run: "Trained", command: Edit) -> Sheet:
     import numpy as np
 
     from flax_punkvae import editing, trained
@@ -225,10 +251,11 @@ def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, A
     if network is None:
         raise UserError(f"edit: expected a run on punks, whose traits can be read off ({note})")
     measured = editing.eligible(run, add, remove)[: command.measured]
-    original, (z,) = _encode(run, command.number)
+    original, (z,), told = _encode(run, command.number)
     shift = editing.shift(run, add, remove)
     facts = {
         "step": int(run.state.step),
+        "checkpoint": run.checkpoint,
         "number": command.number,
         "add": list(command.add),
         "remove": list(command.remove),
@@ -236,15 +263,13 @@ def _edit(run: "Trained", command: Edit) -> tuple["np.ndarray", int, dict[str, A
         "traits": note,
         "by_strength": editing.measure(run, network, measured, shift, add, remove, _STRENGTHS),
     }
-    _print_effects(facts)
-    told = "columns: the original, then each strength"
+    named = "columns: the original, then each strength"
     edited = trained.decode(run, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
     rows = [original, edited]
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
-        told += "; rows: as decoded, snapped to sprites and the palette"
-    print(told)
-    return np.concatenate(rows), len(_STRENGTHS) + 1, facts
+        named += "; rows: as decoded, snapped to sprites and the palette"
+    return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, [*told, *_effects(facts), named], facts)
 
 
 def _snapped(run: "Trained", decoded: "np.ndarray") -> "np.ndarray":
@@ -254,18 +279,15 @@ def _snapped(run: "Trained", decoded: "np.ndarray") -> "np.ndarray":
     return images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render)
 
 
-def _print_effects(facts: dict[str, Any]) -> None:
-    from rich.console import Console
+def _effects(facts: dict[str, Any]) -> "list[str | Table]":
     from rich.table import Table
 
     table = Table("strength", "succeeds", "other traits changed", "changed most")
     for row in facts["by_strength"]:
         most = ", ".join(f"{name} {share:+.0%}" for name, share in row["changed_most"].items())
         table.add_row(f"{row['strength']:g}", f"{row['succeeds']:.0%}", f"{row['others_changed']:.2f} an image", most)
-    console = Console(width=120, highlight=False)
-    console.print(table)
-    console.print(f"measured on {facts['held_out_images_measured']} held-out images; strength 0: reconstructed only")
-    console.print(facts["traits"], soft_wrap=True)
+    measured = f"measured on {facts['held_out_images_measured']} held-out images; strength 0: reconstructed only"
+    return [table, measured, facts["traits"]]
 
 
 if __name__ == "__main__":

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from flax_punkvae.features import Network
     from flax_punkvae.trained import Trained
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
+# Images in grid.png, and rows of the printed table.
+_SHOWN = 96
 
 
 @dataclass(frozen=True)
-class Options:
-    """Draw images from a trained run: grid.png, one PNG each, and samples.json, which tells how new each is."""
+class Options(Opening):
+    """Draw images from a trained run: one PNG each, grid.png of the first, and samples.json, which tells how new each
+    is."""
 
     run_dir: tyro.conf.Positional[Path]
     """Directory of the run."""
@@ -41,20 +47,19 @@ class Options:
     new: bool = False
     """Draw on until as many are no training sprites, snapped, and no two of them the same."""
     output: Path | None = None
-    """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given."""
+    """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given, with a number where that is
+    taken."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Sample, write, print the certificates; the exit status is 0."""
     options = parse(Options, arguments, None, PROG)
-    output = _validate(options)
+    _validate(options)
 
-    import numpy as np
-
-    from flax_punkvae import backend, images, trained
+    from flax_punkvae import backend, trained
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir)
+    run = trained.open_run(options.run_dir, options)
     for name, asked in (("--snap", options.snap), ("--new", options.new)):
         if asked and run.dataset.sprites is None:
             raise UserError(
@@ -68,18 +73,9 @@ def main(arguments: Sequence[str]) -> int:
             f"--new: expected {options.count} sprites that are new and differ, got {len(z)} of {20 * options.count} "
             "drawn: raise --temperature, or leave out --new"
         )
-    drawn = trained.decode(run, z)
-    if run.dataset.sprites is None:
-        sprites = None
-        certificates = _nearest_images(run, drawn)
-    else:
-        sprites = images.snap(run.sprites(drawn), run.palette())
-        certificates = _nearest_sprites(run, sprites, drawn)
-        if network is not None:
-            for certificate, has in zip(certificates, trained.read_traits(network, sprites), strict=True):
-                certificate["traits"] = [network.label_names[label] for label in np.flatnonzero(has)]
     facts = {
         "step": int(run.state.step),
+        "checkpoint": run.checkpoint,
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
@@ -87,30 +83,84 @@ def main(arguments: Sequence[str]) -> int:
         "compared_with": f"{len(run.train_indices)} training images, {run.dataset.source}",
         "traits": note,
     }
-    singles = sprites if options.snap and sprites is not None else drawn
-    _write(output, singles, {**facts, "samples": certificates})
-    for damage in run.damaged:
-        print(f"damaged checkpoint passed over: {damage}")
+    output = options.output or _free(options)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        certificates = _write(output, run, network, z, options.snap)
+        (output / "samples.json").write_text(
+            json.dumps({**facts, "samples": certificates}, indent=2) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise UserError(f"{output}: expected a directory that can be written, got: {error.strerror}") from error
+    for line in run.opened():
+        console.say(line)
     _print_table(facts, certificates)
-    print(f"written to {output}")
+    console.say(f"written to {output}")
     return 0
 
 
-def _validate(options: Options) -> Path:
-    """The directory to write to, which is free. Raises UserError."""
+def _validate(options: Options) -> None:
+    """Raise UserError for what is out of range, and for an --output that holds something."""
     for name, value, low, high in (("count", options.count, 1, 10_000), ("seed", options.seed, 0, 2**31 - 1)):
         if not low <= value <= high:
             raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
     if not (math.isfinite(options.temperature) and 0 <= options.temperature <= 100):
         raise UserError(f"--temperature: expected a number from 0 to 100, got {options.temperature}")
+    output = options.output
+    if output and output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output}: expected a new or empty directory for --output, got one that holds something")
+
+
+def _free(options: Options) -> Path:
+    """A new directory in the run's own, named by the options; made at once, so that no other process takes it too.
+
+    Raises UserError where it cannot be made.
+    """
+    from flax_punkvae import run_directory
+
     name = f"{options.how}-seed{options.seed}"
     if options.temperature != 1:
         name += f"-temperature{options.temperature:g}"
     name += "-new" * options.new + "-snapped" * options.snap
-    output = options.output or options.run_dir / "samples" / name
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"{output}: expected a new or empty directory for --output, got one that holds something")
-    return output
+    run_directory.inside(options.run_dir, options.run_dir / "samples")
+    return run_directory.free_name(options.run_dir / "samples" / name)
+
+
+def _write(
+    output: Path, run: "Trained", network: "Network | None", z: "np.ndarray", snap: bool
+) -> list[dict[str, Any]]:
+    """Write the images of the latents and, of the first of them, the grid; returns their certificates.
+
+    Chunk by chunk, so that memory does not grow with their number.
+    """
+    import numpy as np
+
+    from flax_punkvae import images, latents, trained
+
+    palette = None if run.dataset.sprites is None else run.palette()
+    certificates, shown = [], []
+    for first in range(0, len(z), latents.CHUNK):
+        drawn = trained.decode(run, z[first : first + latents.CHUNK])
+        sprites = None
+        if palette is None:
+            found = _nearest_images(run, drawn)
+        else:
+            sprites = images.snap(run.sprites(drawn), palette)
+            found = _nearest_sprites(run, sprites, drawn)
+            if network is not None:
+                for certificate, has in zip(found, trained.read_traits(network, sprites), strict=True):
+                    certificate["traits"] = [network.label_names[label] for label in np.flatnonzero(has)]
+        for number, (certificate, single) in enumerate(
+            zip(found, sprites if snap and sprites is not None else drawn, strict=True), first
+        ):
+            name = f"{number:04d}.png"
+            images.save_png(single, output / name)
+            certificates.append({"file": name, **certificate})
+            if number < _SHOWN:
+                shown.append(single)
+    large = images.enlarge(np.stack(shown), max(256 // max(shown[0].shape[:2]), 1))
+    images.save_png(images.grid(large, min(_COLUMNS, len(large)), gap=8), output / "grid.png")
+    return certificates
 
 
 def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray") -> list[dict[str, Any]]:
@@ -122,11 +172,11 @@ def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray")
     assert run.dataset.sprites is not None
     known = run.dataset.sprites[run.train_indices]
     # Euclidean in RGB, pixel by pixel of the image.
-    off = np.linalg.norm(drawn.astype(np.float32) - images.render(sprites, run.config.data.render), axis=-1)
+    pairs = zip(drawn, images.render(sprites, run.config.data.render), strict=True)
+    off = [np.linalg.norm(image.astype(np.float32) - own, axis=-1) for image, own in pairs]
     nearest, differing = fidelity.nearest_sprites(sprites, known)
     return [
         {
-            "file": _file(index),
             "nearest": int(run.dataset.ids[run.train_indices[nearest[index]]]),
             "pixels_differ": int(differing[index]),
             "of_pixels": sprites.shape[1] * sprites.shape[2],
@@ -142,44 +192,25 @@ def _nearest_images(run: "Trained", drawn: "np.ndarray") -> list[dict[str, Any]]
     import numpy as np
 
     flat = drawn.reshape(len(drawn), -1).astype(np.float64)
+    own = np.einsum("ij,ij->i", flat, flat)[:, None]
     squares = []
     for start in range(0, len(run.train_indices), 128):
         known = run.dataset.images[run.train_indices[start : start + 128]]
         known = known.reshape(len(known), -1).astype(np.float64)
         # Sums of whole numbers below 2^53: exact.
-        squares.append((flat**2).sum(1)[:, None] - 2 * flat @ known.T + (known**2).sum(1))
+        squares.append(own - 2 * (flat @ known.T) + np.einsum("ij,ij->i", known, known))
     distances = np.sqrt(np.concatenate(squares, axis=1) / flat.shape[1])
     return [
         {
-            "file": _file(index),
             "nearest": int(run.dataset.ids[run.train_indices[row.argmin()]]),
             "rms_distance": float(row.min()),
             "new": bool(row.min() > 0),
         }
-        for index, row in enumerate(distances)
+        for row in distances
     ]
 
 
-def _file(index: int) -> str:
-    return f"{index:04d}.png"
-
-
-def _write(output: Path, singles: "np.ndarray", facts: dict[str, Any]) -> None:
-    from flax_punkvae import images
-
-    shown = images.enlarge(singles, max(256 // max(singles.shape[1:3]), 1))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for index, single in enumerate(singles):
-            images.save_png(single, output / _file(index))
-        images.save_png(images.grid(shown, min(_COLUMNS, len(shown)), gap=8), output / "grid.png")
-        (output / "samples.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output}: expected a directory that can be written, got: {error.strerror}") from error
-
-
 def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     as_sprites = "pixels_differ" in certificates[0]
@@ -187,18 +218,19 @@ def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> N
     if as_sprites:
         table.add_column("RGB distance to a sprite")
     table.add_column("traits")
-    for row in certificates:
+    for row in certificates[:_SHOWN]:
         off = row.get("rgb_distance_to_sprite")
         distance = f"{row['pixels_differ']} of {row['of_pixels']}" if off else f"{row['rms_distance']:.2f}"
         cells = [row["file"], f"#{row['nearest']}", distance]
         if off:
             cells.append(f"mean {off['mean']:.1f}, max {off['max']:.0f}")
         table.add_row(*cells, ", ".join(row["traits"]) if "traits" in row else "not read")
-    console = Console(width=120, highlight=False)
-    console.print(table)
+    console.show(table)
+    if len(certificates) > _SHOWN:
+        console.say(f"the grid and this table show the first {_SHOWN} of {len(certificates)}; samples.json has all")
     new = sum(row["new"] for row in certificates)
-    console.print(f"new: {new} of {len(certificates)} are none of the {facts['compared_with']}")
-    console.print(facts["traits"], soft_wrap=True)
+    console.say(f"new: {new} of {len(certificates)} are none of the {facts['compared_with']}")
+    console.say(facts["traits"])
 
 
 if __name__ == "__main__":

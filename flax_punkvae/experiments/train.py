@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flax_punkvae import console
 from flax_punkvae.config import Config, Device, by_name, parse, parse_known, read_preset, validate
 from flax_punkvae.errors import UserError, memory_told, run_program
 
@@ -192,15 +193,15 @@ def _now() -> datetime.datetime:
 def _tell_end(run: Any, step: int, progress: Any, digest: str | None) -> None:
     if digest is None:
         resume = f"{PROG} --run-dir {shlex.quote(str(run.directory))} --resume"
-        print(f"stopped and saved at step {step}; resume with: {resume}")
+        console.say(f"stopped and saved at step {step}; resume with: {resume}")
         return
     epoch = step // run.steps_per_epoch
     if epoch < run.config.epochs:
-        print(f"stopped after epoch {epoch}: no better validation loss for {run.config.patience} epochs")
+        console.say(f"stopped after epoch {epoch}: no better validation loss for {run.config.patience} epochs")
     if progress.best:
-        print(f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch}, which is kept")
-    print(f"final parameters: SHA-256 {digest}")
-    print(f"run: {run.directory}")
+        console.say(f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch}, which is kept")
+    console.say(f"final parameters: SHA-256 {digest}")
+    console.say(f"run: {run.directory}")
 
 
 def _check_backend(options: Options, backend: str, devices: int) -> None:
@@ -223,18 +224,18 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
 def _describe(environment: dict[str, Any], dataset: Any, parts: Any, params: Any) -> None:
     import jax
 
-    print("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
-    print(f"data: {dataset.verification}")
+    console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
+    console.say(f"data: {dataset.verification}")
     validation = f"{len(parts.validation)} for validation, " if len(parts.validation) else ""
-    print(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
+    console.say(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(parts.test)
         others = f"; {pixels} pixels of {sprites} test sprites have others, taken as the nearest" if pixels else ""
-        print(f"palette: {dataset.colours} colours of the training sprites{others}")
-    print(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+        console.say(f"palette: {dataset.colours} colours of the training sprites{others}")
+    console.say(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     several = f", {environment['devices']} devices{of}" if environment["devices"] > 1 else ""
-    print("device: {backend}, {device}".format(**environment) + f"{several} (jax {jax.__version__})")
+    console.say("device: {backend}, {device}".format(**environment) + f"{several} (jax {jax.__version__})")
 
 
 def read_options(arguments: Sequence[str]) -> Options:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flax_punkvae import console
 from flax_punkvae.config import DataConfig, parse
 from flax_punkvae.errors import UserError, run_program
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{dataset.source}: expected sprites, got images that are none")
     if options.batch_size > len(train):
         raise UserError(f"--batch-size: expected at most the {len(train)} training punks, got {options.batch_size}")
-    print(f"data: {dataset.source}, {len(train)} to train on, {len(test)} held out; {dataset.verification}")
+    console.say(f"data: {dataset.source}, {len(train)} to train on, {len(test)} held out; {dataset.verification}")
 
     network = _train(options, dataset.sprites[train], dataset.labels[train], dataset.label_names)
     told = features.label_logits(network, dataset.sprites[test]) > 0
@@ -70,13 +71,13 @@ def main(arguments: Sequence[str]) -> int:
         "trained_on": len(train),
         "held_out": len(test),
     }
-    for name, value in about.items():
-        print(f"{name}: {value}")
     try:
         digest = features.save(network, about, options.output)
     except OSError as error:
         raise UserError(f"{options.output}: expected a file to write: {error.strerror}") from error
-    print(f"{options.output}: SHA-256 {digest}")
+    for name, value in about.items():
+        console.say(f"{name}: {value}")
+    console.say(f"{options.output}: SHA-256 {digest}")
     return 0
 
 
@@ -131,7 +132,7 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
             params, opt_state, value = step(params, opt_state, sprites[chosen], labels[chosen])
             losses.append(value)
         mean = float(jnp.stack(losses).mean())
-        print(f"epoch {epoch + 1}/{options.epochs}: loss {mean:.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        console.say(f"epoch {epoch + 1}/{options.epochs}: loss {mean:.4f}, {time.monotonic() - began:.0f} s")
     return network._replace(params=params)
 
 
