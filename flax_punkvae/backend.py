@@ -1,61 +1,151 @@
-"""What must be set on jax before a program's first computation."""
+"""What must be set on jax before a program's first computation: the backend, the precision of products, the cache."""
 
 import os
+import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
+from flax_punkvae import console
 from flax_punkvae.config import Device
 from flax_punkvae.errors import UserError
 
+_CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# As many as Linux follows.
+_MOST_LINKS = 40
+
 
 def prepare(compilation_cache: str, device: Device = "auto") -> None:
-    """Choose the backend, switch on the persistent compilation cache (`auto`, `off` or a directory).
+    """Choose the backend, the precision of products and the persistent compilation cache (`auto`, `off`, a directory).
 
-    Device `auto` is jax's own choice; cache `auto` leaves a directory that JAX_COMPILATION_CACHE_DIR names as it is.
-    Raises UserError where a backend that was asked for does not start, or a directory cannot be written.
+    Device `auto` is jax's own choice. Cache `auto` is the directory that JAX_COMPILATION_CACHE_DIR names, or else one
+    in the user's cache, which is left unused, with a line on standard error, where it cannot be made or trusted.
+    Raises UserError where a backend that was asked for does not start, or a directory that was named cannot be used.
     """
     _choose(device)
+    jax.config.update("jax_default_matmul_precision", matmul_precision(jax.default_backend()))
     if compilation_cache == "off":
         jax.config.update("jax_enable_compilation_cache", False)
-    elif compilation_cache != "auto" or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        directory = _user_cache() if compilation_cache == "auto" else Path(compilation_cache)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if compilation_cache != "auto":
-                raise UserError(
-                    f"--compilation-cache: expected auto, off, or a directory that can be made, "
-                    f"got {compilation_cache}: {error.strerror}"
-                ) from error
-            return
-        jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+    elif compilation_cache != "auto":
+        path = _checked("--compilation-cache", compilation_cache)
+        jax.config.update("jax_compilation_cache_dir", str(path))
+    elif _CACHE_VARIABLE not in os.environ:
+        _use_own_cache()
+    elif (named := os.environ[_CACHE_VARIABLE]) and "://" not in named:
+        # jax reads the variable by itself.
+        _checked(_CACHE_VARIABLE, named)
+
+
+def matmul_precision(backend: str) -> str | None:
+    """What jax's default precision of products and convolutions must be there, so that float32 means float32.
+
+    GPUs would round their operands to TF32, with 10 bits of mantissa instead of 23, TPUs to bfloat16, with 7. Products
+    of bfloat16 operands, as --train.precision bf16 asks for, are the same either way. None is jax's own default: CPUs
+    compute in float32 anyway, and the METAL plugin knows no other.
+    """
+    return "highest" if backend in ("gpu", "tpu") else None
 
 
 def _choose(device: Device) -> None:
+    # The one name that jax has in capitals. The CPU stays at hand beside each.
+    platform = "METAL" if device == "metal" else device
     if device != "auto":
-        # The one name that jax has in capitals. The CPU stays at hand beside each.
-        platform = "METAL" if device == "metal" else device
         jax.config.update("jax_platforms", platform if device == "cpu" else f"{platform},cpu")
-        # What jax calls the backend of both: and it passes over one that is not there, down to the CPU.
-        expected = "gpu" if device in ("cuda", "rocm") else platform
-        try:
-            found = jax.default_backend()
-        except RuntimeError as error:
-            found = " ".join(str(error).split())
-        if found != expected:
-            install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
-            raise UserError(
-                f"--device: expected a backend that starts here, got {device}, which does not ({found} instead): "
-                f"{install}, or leave --device out"
-            )
-    if jax.default_backend() == "METAL":
+    try:
+        found, reason = jax.default_backend(), ""
+    except (RuntimeError, AssertionError) as error:
+        # jax 0.5 and 0.10 assert, without a message, that some backend starts.
+        found, reason = "", " ".join(str(error).split()) or "it is not installed, or finds no device"
+    if device == "auto" and reason:
+        variables = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
+        asked = "".join(f"{name}={os.environ[name]}: " for name in variables)
+        raise UserError(f"{asked}no backend starts here ({reason}): set JAX_PLATFORMS=cpu, or unset it")
+    # What jax calls the backend of both: and it passes over one that is not there, down to the CPU.
+    expected = "gpu" if device in ("cuda", "rocm") else platform
+    if device != "auto" and found != expected:
+        install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
+        raise UserError(
+            f"--device: expected a backend that starts here, got {device}, which does not ({found or reason} instead): "
+            f"{install}, or leave --device out"
+        )
+    if found == "METAL":
         # Its plugin knows no 64-bit integers, which the default way of drawing random bits brings in.
         jax.config.update("jax_threefry_partitionable", False)
 
 
-def _user_cache() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "flax_punkvae"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax_punkvae"
+def _checked(name: str, directory: str) -> Path:
+    """The directory that a user named with `name`, made where it is missing. Raises UserError where it is unfit."""
+    if not directory.strip():
+        raise UserError(f"{name} is empty: give auto, off or a directory")
+    try:
+        path = Path(directory).expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(f"{name}: {directory} is in no known home directory: give another directory") from error
+    if problem := _make_private(path):
+        raise UserError(f"{name}: {problem}, or choose another directory")
+    return path
+
+
+def _use_own_cache() -> None:
+    path = _user_cache()
+    problem = "no home directory: set HOME or XDG_CACHE_HOME" if path is None else _make_private(path)
+    if problem:
+        console.complain(f"going on without a compilation cache: {problem}")
+    else:
+        jax.config.update("jax_compilation_cache_dir", str(path))
+
+
+def _user_cache() -> Path | None:
+    """The user's own cache directory; None where there is no home directory to have it in."""
+    # The XDG specification has relative paths ignored; a relative HOME would be the working directory too.
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if sys.platform != "darwin" and named.is_absolute():
+        return named / "flax_punkvae"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    cache = Path("Library", "Caches") if sys.platform == "darwin" else Path(".cache")
+    return home / cache / "flax_punkvae" if home.is_absolute() else None
+
+
+def _make_private(directory: Path) -> str | None:
+    """Make the directory, mode 0700, where it is missing; then why it must not be used and what to do, None if it may.
+
+    What lies in it is run as code, so nobody else may have put it there.
+    """
+    try:
+        for path in (*reversed(directory.parents), directory):
+            path.mkdir(mode=0o700, exist_ok=True)
+        if os.name == "posix" and (problem := _distrust(directory)):
+            return problem
+    except OSError as error:
+        return f"{directory} cannot be made ({error.strerror}): make it first"
+    return (
+        None if os.access(directory, os.W_OK | os.X_OK) else f"{directory} cannot be written: give yourself the rights"
+    )
+
+
+def _distrust(directory: Path) -> str | None:
+    user = os.geteuid()
+    for link in _links(directory):
+        if link.lstat().st_uid not in (0, user):
+            return f"the symbolic link {link} belongs to another user, who may change it: remove it"
+    status = directory.stat()
+    if status.st_uid != user:
+        return f"{directory} belongs to another user, whose code would be run: remove it"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write to {directory}, and their code would be run: empty it and `chmod go-w` it"
+    return None
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """The symbolic links that are followed on the way to an absolute path, links that links lead to included."""
+    for _ in range(_MOST_LINKS):
+        link = next((place for place in (*reversed(path.parents), path) if place.is_symlink()), None)
+        if link is None:
+            return
+        yield link
+        path = link.parent / link.readlink() / path.relative_to(link)

@@ -104,7 +104,9 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Of AdamW: the share of itself, times the learning rate, that a parameter loses a step. 0 is Adam."""
     precision: Literal["f32", "bf16"] = "f32"
-    """What convolutions and products compute in; parameters and losses are always f32. bf16 is for GPUs and TPUs."""
+    """What convolutions and products compute in; parameters and losses are always f32. f32 is full float32 on every
+    backend, without the TF32 of GPUs and the bfloat16 passes of TPUs, whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16
+    is for GPUs and TPUs, and faster there."""
     checkpoint_every: int = 1
     """Epochs between checkpoints; the last epoch and the best by validation loss always have one."""
     patience: int = 0
@@ -271,6 +273,11 @@ def differences(ours: Config, theirs: Config) -> list[str]:
     """The fields in which two configs differ, as `train.beta (3.4, was 2.0)`: ours first."""
     pairs = zip(_flat(dataclasses.asdict(ours)), _flat(dataclasses.asdict(theirs)), strict=True)
     return [f"{name} ({value}, was {other})" for (name, value), (_, other) in pairs if value != other]
+
+
+def by_name(config: Config) -> dict[str, Any]:
+    """Every field's value by its dotted name, such as `train.beta`."""
+    return dict(_flat(dataclasses.asdict(config)))
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,21 +4,29 @@ The first process writes and prints; a refusal in any process is one in all, so 
 """
 
 import contextlib
+import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from flax_punkvae.errors import UserError
+from flax_punkvae import console
+from flax_punkvae.errors import UserError, is_out_of_memory
 
 T = TypeVar("T")
 
-_LONGEST_MESSAGE = 4096
+# How many tasks a SLURM step (not merely an allocation) and Open MPI's mpirun say they started.
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# Statuses of jax's errors that come of what this process asked for, not of another one that is gone.
+_OWN_FAULTS = ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNIMPLEMENTED", "OUT_OF_RANGE")
+# Of what differs between processes, and of each value, this much is told.
+_MOST_NAMED = 8
+_LONGEST_VALUE = 100
 
 
 def is_first() -> bool:
@@ -35,10 +43,15 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
     """Join the other processes of the run, before jax's first computation, and leave them at the end.
 
     Given by a coordinator (HOST:PORT of the first process), their count and this one's index, or found in the
-    environment of a SLURM step or of Open MPI's mpirun; without either there is one process, and nothing to join.
+    environment of a SLURM step or of Open MPI's mpirun; without either there is one process, and nothing to join. A
+    count of 1 alone makes each task of such a step a run of its own, as in a sweep; without it tasks that differ in
+    their config or run directory are refused (`agree`), since neither can be told from a mistake in the other.
     Raises UserError where only some are given or they do not meet. Where one fails alone or is lost on the way, each
     says so and exits.
     """
+    if count == 1 and coordinator is None and index in (None, 0):
+        yield
+        return
     given = [value is not None for value in (coordinator, count, index)]
     if not any(given) and not any(int(os.environ.get(name) or 1) > 1 for name in _TASKS):
         yield
@@ -46,7 +59,7 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
     if not all(given) and any(given):
         raise UserError(
             "--coordinator, --processes, --process: expected all three or none, "
-            f"got {sum(given)} of them: give all three, to each process its own --process"
+            f"got {sum(given)} of them: give all three, to each process its own --process, or --processes 1 alone"
         )
     if coordinator is not None and count is not None and index is not None:
         host, _, port = coordinator.rpartition(":")
@@ -75,33 +88,36 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
 
 
 def _die(error: BaseException) -> NoReturn:
+    status = 1
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        status = 2
+        console.complain(f"error: {error}")
+    elif isinstance(error, KeyboardInterrupt):
+        status = 130
+        console.complain("interrupted")
     elif is_loss(error):
-        print(
+        console.complain(
             f"error: process {jax.process_index()} of {jax.process_count()}: expected all to stay, lost one: "
-            f"{_line(error)}: start them again with --resume; it may be another number of them",
-            file=sys.stderr,
+            f"{_line(error)}: start them again with --resume; it may be another number of them"
         )
     else:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(2 if isinstance(error, UserError) else 1)
+    os._exit(status)
 
 
 def is_loss(error: BaseException) -> bool:
     """Whether the error comes of another process that is gone."""
+    if jax.process_count() == 1 or is_out_of_memory(error):
+        return False
     # Gloo's, which joins CPUs, come as errors of several classes.
-    return jax.process_count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error))
+    text = str(error)
+    return "Gloo" in text or (isinstance(error, jax.errors.JaxRuntimeError) and not text.startswith(_OWN_FAULTS))
 
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
-
-
-# How many tasks a SLURM step (not merely an allocation) and Open MPI's mpirun say they started.
-_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def together(action: Callable[[], T]) -> T:
@@ -123,12 +139,49 @@ def by_first(action: Callable[[], object]) -> None:
 
 
 def _agree(message: str) -> None:
-    text = np.zeros(_LONGEST_MESSAGE, np.uint8)
-    encoded = message.encode()[:_LONGEST_MESSAGE]
-    text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    for told in np.asarray(multihost_utils.process_allgather(text)):
-        if told.any():
-            raise AgreedError(bytes(told).rstrip(b"\0").decode(errors="replace"))
+    for told in _gathered_texts(message):
+        if told:
+            raise AgreedError(told)
+
+
+def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | None = None) -> None:
+    """Raise AgreedError in all processes, naming what differs, unless all have the same facts.
+
+    Facts are named values that JSON can hold. Where a deciding one is named, the others may differ as long as it does
+    not: they then only help to say why it does.
+    """
+    if jax.process_count() == 1:
+        return
+    told = [json.loads(text) for text in _gathered_texts(json.dumps(facts))]
+    if message := disagreement(told, deciding):
+        raise AgreedError(
+            f"the processes of this run differ in {message}: "
+            + (
+                advice
+                or "start all with the same, or, for runs of their own, each with --processes 1 as its only flag "
+                "of that kind"
+            )
+        )
+
+
+def disagreement(told: Sequence[Mapping[str, Any]], deciding: str | None = None) -> str:
+    """What differs between the facts of several processes, each with two of its values; empty where nothing does."""
+    first, *others = told
+    if deciding is not None and all(other.get(deciding) == first.get(deciding) for other in others):
+        return ""
+    found = []
+    for name in dict.fromkeys(name for facts in told for name in facts):
+        for number, other in enumerate(others, 1):
+            if (name in other, other.get(name)) != (name in first, first.get(name)):
+                found.append(f"{name} ({_shown(first, name)} in process 0, {_shown(other, name)} in process {number})")
+                break
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return ", ".join(found[:_MOST_NAMED]) + more
+
+
+def _shown(facts: Mapping[str, Any], name: str) -> str:
+    value = facts.get(name)
+    return "none" if value is None else (value if isinstance(value, str) else json.dumps(value))[:_LONGEST_VALUE]
 
 
 def any_of(flag: bool) -> bool:
@@ -143,3 +196,13 @@ def of_first(number: int) -> int:
 
 def _gathered(number: int) -> Any:
     return np.asarray(multihost_utils.process_allgather(np.array([number], np.int32))).reshape(-1)
+
+
+def _gathered_texts(text: str) -> list[str]:
+    """The text that each process has."""
+    encoded = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
+    sizes = _gathered(len(encoded))
+    padded = np.zeros(sizes.max() + 1, np.uint8)
+    padded[: len(encoded)] = encoded
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]

@@ -23,6 +23,13 @@ _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
 _DIGEST = "params_sha256"
+# Of jax: what decides how random numbers are drawn and products rounded.
+_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+)
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "datasets")
 # What may differ between a run and its continuation: it changes no step (but where a schedule counts on the number of
 # epochs), or only where the images come from, of which the SHA-256 decides.
@@ -246,6 +253,7 @@ def environment() -> dict[str, Any]:
         "backend": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
+        "settings": {name: getattr(jax.config, name) for name in _SETTINGS},
     }
 
 

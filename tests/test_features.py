@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +14,8 @@ import safetensors.numpy
 from flax_punkvae import features, images
 from flax_punkvae.data import punks, split
 from flax_punkvae.errors import UserError
-from flax_punkvae.experiments.train_features import accuracies
+from flax_punkvae.experiments import train_features
 
-TRAIN = (sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.train_features")
 ABOUT = "flax_punkvae.features"
 
 
@@ -35,10 +31,6 @@ def held_out() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 def about(path: Path) -> dict:
     with safetensors.safe_open(path, "numpy") as opened:
         return json.loads(opened.metadata()[ABOUT])
-
-
-def program(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*TRAIN, *arguments], cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=300)
 
 
 def test_the_shipped_network_tells_the_labels_of_held_out_punks(held_out):
@@ -160,28 +152,31 @@ def test_accuracies_are_scikit_learn_s():
     told = labels ^ (rng.random((100, 4)) < 0.1)
     # The third has too few positives, the fourth no negatives.
     assert labels.sum(0)[2] < 20
-    got = accuracies(told, labels)
+    got = train_features.accuracies(told, labels)
     expected = np.mean([balanced_accuracy_score(labels[:, i], told[:, i]) for i in range(2)])
     np.testing.assert_allclose(got["balanced_accuracy"], expected, rtol=1e-12)
     assert got["balanced_over_labels"] == 2
     assert got["labels_right"] == (told == labels).mean()
     assert got["sprites_right"] == np.mean([(a == b).all() for a, b in zip(told, labels, strict=True)])
-    assert accuracies(told[:, 2:], labels[:, 2:])["balanced_accuracy"] is None
+    assert train_features.accuracies(told[:, 2:], labels[:, 2:])["balanced_accuracy"] is None
 
 
-def test_the_program_trains_and_the_same_seed_gives_the_same_file(tmp_path: Path):
+def test_the_program_trains_and_the_same_seed_gives_the_same_file(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
     small = ("--limit", "200", "--epochs", "1", "--seed")
     digests = []
     for name, seed in (("one", "3"), ("two", "3"), ("other", "4")):
-        done = program(tmp_path, "--output", name, *small, seed)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "160 to train on, 40 held out" in done.stdout and "epoch 1/1: loss " in done.stdout
-        (digest,) = re.findall(rf"^{name}: SHA-256 ([0-9a-f]{{64}})$", done.stdout, re.MULTILINE)
+        assert train_features.main(["--output", name, *small, seed]) == 0
+        printed = capsys.readouterr().out
+        assert "160 to train on, 40 held out" in printed and "epoch 1/1: loss " in printed
+        (digest,) = re.findall(rf"^{name}: SHA-256 ([0-9a-f]{{64}})$", printed, re.MULTILINE)
         network = features.load(tmp_path / name)
         assert network.sha256 == digest and len(network.label_names) == 92
         said = about(tmp_path / name)
         assert (said["seed"], said["epochs"], said["held_out"]) == (int(seed), 1, 40)
-        assert 0 <= said["labels_right"] <= 1 and f"labels_right: {said['labels_right']}" in done.stdout
+        assert 0 <= said["labels_right"] <= 1 and f"labels_right: {said['labels_right']}" in printed
         digests.append(digest)
     assert digests[0] == digests[1] != digests[2]
 
@@ -199,8 +194,6 @@ def test_the_program_trains_and_the_same_seed_gives_the_same_file(tmp_path: Path
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(tmp_path: Path, monkeypatch, arguments: tuple[str, ...], named: str):
-    from flax_punkvae.experiments import train_features
-
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=named) as raised:
         train_features.main(arguments)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -117,14 +118,14 @@ def open_mpi(process: int, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def two(cwd: Path, how, *arguments: str):
-    """Two processes of one run."""
+def two(cwd: Path, how, *arguments: str, second: Sequence[str] = ()):
+    """Two processes of one run; the second gets more arguments."""
     port = free_port() if how is flags else random.Random().randrange(4096)
     with contextlib.ExitStack() as stack:
         pair = []
         for number in (0, 1):
             joining, environment = how(number, port)
-            process = start(cwd, *arguments, *joining, environment=environment)
+            process = start(cwd, *arguments, *joining, *second[: number * len(second)], environment=environment)
             stack.callback(process.kill)
             pair.append(stack.enter_context(process))
         yield pair
@@ -200,6 +201,35 @@ def test_two_processes_train_as_one_and_are_refused_as_one(
         assert [process.returncode for process in pair] == [2, 2], errors
     for error in errors:
         assert "error: run already holds a run: add --resume" in error
+
+
+@pytest.mark.parametrize(
+    ("how", "second", "named"),
+    [
+        (
+            flags,
+            ("--train.beta", "2", "--seed", "3"),
+            r"train\.beta \(3.4 in process 0, 2.0 in process 1\), seed \(0 in",
+        ),
+        (slurm, ("--run-dir", "other"), r"--run-dir \(\S+/run in process 0, \S+/other in process 1\): "),
+        (
+            flags,
+            ("--data.synthetic-seed", "1"),
+            r"data\.synthetic_seed \(0 in process 0, 1 .*, SHA-256 of the images \(",
+        ),
+    ],
+    ids=["config", "run directory", "data"],
+)
+def test_processes_that_differ_stop_with_one_line_and_leave_nothing(tmp_path: Path, how, second, named: str):
+    with two(tmp_path, how, "--run-dir", "run", *SMALL, second=second) as pair:
+        errors = [process.communicate(timeout=120)[1] for process in pair]
+        assert [process.returncode for process in pair] == [2, 2], errors
+    for error in errors:
+        # Gloo says on its own that it is connected.
+        (line,) = [line for line in error.splitlines() if not line.startswith("[Gloo] Rank ")]
+        assert re.match("error: the processes of this run differ in " + named, line)
+        assert "--processes 1" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(

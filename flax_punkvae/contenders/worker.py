@@ -5,15 +5,26 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax_punkvae.config import Config, DataConfig, TrainConfig
-from flax_punkvae.contenders import PRODUCT_SIDE
+from flax_punkvae.errors import run_program
 
 
-def work(name: str, batch_size: int, source: str) -> None:
-    """A worker's process: build, warm up, say what it is, then answer requests until there are no more."""
+def main() -> None:
+    """A worker's process, whose arguments are those of `work`; what a user caused is one line."""
+
+    def run(arguments: Sequence[str]) -> int:
+        name, batch_size, source, product_side = arguments
+        work(name, int(batch_size), source, int(product_side))
+        return 0
+
+    run_program(run)
+
+
+def work(name: str, batch_size: int, source: str, product_side: int) -> None:
+    """Build a contender, warm up, say what it is, then answer requests until there are no more."""
     began = time.monotonic()
     if name == "load":
         print(json.dumps(_load(began, source)), flush=True)
@@ -28,7 +39,7 @@ def work(name: str, batch_size: int, source: str) -> None:
         facts = pytorch.describe()
     else:
         answers = sys.stdout
-        requests, facts = _plain(batch_size) if name == "plain" else _ours(name, batch_size)
+        requests, facts = _plain(batch_size) if name == "plain" else _ours(name, batch_size, product_side)
     print(json.dumps(facts), file=answers, flush=True)
     warm = set()
     for line in sys.stdin:
@@ -73,7 +84,7 @@ def _load(began: float, source: str) -> dict[str, Any]:
     return {"count": len(dataset.images), "seconds": spans}
 
 
-def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
+def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -85,7 +96,7 @@ def _ours(precision: str, batch_size: int) -> tuple[dict[str, Callable[[int], An
     state = train_state.create_state(Config(train=train), jax.random.key(0))
     images = jnp.array(np.random.default_rng(0).integers(0, 256, (4 * batch_size, 128, 128, 3), np.uint8))
     key = jax.random.key(1)
-    side = jnp.ones((PRODUCT_SIDE, PRODUCT_SIDE), jnp.bfloat16 if precision == "bf16" else jnp.float32)
+    side = jnp.ones((product_side, product_side), jnp.bfloat16 if precision == "bf16" else jnp.float32)
     multiply = jax.jit(lambda a: a @ a)
     gather = jax.jit(lambda images, batch: images[batch].astype(jnp.float32) / 255.0)
 

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from flax_punkvae import console
 from flax_punkvae.config import parse
-from flax_punkvae.contenders import PRODUCT_SIDE
 from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
@@ -40,6 +39,8 @@ class Options:
     """Images a step."""
     source: str = "auto"
     """What loading loads, as --data.source of train."""
+    product_side: int = 4096
+    """Side of the square matrices whose product is taken for the machine's ceiling."""
     output: Path = Path("benchmark.json")
     """Where the figures go, as JSON."""
 
@@ -47,11 +48,12 @@ class Options:
 class Worker:
     """A process that answers a request, a line with a name, with a line of JSON."""
 
-    def __init__(self, name: str, batch_size: int, source: str) -> None:
+    def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        code = f"from flax_punkvae.contenders.worker import work; work({name!r}, {batch_size}, {source!r})"
+        command = [sys.executable, "-c", "from flax_punkvae.contenders.worker import main; main()"]
+        sizes = [str(options.batch_size), options.source, str(options.product_side)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, name, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.facts = self._answer()
 
@@ -79,7 +81,7 @@ class Worker:
 def main(arguments: Sequence[str]) -> int:
     """Measure, print a table, write JSON; the exit status is 0."""
     options = parse(Options, arguments, Options(), PROG)
-    for name in ("rounds", "steps", "batch_size"):
+    for name in ("rounds", "steps", "batch_size", "product_side"):
         if not 1 <= getattr(options, name) <= 65_536:
             raise UserError(f"{name}: expected a whole number from 1 to 65536, got {getattr(options, name)}")
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def start(name: str) -> Worker:
         console.complain(f"starting {name}")
-        return Worker(name, options.batch_size, options.source)
+        return Worker(name, options)
 
     ours = start("f32")
     contenders = [ours]
@@ -156,7 +158,7 @@ def _summary(
     loading: dict[str, Any],
 ) -> dict[str, Any]:
     # Of a product in the contender's own precision; peers compute in float32.
-    ceilings = {name: 2 * PRODUCT_SIDE**3 / seconds for name, seconds in products.items()}
+    ceilings = {name: 2 * options.product_side**3 / seconds for name, seconds in products.items()}
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}
     for name in rounds[0]:
@@ -172,6 +174,7 @@ def _summary(
         training[name]["median_ratio_to_ours"] = median(training[name]["ratios_to_ours"])
     return {
         "batch_size": options.batch_size,
+        "product_side": options.product_side,
         "training": training,
         "torch_settings_seconds_per_step": settings,
         "product_gflops": {name: ceiling / 1e9 for name, ceiling in ceilings.items()},

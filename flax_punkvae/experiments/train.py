@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from flax_punkvae import console
-from flax_punkvae.config import Config, Device, parse, parse_known, read_preset, validate
-from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.config import Config, Device, by_name, parse, parse_known, read_preset, validate
+from flax_punkvae.errors import UserError, memory_told, run_program
 
 PROG = "python -m flax_punkvae.experiments.train"
+# Where images come from, which may be another place for each of several processes: their SHA-256 decides.
+_ADDRESS = ("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size")
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Where:
     """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
     coordinator: str | None = None
     """HOST:PORT of the first of several processes, which get the same flags but each its own --process; those of a
-    SLURM step or of Open MPI's mpirun find each other without."""
+    SLURM step or of Open MPI's mpirun find each other without, and are one run."""
     processes: int | None = None
-    """How many processes meet there."""
+    """How many processes meet there. 1, without the other two: this one is a run of its own, as each task of a sweep
+    within one srun or mpirun is."""
     process: int | None = None
     """Which of them this one is, from 0."""
 
@@ -54,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
 
     with processes.joined(options.coordinator, options.processes, options.process):
         backend.prepare(options.compilation_cache, options.device)
-        return _train(options, [PROG, *arguments])
+        with memory_told("choose a smaller --train.batch-size or a smaller model"):
+            return _train(options, [PROG, *arguments])
 
 
 def _train(options: Options, command: list[str]) -> int:
@@ -63,12 +67,16 @@ def _train(options: Options, command: list[str]) -> int:
     from flax_punkvae import data, loop, parallel, processes, run_directory, train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
+    environment = run_directory.environment()
+    processes.agree(_common(options, config, environment))
     mesh = parallel.make_mesh()
     processes.together(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
     if options.run_dir is not None:
         check = run_directory.check_same if options.resume else lambda path, _: run_directory.check_free(path)
         processes.by_first(partial(check, options.run_dir, config))
     dataset = processes.together(lambda: data.load(config.data))
+    addresses = {name: value for name, value in by_name(config).items() if name in _ADDRESS}
+    processes.agree({**addresses, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
     parts = data.parts(len(dataset.images), config.data)
     if len(parts.train) < config.train.batch_size:
@@ -78,7 +86,6 @@ def _train(options: Options, command: list[str]) -> int:
         )
     key = loop.make_keys(config.seed)["init"]
     state = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours, mesh)
-    environment = run_directory.environment()
     if processes.is_first():
         _describe(environment, dataset, parts, state.params)
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
@@ -86,6 +93,20 @@ def _train(options: Options, command: list[str]) -> int:
         processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
         processes.by_first(lambda: _claim(run_dir, options.resume, config, dataset.provenance()))
         return _run(run_dir, options.resume, config, dataset, parts, state, {"command": command, **environment})
+
+
+def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:
+    """What the processes of a run must have in common before they load the images."""
+    libraries = {name: environment["libraries"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    return {
+        **{name: value for name, value in by_name(config).items() if name not in _ADDRESS},
+        "--run-dir": options.run_dir and str(options.run_dir.absolute()),
+        "--resume": options.resume,
+        **{f"the version of {name}": version for name, version in libraries.items()},
+        "the version of flax_punkvae": environment["version"],
+        "the backend": environment["backend"],
+        **environment["settings"],
+    }
 
 
 def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
@@ -112,6 +133,9 @@ def _run(
 
     restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", state)) if resume else None
     state = restored.state if restored else state
+    processes.agree(
+        {"the step of the checkpoint": int(state.step)}, advice=f"give all of them the same disk with {run_dir}"
+    )
     progress = loop.Progress.of(restored.meta) if restored else loop.Progress()
     first_step, steps_per_epoch = int(state.step), len(parts.train) // config.train.batch_size
     if first_step > config.train.epochs * steps_per_epoch:

@@ -46,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     _validate(options)
 
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
-    from flax_punkvae import data, features
+    from flax_punkvae import backend, data, features
 
+    backend.prepare("auto")
     config = DataConfig(source="punks", limit=options.limit)
     dataset = data.load(config)
     train, test = data.split(len(dataset.images), config.test_fraction, config.split_seed)
