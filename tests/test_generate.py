@@ -114,6 +114,29 @@ def test_many_samples_are_those_of_smaller_chunks(
     assert "show the first 5 of 9; samples.json has all" in told and "0004.png" in told and "0005.png" not in told
 
 
+def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: by hand, of a decoder that draws a training sprite, then each of three others twice, over and over."""
+    opened_run = trained.open_run(run)
+    assert opened_run.dataset.sprites is not None
+    known = opened_run.dataset.sprites[opened_run.train_indices[0]]
+    others = np.stack([known.transpose(1, 0, 2), known[::-1], known[:, ::-1]])
+    cycle = np.stack([known, *others.repeat(2, axis=0)])
+    monkeypatch.setattr(latents, "CHUNK", 5)
+    drawn: list[np.ndarray] = []
+
+    def decode(_: trained.Trained, z: np.ndarray) -> np.ndarray:
+        start = sum(map(len, drawn))
+        drawn.append(z)
+        return cycle[np.arange(start, start + len(z)) % len(cycle)]
+
+    monkeypatch.setattr(trained, "decode_sprites", decode)
+    for count, chunks in ((3, 2), (4, 4)):
+        drawn.clear()
+        new = trained.sample_new(opened_run, "prior", count, 0, tries=5)
+        assert len(drawn) == chunks
+        np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
+
+
 def test_a_second_sample_takes_the_next_free_name(run: Path):
     names = ["prior-seed5", "prior-seed5-2", "prior-seed5-3"]
     (run / "samples" / names[1]).mkdir(parents=True)  # Another process's, still empty.
