@@ -117,6 +117,11 @@ def _make_private(directory: Path) -> str | None:
     What lies in it is run as code, so nobody else may have put it there.
     """
     try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        # jax takes no other; a name of undecodable bytes would end in a traceback of its own.
+        return f"{str(directory).encode(errors='backslashreplace').decode()} is not UTF-8: set XDG_CACHE_HOME"
+    try:
         for path in (*reversed(directory.parents), directory):
             path.mkdir(mode=0o700, exist_ok=True)
         if os.name == "posix" and (problem := _distrust(directory)):

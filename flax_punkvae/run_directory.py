@@ -200,7 +200,8 @@ def inside(run: Path, path: Path) -> Path:
 
     Raises UserError where a symbolic link leads out of it: a run directory may come from anybody.
     """
-    if not path.resolve().is_relative_to(run.resolve()):
+    # Not Path.resolve, which raises for links in a circle.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(run)):
         raise UserError(f"{path}: a symbolic link leads out of the run directory: remove it, or name a place yourself")
     return path
 

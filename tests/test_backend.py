@@ -217,3 +217,13 @@ def test_every_product_of_float32_is_exact_on_gpus_and_tpus(
         "precision = [HIGHEST, HIGHEST]" in line or "HIGHEST>, #stablehlo<precision HIGHEST" in line
         for line in products
     } == {precise}
+
+
+def test_a_home_that_is_not_utf8_costs_the_cache_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caf\udce9"))
+    backend.prepare("auto")
+    told = capsys.readouterr().err
+    assert told.startswith("going on without a compilation cache: ") and "is not UTF-8" in told
+    assert told.isascii() and list(tmp_path.iterdir()) == []

@@ -212,6 +212,8 @@ def test_links_out_of_the_run_directory_are_refused(tmp_path: Path):
         with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
             run_directory.check_links(run)
         (run / name).unlink()
+    (run / "circle").symlink_to("circle")
+    run_directory.check_links(run)
     (run / ".lock").unlink()
     (run / ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(UserError, match="a symbolic link leads out"), run_directory.locked(run):
