@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,15 @@ SETTINGS = (
 )
 
 
+def setting(name: str) -> Any:
+    return getattr(jax.config, name)
+
+
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """jax as it was, and no cache named by the environment."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    before = {name: setting(name) for name in SETTINGS}
     yield
     for name, value in before.items():
         jax.config.update(name, value)
@@ -59,7 +64,7 @@ def test_the_users_own_cache_is_made_for_the_user_alone(home: Path, capsys: pyte
         os.umask(before)
     cache = home / ".cache" / "flax_punkvae"
     assert (mode(cache), mode(cache.parent)) == (0o700, 0o700)
-    assert jax.config.jax_compilation_cache_dir == str(cache)
+    assert setting("jax_compilation_cache_dir") == str(cache)
     # As earlier versions made it: nobody else writes there.
     cache.chmod(0o755)
     backend.prepare("auto")
@@ -136,7 +141,7 @@ def test_a_cache_that_others_may_have_written_is_not_used(
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     jax.config.update("jax_compilation_cache_dir", None)
     backend.prepare("auto")
-    assert jax.config.jax_compilation_cache_dir is None
+    assert setting("jax_compilation_cache_dir") is None
     told = capsys.readouterr().err
     assert told.startswith("going on without a compilation cache: ") and told.count("\n") == 1
 
@@ -145,12 +150,12 @@ def test_a_named_cache_is_made_and_off_is_off(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     backend.prepare("a/b")
     assert mode(tmp_path / "a" / "b") == 0o700
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "a" / "b")
+    assert setting("jax_compilation_cache_dir") == str(tmp_path / "a" / "b")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "c"))
     backend.prepare("auto")
     assert mode(tmp_path / "c") == 0o700
     backend.prepare("off")
-    assert not jax.config.jax_enable_compilation_cache
+    assert not setting("jax_enable_compilation_cache")
     with pytest.raises(UserError, match="--compilation-cache is empty"):
         backend.prepare("")
 
@@ -170,7 +175,7 @@ def test_without_a_home_there_is_no_cache(
     if not variables:
         monkeypatch.setattr(Path, "home", fails)
     backend.prepare("auto")
-    assert jax.config.jax_compilation_cache_dir is None
+    assert setting("jax_compilation_cache_dir") is None
     assert capsys.readouterr().err.startswith("going on without a compilation cache: no home directory")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,7 +22,8 @@ _LIBRARIES = (
 _SMALL = Config(
     model=ModelConfig(encoder_widths=(8, 16), decoder_widths=(8,), hidden=32, latent=8), train=TrainConfig(batch_size=8)
 )
-# Relative, of the loss and of each gradient's norm. Sums in another order stay well below; GPUs may multiply in TF32.
+# Relative, of the loss and of each gradient's norm. Sums in another order stay well below. Products of float32 are in
+# float32 everywhere (`backend.matmul_precision`), as in training.
 _LOSS_TOLERANCE = 1e-3
 _GRADIENT_TOLERANCE = 1e-2
 
@@ -98,6 +99,8 @@ def _compare(options: Options) -> bool:
 
     backend.prepare("auto", options.device)
     console.say(f"backend: {jax.default_backend()}")
+    precision = backend.matmul_precision(jax.default_backend())
+    console.say(f"precision of float32 products: {precision or 'default'}")
     for device in jax.devices():
         console.say(f"device {device.id}: {device.device_kind}")
     try:
