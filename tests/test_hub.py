@@ -17,6 +17,7 @@ from flax_punkvae.data import hub, synthetic
 from flax_punkvae.errors import UserError
 from helpers.hub_server import HubServer
 from helpers.hub_sets import GOOD, MALFORMED, NUMBERS, PARQUET, WRONG, environment, home, on_blue, photos, server
+from helpers.sources import refusal
 
 __all__ = ["home", "on_blue", "server"]  # fixtures
 
@@ -31,7 +32,7 @@ for name in json.loads(sys.argv[1]):
     try:
         raw = hub.load(name)
         told = {"source": raw.source, "ids": raw.ids.tolist()}
-        told |= {"shape": raw.pixels.shape, "pixels": raw.pixels.tobytes().hex()}
+        told |= {"notes": raw.notes, "shape": raw.pixels.shape, "pixels": raw.pixels.tobytes().hex()}
     except UserError as error:
         told = {"error": type(error).__name__, "message": str(error)}
     told["waits"] = len(waits)
@@ -94,6 +95,36 @@ def test_rows_without_numbers_of_their_own_keep_their_order(online: dict[str, di
 
 def test_transparency_is_kept(online: dict[str, dict[str, Any]]):
     np.testing.assert_array_equal(pixels(online["o/rgba"]), synthetic.draw(2, 0)[0])
+
+
+def test_rows_are_read_upright(online: dict[str, dict[str, Any]]):
+    # Oracle: the photograph, which was saved upside down and says so.
+    np.testing.assert_array_equal(pixels(online["o/splits"])[0, :, :, :3], photos()[0])
+
+
+def test_what_is_left_out_of_a_set_is_told(online: dict[str, dict[str, Any]]):
+    positions = "the set's 2 rows do not each hold a punk number of their own: ids are the rows' positions"
+    assert online["o/splits"]["notes"] == ["left out the set's other splits: test (3 rows)", positions]
+    assert online["o/photos"]["notes"] == [positions]
+    assert online[hub.CRYPTOPUNKS]["notes"] == []
+
+
+def test_a_row_may_only_name_files_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache, outside = tmp_path / "cache", tmp_path / "cache-of-others.png"
+    (cache / "blobs").mkdir(parents=True)
+    inside = cache / "blobs" / "1.png"
+    inside.write_bytes(b"inside")
+    outside.write_bytes(b"outside")
+    (cache / "in.png").symlink_to("blobs/1.png")
+    (cache / "out.png").symlink_to(outside)
+    monkeypatch.setattr(hub, "_caches", lambda: [cache])
+    monkeypatch.chdir(tmp_path)
+    for path in (inside, cache / "in.png", cache / "blobs" / ".." / "in.png"):
+        assert hub._file({"bytes": None, "path": str(path)}) == inside
+    for path in (outside, cache / "out.png", cache / ".." / outside.name, outside.name, "", "/etc/passwd", "a\0b"):
+        assert "path" in refusal(hub._file, {"bytes": None, "path": str(path)})
+    for url in (f"file://{inside}", f"zip://1.png::{inside}", "https://x/1.png", "hf://datasets/o/x/1.png"):
+        assert "outside the hub's cache" in refusal(hub._file, {"bytes": None, "path": url})
 
 
 def test_images_that_are_no_sprites(online: dict[str, dict[str, Any]]):

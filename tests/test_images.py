@@ -1,10 +1,12 @@
 """Rendering, its inverse, compositing, grids."""
 
+import tracemalloc
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+import scipy.spatial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -55,6 +57,31 @@ def test_snapping_takes_the_nearest_colour(sprites: np.ndarray, palette: np.ndar
     for pixel, found in zip(sprites.reshape(-1, 3), snapped.reshape(-1, 3), strict=True):
         distances = [sum((int(a) - int(b)) ** 2 for a, b in zip(pixel, colour, strict=True)) for colour in palette]
         assert found.tolist() == palette[distances.index(min(distances))].tolist()
+
+
+@pytest.mark.parametrize("spread", [256, 12])
+def test_the_nearest_of_many_colours_is_the_first_of_the_nearest(spread: int):
+    random = np.random.default_rng(spread)
+    palette, colours = random.integers(0, spread, (2, 3000, 3)).astype(np.uint8)
+    # Oracle: every distance, in one array; argmin takes the first.
+    distances = ((colours[:, None].astype(int) - palette) ** 2).sum(-1)
+    np.testing.assert_array_equal(im.to_indices(colours[None, None], palette)[0, 0], distances.argmin(1))
+
+
+def test_many_colours_take_little_memory():
+    random = np.random.default_rng(0)
+    sprites, others = random.integers(0, 256, (2, 40, 24, 24, 3), np.uint8)
+    tracemalloc.start()
+    palette = im.palette_of(sprites)
+    snapped = im.snap(others, palette)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All distances at once would be 6 GB.
+    assert len(palette) > 20_000 and peak < 2**26
+    # Oracle: SciPy's k-d tree.
+    distances, _ = scipy.spatial.KDTree(palette.astype(float)).query(others.reshape(-1, 3).astype(float))
+    ours = np.linalg.norm(others.astype(float) - snapped, axis=-1)
+    np.testing.assert_allclose(ours.ravel(), distances)
 
 
 @given(hnp.arrays(np.uint8, (2, 3, 4, 3)))

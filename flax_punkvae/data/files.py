@@ -75,8 +75,8 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     notes = (f"left out {left_out}",) if left_out else ()
     if not numbered:
         notes += (
-            f"ids 0 to {count - 1} are positions in the order of the file names, which do not each hold a number of "
-            "their own (run.json lists them)",
+            f"the {len(ordered)} file names do not each hold a number of their own: ids are positions in the names' "
+            "order, and run.json lists the names",
         )
     names = () if numbered else tuple(_printable(file.name) for file in ordered[:count])
     return unlabelled(pixels, np.array(ids[:count]), f"folder {path}", notes=notes, files=names, shape=shape)

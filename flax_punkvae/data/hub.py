@@ -44,7 +44,9 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     ids, numbered = _punk_numbers(rows)
     order = np.argsort(ids, kind="stable")
     if not numbered:
-        notes += (f"ids 0 to {len(ids) - 1} are the positions of the set's rows, which do not each hold a punk number",)
+        notes += (
+            f"the set's {len(ids)} rows do not each hold a punk number of their own: ids are the rows' positions",
+        )
 
     def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
         for row in order.tolist():

@@ -85,12 +85,12 @@ def _both(
     columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"], tile: tuple[int, int], more: int
 ) -> bool:
     """Whether blank lines tell of another pitch in both directions, or in the one that a single row of tiles has."""
-    (across, down) = tile
-    if more > 0 and across == len(columns):
-        return _tells(rows, down, more, _LEAST_OF_ROW) and _lines(rows, down + more).sum() == more
-    if more > 0 and down == len(rows):
-        return _tells(columns, across, more, _LEAST_OF_ROW) and _lines(columns, across + more).sum() == more
-    return _tells(columns, across, more, _LEAST_CELLS) and _tells(rows, down, more, _LEAST_CELLS)
+    directions = (columns, tile[0]), (rows, tile[1])
+    if len(columns) > tile[0] and len(rows) > tile[1]:
+        return all(_tells(lines, side, more, _LEAST_CELLS) for lines, side in directions)
+    lines, side = directions[len(columns) == tile[0]]
+    # All of the space between the cells is blank, and no line of theirs: a row of few drawn pixels tells nothing.
+    return more > 0 and _tells(lines, side, more, _LEAST_OF_ROW) and int(_lines(lines, side + more).sum()) == more
 
 
 def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]) -> int:
@@ -100,7 +100,7 @@ def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]
 
 
 def _tells(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
-    """Whether blank lines come at this pitch, no multiple of the tile or part of it, between `least` drawn cells."""
+    """Whether blank lines come every tile + more, no multiple of the tile or part of it, between `least` drawn cells."""
     pitch = tile + more
     if pitch % tile == 0 or tile % pitch == 0 or pitch > len(blank):
         return False

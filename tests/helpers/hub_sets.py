@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.data import hub, punks, synthetic
+from helpers.bad_input import bomb
 from helpers.hub_server import HubServer
 
 PARQUET = "data/train-00000-of-00001.parquet"
@@ -25,6 +26,14 @@ NUMBERS = [7804, 3, 9999, 0, 42, 635, 100, 2890, 12, 5822, 1, 4156]
 def png(pixels: np.ndarray, scale: int = 14) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)).save(file, "PNG")
+    return file.getvalue()
+
+
+def upside_down(pixels: np.ndarray) -> bytes:
+    """An image that is stored upside down, and whose EXIF says so."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 3
+    Image.fromarray(pixels[::-1, ::-1]).save(file, "PNG", exif=exif)
     return file.getvalue()
 
 
@@ -57,7 +66,7 @@ def on_blue() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def server(on_blue: np.ndarray) -> Iterator[HubServer]:
+def server(on_blue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     with HubServer() as server:
         whole = {
             "image": images(*(png(sprite) for sprite in on_blue)),
@@ -82,6 +91,13 @@ def server(on_blue: np.ndarray) -> Iterator[HubServer]:
         server.add("o/junk", {PARQUET: parquet({"image": images(a, b"junk")})})
         server.add("o/null", {PARQUET: parquet({"image": [*images(a), None]})})
         server.add("o/path", {PARQUET: parquet({"image": [*images(a), {"bytes": None, "path": "/nowhere/1.png"}]})})
+        local = tmp_path_factory.mktemp("local") / "1.png"
+        local.write_bytes(a)
+        server.add("o/local", {PARQUET: parquet({"image": [{"bytes": None, "path": str(local)}, *images(a)]})})
+        server.add("o/bomb", {PARQUET: parquet({"image": images(a, bomb(20_000))})})
+        splits = {PARQUET: parquet({"image": images(*map(upside_down, photos()))})}
+        splits[PARQUET.replace("train", "test")] = parquet({"image": images(a, a, a)})
+        server.add("o/splits", splits)
         server.add("o/other-file", {PARQUET: b"not parquet"})
         server.add(
             "o/two-schemas",
@@ -114,7 +130,7 @@ def environment(home: Path, endpoint: str, offline: bool = False) -> dict[str, s
     }
 
 
-GOOD = (hub.CRYPTOPUNKS, "o/folder", "o/twice", "o/rgba", "o/photos")
+GOOD = (hub.CRYPTOPUNKS, "o/folder", "o/twice", "o/rgba", "o/photos", "o/splits")
 
 
 WRONG = {
@@ -130,6 +146,8 @@ WRONG = {
     "o/junk": ("UserError", "row 1: expected an image"),
     "o/null": ("UserError", "row 1: expected an image, got a value of type NoneType"),
     "o/path": ("UserError", "row 1: expected an image, got a path outside the hub's cache: /nowhere/1.png"),
+    "o/local": ("UserError", "row 0: expected an image, got a path outside the hub's cache: "),
+    "o/bomb": ("UserError", f"row 1: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more"),
     "o/other-file": ("UserError", "Parquet magic bytes not found"),
     "o/two-schemas": ("UserError", "Couldn't cast other: int64"),
     "o/nothing": ("UserError", "doesn't contain any data files"),
