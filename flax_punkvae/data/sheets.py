@@ -100,7 +100,7 @@ def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]
 
 
 def _tells(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
-    """Whether blank lines come every tile + more, no multiple of the tile or part of it, between `least` drawn cells."""
+    """Whether blank lines come every tile + more, no multiple or part of the tile, between `least` drawn cells."""
     pitch = tile + more
     if pitch % tile == 0 or tile % pitch == 0 or pitch > len(blank):
         return False
