@@ -18,7 +18,7 @@ from rich.table import Table
 
 from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
-from flax_punkvae.reporting import Report
+from flax_punkvae.training.reporting import Report
 
 TEXT = "スプライト sprit\udce9s \x1b é"
 

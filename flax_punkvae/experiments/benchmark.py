@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        command = [sys.executable, "-c", "from flax_punkvae.contenders.worker import main; main()"]
+        command = [sys.executable, "-c", "from flax_punkvae.experiments.contenders.worker import main; main()"]
         sizes = [str(options.batch_size), options.source, str(options.product_side)]
         self._process = subprocess.Popen(
             [*command, name, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -95,7 +95,9 @@ def _compare(options: Options) -> bool:
     import jax
     import numpy as np
 
-    from flax_punkvae import backend, train_state, training
+    from flax_punkvae.devices import backend
+    from flax_punkvae.training import state as train_state
+    from flax_punkvae.training import steps
 
     backend.prepare("auto", options.device)
     console.say(f"backend: {jax.default_backend()}")
@@ -115,7 +117,7 @@ def _compare(options: Options) -> bool:
     for device in (jax.devices()[0], cpu):
         with jax.default_device(device):
             began = time.monotonic()
-            state, metrics = training.train_step(
+            state, metrics = steps.train_step(
                 train_state.create_state(_SMALL, jax.random.key(0)), jax.device_put(images, device), jax.random.key(1)
             )
             # Adam's first moment after the first step is a tenth of the gradient.

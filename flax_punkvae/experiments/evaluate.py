@@ -50,7 +50,11 @@ def main(arguments: Sequence[str]) -> int:
             f"expected matplotlib and scikit-learn, got no {', no '.join(missing)}: pip install '.[evaluate]'"
         )
 
-    from flax_punkvae import backend, evaluation, features, plots, run_directory, trained
+    from flax_punkvae.devices import backend
+    from flax_punkvae.measures import features
+    from flax_punkvae.trained import evaluation, plots
+    from flax_punkvae.trained import model as trained
+    from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir, options)

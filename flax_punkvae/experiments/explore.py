@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-    from flax_punkvae.trained import Trained
+    from flax_punkvae.trained.model import Trained
 
 PROG = "python -m flax_punkvae.experiments.explore"
 _SCALE = 2
@@ -105,7 +105,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 
-    from flax_punkvae import backend, images, run_directory, trained
+    from flax_punkvae import images
+    from flax_punkvae.devices import backend
+    from flax_punkvae.trained import model as trained
+    from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir, options.command)
@@ -176,7 +179,7 @@ def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray", 
     """The images of these numbers, the means of their posteriors, and which of them were trained on, to be told."""
     import numpy as np
 
-    from flax_punkvae import trained
+    from flax_punkvae.trained import model as trained
 
     positions = [run.position(number) for number in numbers]
     told = [
@@ -189,7 +192,7 @@ def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray", 
 def _reconstruct(run: "Trained", command: Reconstruct) -> Sheet:
     import numpy as np
 
-    from flax_punkvae import trained
+    from flax_punkvae.trained import model as trained
 
     originals, means, told = _encode(run, *command.numbers)
     decoded = trained.decode(run, means)
@@ -204,7 +207,8 @@ def _reconstruct(run: "Trained", command: Reconstruct) -> Sheet:
 def _interpolate(run: "Trained", command: Interpolate) -> Sheet:
     import numpy as np
 
-    from flax_punkvae import latents, trained
+    from flax_punkvae.trained import latents
+    from flax_punkvae.trained import model as trained
 
     originals, (a, b), told = _encode(run, command.first, command.second)
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
@@ -218,7 +222,8 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
     import numpy as np
     from rich.table import Table
 
-    from flax_punkvae import latents, trained
+    from flax_punkvae.trained import latents
+    from flax_punkvae.trained import model as trained
 
     _, (z,), told = _encode(run, command.number)
     kl = trained.kl_per_latent(run, run.test_indices, seed=0)
@@ -244,7 +249,8 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
 def _edit(run: "Trained", command: Edit) -> Sheet:
     import numpy as np
 
-    from flax_punkvae import editing, trained
+    from flax_punkvae.trained import editing
+    from flax_punkvae.trained import model as trained
 
     add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
     network, note = trained.load_traits(run)

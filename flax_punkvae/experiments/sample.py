@@ -17,8 +17,8 @@ from flax_punkvae.opening import Opening
 if TYPE_CHECKING:
     import numpy as np
 
-    from flax_punkvae.features import Network
-    from flax_punkvae.trained import Trained
+    from flax_punkvae.measures.features import Network
+    from flax_punkvae.trained.model import Trained
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, None, PROG)
     _validate(options)
 
-    from flax_punkvae import backend, trained
+    from flax_punkvae.devices import backend
+    from flax_punkvae.trained import model as trained
 
     backend.prepare("auto")
     run = trained.open_run(options.run_dir, options)
@@ -116,7 +117,7 @@ def _free(options: Options) -> Path:
 
     Raises UserError where it cannot be made.
     """
-    from flax_punkvae import run_directory
+    from flax_punkvae.training import run_directory
 
     name = f"{options.how}-seed{options.seed}"
     if options.temperature != 1:
@@ -135,7 +136,9 @@ def _write(
     """
     import numpy as np
 
-    from flax_punkvae import images, latents, trained
+    from flax_punkvae import images
+    from flax_punkvae.trained import latents
+    from flax_punkvae.trained import model as trained
 
     palette = None if run.dataset.sprites is None else run.palette()
     certificates, shown = [], []
@@ -167,7 +170,8 @@ def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray")
     """The training sprite with the fewest other pixels, and how far the image is from that of its own sprite."""
     import numpy as np
 
-    from flax_punkvae import fidelity, images
+    from flax_punkvae import images
+    from flax_punkvae.measures import fidelity
 
     assert run.dataset.sprites is not None
     known = run.dataset.sprites[run.train_indices]

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     options = read_options(arguments)
 
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
-    from flax_punkvae import backend, processes
+    from flax_punkvae.devices import backend, processes
 
     with processes.joined(options.coordinator, options.processes, options.process):
         backend.prepare(options.compilation_cache, options.device)
@@ -64,7 +64,10 @@ def main(arguments: Sequence[str]) -> int:
 def _train(options: Options, command: list[str]) -> int:
     import jax
 
-    from flax_punkvae import data, loop, parallel, processes, run_directory, train_state
+    from flax_punkvae import data
+    from flax_punkvae.devices import parallel, processes
+    from flax_punkvae.training import loop, run_directory
+    from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
     environment = run_directory.environment()
@@ -111,7 +114,7 @@ def _common(options: Options, config: Config, environment: dict[str, Any]) -> di
 
 def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
     """What must hold, and be there, before a locked run directory is written to."""
-    from flax_punkvae import run_directory
+    from flax_punkvae.training import run_directory
 
     if resume:
         run_directory.check_links(run_dir)
@@ -128,8 +131,9 @@ def _run(
     """Train in a run directory that this process holds, from its checkpoint where it has one."""
     import numpy as np
 
-    from flax_punkvae import checkpoints, loop, parallel, processes, run_directory, signals
-    from flax_punkvae.reporting import Report
+    from flax_punkvae.devices import parallel, processes
+    from flax_punkvae.training import checkpoints, loop, run_directory, signals
+    from flax_punkvae.training.reporting import Report
 
     restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", state)) if resume else None
     state = restored.state if restored else state
@@ -246,7 +250,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     if where.config is not None:
         preset = read_preset(where.config)
     elif where.resume and where.run_dir is not None:
-        from flax_punkvae.run_directory import read_config
+        from flax_punkvae.training.run_directory import read_config
 
         preset = read_config(where.run_dir)
     options = parse(Options, arguments, Options(**vars(preset)), PROG)

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     _validate(options)
 
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
-    from flax_punkvae import backend, data, features
+    from flax_punkvae import data
+    from flax_punkvae.devices import backend
+    from flax_punkvae.measures import features
 
     backend.prepare("auto")
     config = DataConfig(source="punks", limit=options.limit)
@@ -102,7 +104,8 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
     import jax.numpy as jnp
     import optax
 
-    from flax_punkvae import data, features
+    from flax_punkvae import data
+    from flax_punkvae.measures import features
 
     network = features.random(options.seed, label_names)
     module = features.SpriteFeatures(len(label_names))

@@ -1,0 +1,74 @@
+"""Edits along the directions of labels, and what they do to the traits of held-out images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from flax_punkvae import images
+from flax_punkvae.errors import UserError
+from flax_punkvae.trained import latents
+from flax_punkvae.trained import model as trained
+from flax_punkvae.trained.model import Trained
+
+
+def eligible(run: Trained, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
+    """Positions of the held-out images that lack every label to add and have every one to remove.
+
+    Raises UserError where there is none.
+    """
+    labels = run.dataset.labels[run.test_indices] == 1
+    fitting = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
+    if not len(fitting):
+        raise UserError("edit: expected held-out images that lack what is added and have what is removed, got none")
+    return fitting
+
+
+def shift(run: Trained, add: list[int], remove: list[int]) -> Float[np.ndarray, "d"]:
+    """The sum of the directions of labels to add less those of labels to remove, from the training images alone.
+
+    Raises UserError where all or none of these have one of the labels.
+    """
+    columns = add + remove
+    means, _ = trained.encode(run, run.train_indices)
+    directions = latents.directions(means, run.dataset.labels[run.train_indices][:, columns])
+    for column, direction in zip(columns, directions, strict=True):
+        if np.isnan(direction).any():
+            name = run.dataset.label_names[column]
+            raise UserError(f"edit: expected a label that some of the training images have and some lack, got {name!r}")
+    return directions[: len(add)].sum(axis=0) - directions[len(add) :].sum(axis=0)
+
+
+def measure(
+    run: Trained,
+    network: Any,
+    positions: Int[np.ndarray, "m"],
+    shift: Float[np.ndarray, "d"],
+    add: list[int],
+    remove: list[int],
+    strengths: Sequence[float],
+) -> list[dict[str, Any]]:
+    """For each strength, what `latents.effect` says of these images moved by strength * shift, snapped to sprites.
+
+    Traits are read by the network of `trained.load_traits`, before an edit off the reconstructions.
+    """
+    names = run.dataset.label_names
+    palette = run.palette()
+    means, _ = trained.encode(run, positions)
+
+    def read(strength: float) -> np.ndarray:
+        sprites = trained.decode_sprites(run, means + np.float32(strength) * shift)
+        return trained.read_traits(network, images.snap(sprites, palette))
+
+    before = read(0.0)
+    effects = [latents.effect(before, read(strength), add, remove) for strength in strengths]
+    return [
+        {
+            "strength": strength,
+            "succeeds": effect.succeeds,
+            "others_changed": effect.others_changed,
+            "changed_most": {names[label]: share for label, share in effect.changed_most},
+        }
+        for strength, effect in zip(strengths, effects, strict=True)
+    ]

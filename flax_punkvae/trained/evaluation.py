@@ -1,0 +1,234 @@
+"""Everything that `evaluate` says of a run, as plain numbers; each function is one part of evaluation.json.
+
+Held-out means the run's own test images. Every part states its n and its seed.
+"""
+
+import math
+from typing import Any, get_args
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from flax_punkvae import images
+from flax_punkvae.data import punks
+from flax_punkvae.measures import codes as codes
+from flax_punkvae.measures import features, fidelity, metrics
+from flax_punkvae.trained import latents
+from flax_punkvae.trained import model as trained
+from flax_punkvae.trained.model import Trained
+from flax_punkvae.training import state as train_state
+from flax_punkvae.training import steps
+
+# Half of them, the floor of copying, are 20: fewer say nothing.
+LEAST_HELD_OUT = 40
+SAMPLERS: tuple[latents.Sampler, ...] = get_args(latents.Sampler)
+_CHUNK = 100
+# Below it a likelihood overflows, or sigma is 0.
+_LEAST_BETA = 1e-100
+
+
+def sigma(run: Trained) -> float | None:
+    """The deviation of the Gaussian decoder that beta implies; None of a categorical one, and of a beta of 0."""
+    beta = run.config.train.beta
+    gaussian = run.config.model.likelihood == "gaussian"
+    return metrics.implied_sigma(beta) if gaussian and beta >= _LEAST_BETA else None
+
+
+def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
+    """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
+
+    The distortion is a squared error, for which the -ELBO is at beta and at the sigma it implies, or a cross-entropy in
+    nats, for which it is in bits. Left out are the -ELBO of a sigma of 0, and the active units of a single image.
+    """
+    dataset, beta = run.dataset, run.config.train.beta
+    held_out = dataset.images[run.test_indices]
+    batch = min(run.config.train.batch_size, len(held_out))
+    placed = jax.device_put(held_out)
+    found = steps.evaluate(run.state, placed, np.arange(len(held_out)), jax.random.key(seed), batch)
+    per_latent = np.sort(trained.kl_per_latent(run, run.test_indices, seed))[::-1]
+    common = {
+        "n": len(held_out),
+        "seed": seed,
+        "likelihood": run.config.model.likelihood,
+        "rate_nats": found["kl"],
+        "distortion": found[steps.DISTORTIONS[run.config.model.likelihood]],
+        "loss": found["loss"],
+        "beta": beta,
+        "active_units": found["active_units"] if len(held_out) > 1 else None,
+        "latents": len(per_latent),
+        "kl_per_latent_nats": [float(value) for value in per_latent],
+    }
+    if run.config.model.likelihood == "categorical":
+        pixels, sprites = dataset.outside_palette(run.test_indices)
+        outside = {"pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
+        return {**common, "negative_elbo_bits": found["bits"], **outside}
+    common["pythae_beta"] = metrics.pythae_beta(beta)
+    if (deviation := sigma(run)) is None:
+        return common
+    likelihood = metrics.gaussian_log_likelihood(np.array([common["distortion"]]), deviation, held_out[0].size)
+    return {**common, "sigma": deviation, "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0])}
+
+
+def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any] | None:
+    """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000, a Gaussian one at the sigma of beta.
+
+    Of these K, those that divide `samples`, the weights drawn for each image. None of a Gaussian one without sigma.
+    """
+    gaussian = run.config.model.likelihood == "gaussian"
+    deviation = sigma(run)
+    if gaussian and deviation is None:
+        return None
+    chosen = run.dataset.images[run.test_indices[:count]]
+    key = jax.random.key(seed)
+    weights = np.empty((len(chosen), samples))
+    chunk = min(_CHUNK, samples)
+    for row, image in enumerate(chosen):
+        for start in range(0, samples, chunk):
+            drawn = steps.importance_samples(
+                run.state, image, jax.random.fold_in(jax.random.fold_in(key, row), start), chunk
+            )
+            distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
+            likelihood = (
+                -distortion if deviation is None else metrics.gaussian_log_likelihood(distortion, deviation, image.size)
+            )
+            weights[row, start : start + chunk] = likelihood + log_ratio
+    bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}
+    nats = {str(k): float(values.mean()) for k, values in bounds.items()}
+    found: dict[str, Any] = {"n": len(chosen), "seed": seed, "samples": samples, "bound_nats": nats}
+    if gaussian:
+        found["sigma"] = deviation
+    else:
+        found["bits"] = {k: -bound / math.log(2) for k, bound in nats.items()}
+    found["standard_error_of_n"] = {str(k): float(values.std() / np.sqrt(len(values))) for k, values in bounds.items()}
+    return found
+
+
+def yardsticks(run: Trained) -> dict[str, Any] | None:
+    """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
+    dataset = run.dataset
+    if dataset.palette is None:
+        return None
+    assert dataset.sprites is not None
+    train, held_out = dataset.images[run.train_indices], dataset.images[run.test_indices]
+    frequencies = train_state.log_frequencies(train, dataset.colours)
+    sprites = dataset.sprites[run.test_indices]
+    bits = {
+        "PNG, each the smaller of RGB and palette": codes.png_bits(sprites),
+        "lossless WebP": codes.webp_bits(sprites),
+        "independent pixels, training frequencies": codes.independent_bits(held_out, frequencies),
+        "zlib, 32 kB of training sprites as dictionary": codes.zlib_bits(train, held_out),
+        "lzma, all in one stream behind the training sprites": codes.lzma_bits(train, held_out),
+    }
+    if dataset.verification == punks.VERIFIED:
+        bits["the contract's trait codes"] = punks.CONTRACT_BITS
+    return {"n": len(held_out), "bits": bits}
+
+
+def recovery(run: Trained) -> dict[str, Any]:
+    """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
+    sprites, palette = run.dataset.sprites, run.palette()
+    assert sprites is not None
+    means, _ = trained.encode(run, run.test_indices)
+    drawn = trained.decode_sprites(run, means)
+    pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
+    return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
+
+
+def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """As many samples as there are held-out images from every sampler, read back as sprites.
+
+    Where the prior draws training sprites or one sprite twice, also as many from it of which none is either: like the
+    held-out ones, among which there are no two alike and none that was trained on.
+    """
+    count = len(run.test_indices)
+    chosen = {how: trained.sample(run, how, count, seed) for how in SAMPLERS}
+    new = trained.sample_new(run, "prior", count, seed, tries=4)
+    if len(new) == count and not np.array_equal(new, chosen["prior"]):
+        chosen["prior, new only"] = new
+    return {row: trained.decode_sprites(run, z) for row, z in chosen.items()}
+
+
+def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
+
+    At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
+    network knows sprites of 24x24 alone; of others there is the random one.
+    """
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    held_out = sprites[run.test_indices]
+    some = np.random.default_rng(seed).permutation(run.train_indices)[: len(held_out)]
+    rows = {"training (floor)": sprites[np.sort(some)], **drawn}
+    _, height, width, _ = sprites.shape
+    networks = {"random": features.random(seed, size=(height, width))}
+    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
+    if (height, width) == features.SPRITE[:2]:
+        networks = {"trained": features.load(), **networks}
+        found["features_sha256"] = networks["trained"].sha256
+    for name, network in networks.items():
+        real = features.extract(network, held_out)
+        found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
+    return found
+
+
+def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> dict[str, float]:
+    precision, recall = fidelity.precision_recall(real, generated)
+    density, coverage = fidelity.density_coverage(real, generated)
+    return {
+        "frechet": fidelity.frechet_distance(real, generated),
+        "kernel": fidelity.kernel_distance(real, generated),
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": coverage,
+    }
+
+
+def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Whether samples are training sprites over again; the floor is held-out sprites, which cannot be.
+
+    Exact copies are no proof of copying: a model that knows how traits combine draws common combinations again. Then
+    it also draws held-out sprites, which it never saw, as often for each of them: `held_out_hits` is their number.
+    Exact copies and differing pixels after snapping to the palette; C_T and AuthPct on the pixels as drawn. The floor's
+    C_T is that of one half of the held-out sprites against the other.
+    """
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    train, held_out = sprites[run.train_indices], sprites[run.test_indices]
+    palette = run.palette()
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    first, second = held_out[order[::2]], held_out[order[1::2]]
+    found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
+    for row, content in {"held-out (floor)": held_out, **drawn}.items():
+        snapped = images.snap(content, palette)
+        test, generated = (first, second) if content is held_out else (held_out, content)
+        found["rows"][row] = {
+            "exact_copies": fidelity.exact_copies(train, snapped),
+            "held_out_hits": None if content is held_out else fidelity.exact_copies(held_out, snapped),
+            "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
+            "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
+            "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
+        }
+    return found
+
+
+def knowledge(run: Trained) -> dict[str, Any] | None:
+    """What a linear probe reads of every label off the posterior means; None where the images have no labels."""
+    dataset = run.dataset
+    if not dataset.label_names:
+        return None
+    train, test = (trained.encode(run, part)[0] for part in (run.train_indices, run.test_indices))
+    probes = metrics.label_probes(train, dataset.labels[run.train_indices], test, dataset.labels[run.test_indices])
+    labels = {dataset.label_names[label]: {"auroc": a, "balanced_accuracy": b} for label, (a, b) in probes.items()}
+    return {
+        "n": len(test),
+        "labels": len(labels),
+        "mean_auroc": float(np.mean([a for a, _ in probes.values()])) if probes else None,
+        "mean_balanced_accuracy": float(np.mean([b for _, b in probes.values()])) if probes else None,
+        "by_label": labels,
+    }
+
+
+def _flat(sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n p"]:
+    return sprites.reshape(len(sprites), -1) / 255.0

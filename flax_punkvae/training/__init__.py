@@ -1,0 +1,1 @@
+"""How is it trained? The state, the steps, the loop, and what a run leaves on disk."""

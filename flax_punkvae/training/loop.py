@@ -1,0 +1,236 @@
+"""The training loop: epochs of `train_steps`, each with its evaluation, record, grid and checkpoint.
+
+Everything it needs to continue is the state, the progress of its checkpoint, the config and the seed.
+"""
+
+import math
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Key, UInt8
+
+from flax_punkvae import images
+from flax_punkvae.config import TrainConfig
+from flax_punkvae.devices import processes
+from flax_punkvae.errors import UserError
+from flax_punkvae.training import checkpoints, run_directory, steps
+from flax_punkvae.training.reporting import Report, losses_text
+from flax_punkvae.training.state import TrainState
+
+_SECONDS_PER_CALL = 4.0
+GRID_COLUMNS = 10
+
+Totals = dict[str, float]
+
+
+class Best(NamedTuple):
+    """The lowest validation loss so far, and the epoch that had it."""
+
+    loss: float
+    epoch: int
+
+
+@dataclass
+class Progress:
+    """What the loop carries from call to call beside the state.
+
+    Saved with a checkpoint: the sums of a half-done epoch and the best validation loss. Not saved: steps a call and the
+    last losses.
+    """
+
+    totals: Totals = field(default_factory=dict)
+    best: Best | None = None
+    size: int = 1
+    losses: dict[str, float] | None = None
+
+    @classmethod
+    def of(cls, meta: dict[str, Any]) -> "Progress":
+        """That of a checkpoint's meta."""
+        best = meta.get("best")
+        return cls(meta["totals"], Best(*best) if best else None)
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last.
+
+    `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices; only the first
+    process has a report. `signals` fills as signals arrive.
+    """
+
+    directory: Path
+    config: TrainConfig
+    images: UInt8[Array, "n h w c"]
+    shown: UInt8[np.ndarray, "b h w c"]
+    palette: UInt8[np.ndarray, "p 3"] | None
+    train_indices: Int[np.ndarray, "train"]
+    validation_indices: Int[np.ndarray, "validation"]
+    test_indices: Int[np.ndarray, "test"]
+    keys: dict[str, Key[Array, ""]]
+    report: Report | None
+    signals: list[int]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training images."""
+        return len(self.train_indices) // self.config.batch_size
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where they are kept."""
+        return self.directory / "checkpoints"
+
+
+def make_keys(seed: int) -> dict[str, Key[Array, ""]]:
+    """The run's keys, by what they are for; each is used for that alone."""
+    key = jax.random.key(seed)
+    names = ("init", "run", "order", "test", "samples")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    # A later purpose is folded in by its name, since one more part would change all of a split's.
+    return keys | {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in ("validation",)}
+
+
+def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
+    """How many steps to scan in one call: at most four seconds' worth, with the fewest calls an epoch.
+
+    So the bar moves every few seconds on a slow machine, and a fast one is asked rarely. What a number of steps leaves
+    over of an epoch counts as a call each.
+    """
+    most = min(max(int(_SECONDS_PER_CALL / seconds_per_step), 1), steps_per_epoch)
+    return min(range(1, most + 1), key=lambda steps: sum(divmod(steps_per_epoch, steps)))
+
+
+def train(run: Run, state: TrainState, progress: Progress) -> TrainState:
+    """Train until `is_finished`; `progress` is that of the checkpoint the state is from, or empty.
+
+    Saves and returns early where a signal was caught, in any process. Raises UserError where a loss, a parameter or a
+    moment is not finite, before it is saved.
+    """
+    while not is_finished(run, state, progress):
+        epoch = int(state.step) // run.steps_per_epoch
+        state = _train_epoch(run, state, progress)
+        if int(state.step) < (epoch + 1) * run.steps_per_epoch:
+            _save(run, state, progress, None)
+            return state
+        record = _end_epoch(run, state, progress.totals)
+        progress.totals = {}
+        loss = record.get("validation/loss")
+        is_best = loss is not None and loss < (progress.best.loss if progress.best else math.inf)
+        if loss is not None and is_best:
+            progress.best = Best(loss, epoch + 1)
+        stop = processes.any_of(bool(run.signals))
+        due = (epoch + 1) % run.config.checkpoint_every == 0
+        if due or is_best or stop or is_finished(run, state, progress):
+            _save(run, state, progress, loss)
+        if stop:
+            return state
+    return state
+
+
+def is_finished(run: Run, state: TrainState, progress: Progress) -> bool:
+    """Whether all epochs are done, or the last `patience` of them had no better validation loss than one before."""
+    epochs, within = divmod(int(state.step), run.steps_per_epoch)
+    waited = epochs - progress.best.epoch if progress.best and not within else 0
+    return epochs >= run.config.epochs or 0 < run.config.patience <= waited
+
+
+def _save(run: Run, state: TrainState, progress: Progress, validation_loss: float | None) -> None:
+    if not bool(steps.is_finite(state)):
+        raise _not_finite(run, int(state.step), "parameters or Adam's moments that are not")
+    meta = {"totals": progress.totals, "best": progress.best, "validation_loss": validation_loss}
+    checkpoints.save(run.checkpoints, state, meta)
+
+
+def _not_finite(run: Run, step: int, got: str) -> UserError:
+    epoch, within = divmod(step - 1, run.steps_per_epoch)
+    saved = checkpoints.steps(run.checkpoints)
+    kept = f"what was saved at step {saved[-1]} in all is untouched" if saved else "nothing was saved yet"
+    return UserError(
+        f"{run.directory}: expected finite numbers, got {got}, in epoch {epoch + 1} at step {within + 1} of "
+        f"{run.steps_per_epoch}; {kept}: start a new run with a smaller --train.learning-rate"
+    )
+
+
+def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
+    """The rest of the epoch that the state is in, up to a signal."""
+    epoch, done = divmod(int(state.step), run.steps_per_epoch)
+    order = steps.epoch_order(run.keys["order"], epoch, len(run.train_indices), run.config.batch_size)
+    batches = run.train_indices[order]
+    calls = 0
+    # Asked of all, so that the processes of a run stop at the same step.
+    while done < run.steps_per_epoch and not processes.any_of(bool(run.signals)):
+        # What the last whole call leaves over goes in single steps, a length that is compiled already.
+        count = progress.size if done + progress.size <= run.steps_per_epoch else 1
+        began = time.monotonic()
+        state, metrics = steps.train_steps(state, run.images, batches[done : done + count], run.keys["run"])
+        taken = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+        seconds = time.monotonic() - began
+        for number in range(count):
+            _count_step(run, progress, int(state.step) - count + number + 1, _at(taken, number))
+        progress.totals["seconds"] = progress.totals.get("seconds", 0.0) + seconds
+        done += count
+        calls += 1
+        if run.report:
+            run.report.steps(int(state.step), _at(taken, -1), seconds / count)
+        if calls == 2 and progress.size == 1:
+            # The first call compiled, so the second is the first to tell how long a step takes.
+            progress.size = processes.of_first(steps_per_call(seconds, run.steps_per_epoch))
+    return state
+
+
+def _at(steps: dict[str, np.ndarray], number: int) -> dict[str, float]:
+    return {name: float(values[number]) for name, values in steps.items()}
+
+
+def _count_step(run: Run, progress: Progress, step: int, losses: dict[str, float]) -> None:
+    """Add a step's losses to the epoch's, one by one, so that the sum does not depend on how many a call took."""
+    if not all(map(math.isfinite, losses.values())):
+        last = f" (last finite, the step before: {losses_text(progress.losses)})" if progress.losses else ""
+        raise _not_finite(run, step, losses_text(losses) + last)
+    progress.losses = losses
+    for name, value in losses.items():
+        progress.totals[name] = progress.totals.get(name, 0.0) + value
+
+
+def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float | int]:
+    """Evaluate on the held-out images and report; returns the record of the epoch."""
+    began = time.monotonic()
+    # In this order, whatever that of a jitted function's dict.
+    names = [name for name in ("loss", "mse", "cross_entropy", "kl", "bits") if name in totals]
+    train = {name: totals[name] / run.steps_per_epoch for name in names}
+    losses = {f"train/{name}": value for name, value in train.items()}
+    for part, indices in (("validation", run.validation_indices), ("test", run.test_indices)):
+        if len(indices):
+            found = steps.evaluate(state, run.images, indices, run.keys[part], run.config.batch_size)
+            if not all(map(math.isfinite, found.values())):
+                got = f"{losses_text(found)} on the {part} images (the epoch's training: {losses_text(train)})"
+                raise _not_finite(run, int(state.step), got)
+            # Over one image nothing varies, so no latent could be active.
+            counted = (*names, "active_units") if part == "test" and len(indices) > 1 else names
+            losses |= {f"{part}/{name}": found[name] for name in counted}
+    record = {
+        "epoch": int(state.step) // run.steps_per_epoch,
+        "step": int(state.step),
+        "seconds": totals["seconds"] + time.monotonic() - began,
+        **losses,
+    }
+    image = epoch_grid(run, state)
+    if run.report:
+        with run_directory.writing(run.directory):
+            run.report.epoch(record, image)
+    return record
+
+
+def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
+    """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
+    size = (2 * len(run.shown), state.params["encoder"]["mean"]["bias"].shape[0])
+    noise = jax.random.normal(run.keys["samples"], size)
+    uniform = jax.random.uniform(jax.random.fold_in(run.keys["samples"], 1), size)
+    z = steps.from_prior(state, noise, uniform)
+    rows = [run.shown, steps.reconstruct(state, run.shown), steps.decode(state, z)]
+    pictures = np.concatenate([images.to_rgb(np.asarray(row), run.palette) for row in rows])
+    return images.grid(images.shown(pictures), len(run.shown))

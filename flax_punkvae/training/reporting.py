@@ -1,0 +1,178 @@
+"""All output of a run: lines, the progress bar, metrics.jsonl, TensorBoard, image grids."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+from flax_punkvae import console
+from flax_punkvae.images import save_png
+from flax_punkvae.training.run_directory import inside
+
+_METRICS = "metrics.jsonl"
+_PLAIN_LINE_EVERY = 10.0
+# Nats an image: less than it takes to tell two kinds of image apart.
+_COLLAPSED_KL = 0.5
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration as a person says it: `1h02m`, `3m05s` or `4.2s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{int(rest):02d}s" if minutes else f"{rest:.1f}s"
+
+
+def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
+    """`loss 411.05 (mse 322.48, kl 26.05)`, or `loss 26.26 (cross_entropy 8.01, kl 18.25), 37.89 bits`."""
+    losses = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    parts = ", ".join(f"{name} {losses[name]:.2f}" for name in ("mse", "cross_entropy", "kl") if name in losses)
+    return f"loss {losses['loss']:.2f} ({parts})" + (f", {losses['bits']:.2f} bits" if "bits" in losses else "")
+
+
+class Report:
+    """What a person, a script and TensorBoard see of a training run; a context, so that the bar is always put away.
+
+    Raises UserError where a symbolic link in the run directory leads out of it.
+    """
+
+    def __init__(self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
+        self._run_dir = run_dir
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+        self._first_step = first_step
+        self._started = time.monotonic()
+        self._last_line = 0.0
+        self._begun = False
+        self._collapsed = False
+        for name in (_METRICS, "images", "tensorboard"):
+            inside(run_dir, run_dir / name)
+        unreadable = _keep_epochs(run_dir / _METRICS, first_step)
+        for name in ("images", "tensorboard"):
+            (run_dir / name).mkdir(exist_ok=True)
+        # Not tensorboardX's SummaryWriter: it writes in a thread, which dies unseen when the disk is full.
+        self._events = EventsWriter(str(run_dir / "tensorboard" / "events"), f".{os.getpid()}")
+        # Events after the restored step, of a run that was cut off, are hidden.
+        self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._console = console.terminal()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[losses]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "first step", total=epochs * steps_per_epoch, completed=first_step, losses="compiling"
+        )
+        if unreadable:
+            self.say(f"{run_dir / _METRICS}: unreadable lines skipped: {unreadable}")
+
+    def __enter__(self) -> "Report":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        # After an error the file may be beyond closing, as on a full disk; the error itself is already on its way.
+        with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
+            self._events.close()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, soft_wrap=True)
+
+    def steps(self, step: int, losses: dict[str, float], seconds_per_step: float) -> None:
+        """Some steps were done: `step` in all, the last with these losses."""
+        if not self._begun:
+            self._begun = True
+            self.say(
+                f"first step in {seconds_text(seconds_per_step)}, compiling or reading the compilation cache included"
+            )
+        epoch, within = divmod(step - 1, self._steps_per_epoch)
+        where = f"epoch {epoch + 1}/{self._epochs} step {within + 1}/{self._steps_per_epoch}"
+        speed = f"{self._batch_size / seconds_per_step:.1f} images/s {losses_text(losses)}"
+        self._progress.update(self._task, completed=step, description=where, losses=speed)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= _PLAIN_LINE_EVERY:
+            self._last_line = now
+            done = step - self._first_step
+            left = (self._epochs * self._steps_per_epoch - step) * (now - self._started) / done
+            self.say(f"{where} {speed} {seconds_text(left)} left")
+
+    def epoch(self, record: dict[str, float | int], grid: UInt8[np.ndarray, "h w 3"]) -> None:
+        """An epoch's end: `record` is its line in metrics.jsonl."""
+        epoch, step = int(record["epoch"]), int(record["step"])
+        with (self._run_dir / _METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        save_png(grid, inside(self._run_dir, self._run_dir / "images" / f"epoch-{epoch:04d}.png"))
+        for name, value in record.items():
+            if "/" in name:
+                self._event(step, summary=summary.scalar(name, value))
+        image = summary.image("originals, reconstructions, samples", grid, dataformats="HWC")
+        self._event(step, summary=image)
+        self._events.flush()
+        # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
+        active = record.get("test/active_units")
+        parts = [part for part in ("train", "validation", "test") if f"{part}/loss" in record]
+        told = [f"epoch {epoch}/{self._epochs}", *(f"{part} {losses_text(record, f'{part}/')}" for part in parts)]
+        told += [f"{active} active latents"] if active is not None else []
+        self.say("  ".join([*told, seconds_text(record["seconds"])]))
+        collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
+        if collapsed and not self._collapsed:
+            self.say(
+                f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image and "
+                f"{active} of them are active, so the decoder draws nearly the same for every image. In the first "
+                "epochs it often passes; if it stays, try another --seed, a smaller --train.beta or "
+                "--train.learning-rate"
+            )
+        self._collapsed = collapsed
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+
+def _keep_epochs(path: Path, last_step: int) -> int:
+    """Drop the lines of epochs after the restored step: they will be run again. Lines that are no records go too.
+
+    Returns how many of these there were, without the last line: a kill may leave it half-written.
+    """
+    if not path.exists():
+        return 0
+    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    steps = [_step(line) for line in lines]
+    kept = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step <= last_step]
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    inside(path.parent, new).write_bytes(b"".join(kept))
+    new.replace(path)
+    return steps[:-1].count(None)
+
+
+def _step(line: bytes) -> int | None:
+    """The step of a record of metrics.jsonl; None where the line is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if isinstance(step, int) else None

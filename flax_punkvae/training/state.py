@@ -1,0 +1,117 @@
+"""The state of a run before its first step: the model that config and images ask for, its parameters, its optimiser."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Key, UInt8
+
+from flax_punkvae.config import Config, ModelConfig, TrainConfig
+from flax_punkvae.devices import parallel
+from flax_punkvae.errors import UserError
+from flax_punkvae.model.vae import PunkVAE
+
+
+class TrainState(struct.PyTreeNode):
+    """What a step changes: its number, the parameters, Adam's moments; whole on every device.
+
+    The rest is static: the model, the optimiser, the likelihood, beta and the steps over which it rises to that, and
+    the mesh of devices (None for one).
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
+    tx: optax.GradientTransformation = struct.field(pytree_node=False)
+    likelihood: str = struct.field(pytree_node=False)
+    beta: float = struct.field(pytree_node=False)
+    beta_warmup: int = struct.field(pytree_node=False)
+    mesh: Mesh | None = struct.field(pytree_node=False)
+
+
+@cache
+def build(
+    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int, steps: int
+) -> tuple[PunkVAE, optax.GradientTransformation]:
+    """The module and its optimiser; cached, since jit compares such static arguments by identity."""
+    dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[train.precision]
+    rate: Any = train.learning_rate
+    if train.schedule == "cosine":
+        rising = max(steps // 20, 1)
+        rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
+    tx = optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
+    return PunkVAE(**vars(model), image_shape=image_shape, colours=colours, dtype=dtype), tx
+
+
+@partial(jax.jit, static_argnames="model")
+def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
+    """Initial parameters."""
+    images = jnp.zeros((1, *model.image_shape), jnp.uint8 if model.colours else jnp.float32)
+    # The second key is for noise, which leaves no trace in the parameters.
+    return model.init(key, images, key[None], train=False)["params"]
+
+
+def create_state(
+    config: Config,
+    key: Key[Array, ""],
+    train_images: UInt8[np.ndarray, "n h w c"] | None = None,
+    colours: int = 0,
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """The state before the first step: parameters drawn from `key`, Adam's moments zero.
+
+    The training images give the image size, the number of all steps and, where they are indices of `colours` colours,
+    the bias of the palette: how often each colour is where. Without them the images are 128x128x3. Raises UserError
+    where the encoder cannot halve the images as often as it has widths.
+    """
+    shape, steps = (128, 128, 3), config.train.epochs
+    if train_images is not None:
+        _, *sides = train_images.shape
+        shape = (sides[0], sides[1], sides[2])
+        steps *= len(train_images) // config.train.batch_size
+    _check_stages(len(config.model.encoder_widths), shape)
+    model, tx = build(config.model, config.train, shape, colours, steps)
+    params = init(model, key)
+    if colours:
+        assert train_images is not None
+        params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
+    step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, tx.init(params)))
+    return TrainState(
+        step,
+        params,
+        opt_state,
+        apply_fn=model.apply,
+        tx=tx,
+        likelihood=config.model.likelihood,
+        beta=config.train.beta,
+        beta_warmup=round(config.train.beta_warmup * steps),
+        mesh=mesh,
+    )
+
+
+def _check_stages(stages: int, shape: tuple[int, int, int]) -> None:
+    height, width, _ = shape
+    if height % 2**stages or width % 2**stages:
+        most = next(count for count in range(stages, -1, -1) if not (height % 2**count or width % 2**count))
+        raise UserError(
+            f"model.encoder_widths: expected at most {most} for images of {width}x{height}, each of which halves them, "
+            f"got {stages}: leave some out, of model.decoder_widths too"
+        )
+
+
+def log_frequencies(indices: UInt8[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
+    """log((count + 0.1) / (n + 0.1 p)) of each colour at each position: what is rare there is not impossible."""
+    n, height, width, _ = indices.shape
+    counts = np.zeros((height * width, colours))
+    flat = indices.reshape(n, -1)
+    for position, column in enumerate(flat.T):
+        counts[position] = np.bincount(column, minlength=colours)
+    frequencies = (counts + 0.1) / (n + 0.1 * colours)
+    return np.log(frequencies).reshape(height, width, colours).astype(np.float32)

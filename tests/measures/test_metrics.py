@@ -1,0 +1,107 @@
+"""Metrics of a trained VAE, against closed forms and independent computations."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from flax_punkvae.measures import metrics
+from flax_punkvae.model import losses
+
+
+def test_active_units_are_those_that_vary():
+    random = np.random.default_rng(0)
+    means = random.standard_normal((4_000, 4)) * np.array([1.0, 0.2, 0.05, 0.0])
+    # Variances 1, 0.04, 0.0025, 0 about the threshold of 0.01.
+    assert metrics.active_units(means).tolist() == [True, True, False, False]
+
+
+def test_kl_per_latent_sums_to_the_rate():
+    """Oracle: the loss that training uses, per image."""
+    random = np.random.default_rng(1)
+    mean, logvar = random.standard_normal((2, 50, 6)).astype(np.float32)
+    rate = np.asarray(losses.gaussian_kl(jnp.array(mean), jnp.array(logvar)), np.float64).mean()
+    np.testing.assert_allclose(metrics.kl_per_latent(mean, logvar).sum(), rate, rtol=1e-5)
+
+
+def test_a_gaussian_log_likelihood_is_scipys():
+    random = np.random.default_rng(2)
+    x, m = random.random((2, 7))
+    expected = stats.norm.logpdf(x, m, 1.3).sum()
+    found = metrics.gaussian_log_likelihood(((x - m) ** 2).sum(keepdims=True), 1.3, 7)
+    np.testing.assert_allclose(found, [expected])
+
+
+@given(st.floats(0.1, 100))
+def test_beta_in_other_units(beta: float):
+    """Oracle: at that sigma, beta times the Gaussian's negative log-likelihood is the squared error and a constant."""
+    sigma = metrics.implied_sigma(beta)
+    none, two = -metrics.gaussian_log_likelihood(np.array([0.0, 2.0]), sigma, 3)
+    np.testing.assert_allclose(beta * (two - none), 2.0)
+    assert metrics.pythae_beta(beta) == beta / 2
+
+
+def test_the_reference_implies_a_sigma_of_1_3():
+    assert round(metrics.implied_sigma(3.4), 2) == 1.30 and metrics.pythae_beta(3.4) == 1.7
+
+
+A, SIGMA, X = 1.5, 0.7, 0.9
+LOG_P = float(stats.norm.logpdf(X, 0, math.sqrt(A**2 + SIGMA**2)))
+
+
+def log_weights(mean: float, variance: float, n: int, k: int) -> np.ndarray:
+    """Of p(z) = N(0, 1), p(x|z) = N(A z, SIGMA^2) with q(z|x) = N(mean, variance)."""
+    z = mean + math.sqrt(variance) * np.random.default_rng(4).standard_normal((n, k, 1))
+    likelihood = metrics.gaussian_log_likelihood(((X - A * z) ** 2)[..., 0], SIGMA, 1)
+    ones = np.ones_like(z)
+    ratio = stats.norm.logpdf(z) - stats.norm.logpdf(z, mean * ones, math.sqrt(variance))
+    return likelihood + ratio[..., 0]
+
+
+def test_with_the_true_posterior_every_bound_is_the_likelihood():
+    variance = 1 / (1 + A**2 / SIGMA**2)
+    weights = log_weights(variance * A * X / SIGMA**2, variance, 3, 100)
+    for samples in (1, 10, 100):
+        np.testing.assert_allclose(metrics.iwae_bound(weights, samples), LOG_P)
+
+
+def test_with_another_the_bound_rises_to_the_likelihood():
+    """Oracle: log p(x) of a linear Gaussian model, exactly; the first bound is the ELBO, log p(x) - KL(q || p(z|x))."""
+    weights = log_weights(0.0, 1.0, 200, 1000)
+    bounds = [float(metrics.iwae_bound(weights, samples).mean()) for samples in (1, 10, 100, 1000)]
+    assert bounds == sorted(bounds) and bounds[-1] < LOG_P + 0.01
+    assert LOG_P - bounds[-1] < 0.01
+    variance = 1 / (1 + A**2 / SIGMA**2)
+    mean = variance * A * X / SIGMA**2
+    divergence = 0.5 * (1 / variance + mean**2 / variance - 1 + math.log(variance))
+    np.testing.assert_allclose(bounds[0], LOG_P - divergence, atol=0.02)
+
+
+@pytest.mark.parametrize("samples", [0, 3, 11])
+def test_samples_must_divide_the_weights(samples: int):
+    with pytest.raises(ValueError, match="divides the 10 weights"):
+        metrics.iwae_bound(np.zeros((2, 10)), samples)
+
+
+def test_shares_right():
+    originals = np.zeros((2, 2, 2, 3), np.uint8)
+    sprites = originals.copy()
+    sprites[1, 0, 0, 2] = 1
+    assert metrics.shares_right(sprites, originals) == (7 / 8, 1 / 2)
+
+
+def test_probes_read_what_is_there_and_nothing_else():
+    """Oracle: AUROC of a Gaussian shift d is Phi(d / sqrt 2); that of noise is 1/2; a rare label is left out."""
+    random = np.random.default_rng(5)
+    labels = (random.random((6_000, 3)) < [0.5, 0.5, 0.002]).astype(np.uint8)
+    latents = random.standard_normal((6_000, 4))
+    latents[:, 0] += 1.5 * labels[:, 0]
+    found = metrics.label_probes(latents[:3_000], labels[:3_000], latents[3_000:], labels[3_000:])
+    assert set(found) == {0, 1}
+    assert abs(found[0][0] - stats.norm.cdf(1.5 / math.sqrt(2))) < 0.03
+    assert abs(found[0][1] - stats.norm.cdf(0.75)) < 0.03
+    assert abs(found[1][0] - 0.5) < 0.04 and abs(found[1][1] - 0.5) < 0.04

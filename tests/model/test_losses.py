@@ -1,0 +1,86 @@
+"""Losses against SciPy, Monte Carlo and float64 NumPy."""
+
+import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from flax_punkvae.model import losses
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays(np.float32, SHAPES, elements=st.floats(low, high, width=32))
+
+
+@given(floats(-5, 5), st.integers(0, 2**31))
+def test_gaussian_kl_equals_the_closed_form_in_float64(mean: np.ndarray, seed: int):
+    logvar = np.random.default_rng(seed).uniform(-5, 3, mean.shape).astype(np.float32)
+    sigma = np.exp(logvar.astype(np.float64) / 2)
+    # KL of univariate Gaussians: log(s2/s1) + (s1^2 + (m1-m2)^2) / (2 s2^2) - 1/2, here with s2 = 1 and m2 = 0.
+    expected = np.sum(-np.log(sigma) + (sigma**2 + mean.astype(np.float64) ** 2) / 2 - 0.5, axis=1)
+    np.testing.assert_allclose(losses.gaussian_kl(jnp.array(mean), jnp.array(logvar)), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_gaussian_kl_equals_monte_carlo():
+    rng = np.random.default_rng(0)
+    mean, logvar = rng.normal(size=(2, 1, 6))
+    sigma = np.exp(logvar / 2)
+    z = mean + sigma * rng.standard_normal((200_000, 6))
+    ratios = np.sum(stats.norm.logpdf(z, mean, sigma) - stats.norm.logpdf(z), axis=1)
+    kl = losses.gaussian_kl(jnp.array(mean, jnp.float32), jnp.array(logvar, jnp.float32))[0]
+    assert abs(float(kl) - ratios.mean()) < 4 * ratios.std() / np.sqrt(len(ratios))
+
+
+@given(floats(-20, 20), floats(-20, 20))
+def test_gaussian_kl_is_never_negative(mean: np.ndarray, logvar: np.ndarray):
+    logvar = np.resize(logvar, mean.shape)
+    kl = np.asarray(losses.gaussian_kl(jnp.array(mean), jnp.array(logvar)))
+    assert np.all(np.isfinite(kl))
+    # In float32, 1 + logvar - exp(logvar) cancels near 0.
+    assert np.all(kl >= -1e-5)
+
+
+def test_gaussian_kl_of_the_prior_is_zero():
+    assert losses.gaussian_kl(jnp.zeros((3, 5)), jnp.zeros((3, 5))).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**31))
+def test_squared_error_is_the_sum_over_an_image(b: int, h: int, w: int, c: int, seed: int):
+    images, reconstructions = np.random.default_rng(seed).random((2, b, h, w, c), np.float32)
+    difference = images.astype(np.float64) - reconstructions
+    expected = np.array([np.sum(example**2) for example in difference])
+    np.testing.assert_allclose(losses.squared_error(jnp.array(images), jnp.array(reconstructions)), expected, rtol=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31))
+def test_cross_entropy_is_scipys_log_softmax_at_the_index(b: int, h: int, w: int, p: int, seed: int):
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 20, (b, h, w, p)).astype(np.float32)
+    indices = random.integers(0, p, (b, h, w, 1), np.uint8)
+    chosen = np.take_along_axis(special.log_softmax(logits.astype(np.float64), axis=-1), indices.astype(int), -1)
+    found = losses.cross_entropy(jnp.array(indices), jnp.array(logits))
+    np.testing.assert_allclose(found, -chosen.sum((1, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+def test_cross_entropy_stays_finite_where_a_colour_is_all_but_impossible():
+    logits = jnp.array([[[[1e4, -1e4]]]], jnp.float32)
+    gradient = jax.grad(lambda x: losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), x)[0])(logits)
+    assert losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), logits).tolist() == [2e4]
+    assert gradient.tolist() == [[[[1.0, -1.0]]]]
+
+
+def test_a_gaussian_log_density_is_scipys():
+    z, mean, logvar = np.random.default_rng(3).standard_normal((3, 5, 4)).astype(np.float32)
+    expected = stats.norm.logpdf(z, mean, np.exp(logvar.astype(float) / 2))
+    found = losses.gaussian_log_density(jnp.array(z), jnp.array(mean), jnp.array(logvar))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_negative_elbo_weighs_the_kl():
+    loss = losses.negative_elbo(jnp.array([322.48]), jnp.array([26.05]), 3.4)
+    np.testing.assert_allclose(loss, [322.48 + 3.4 * 26.05], rtol=1e-6)

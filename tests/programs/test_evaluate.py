@@ -1,0 +1,222 @@
+"""The evaluation program on a small run: its numbers recomputed, its files, its refusals."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_punkvae import images as im
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import evaluate
+from flax_punkvae.measures import metrics
+from flax_punkvae.model import losses
+from flax_punkvae.trained import evaluation
+from flax_punkvae.trained.model import Trained, decode, encode, open_run
+from flax_punkvae.training import steps
+from helpers.programs import SMALL, trained
+from helpers.streams import Gone
+
+QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
+
+
+@pytest.fixture(scope="module")
+def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("evaluated")
+    trained(cwd, "run", *SMALL, "--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def run(cwd: Path) -> Trained:
+    return open_run(cwd / "run")
+
+
+@pytest.fixture(scope="module")
+def found(cwd: Path) -> dict:
+    assert evaluate.main([str(cwd / "run"), *QUICK]) == 0
+    return json.loads((cwd / "run" / "evaluation.json").read_text())
+
+
+def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: Trained):
+    """Oracle: the posteriors, encoded anew; the distortion against the mean image's reconstruction error's order."""
+    held_out = run.dataset.images[run.test_indices]
+    means, logvars = encode(run, run.test_indices)
+    rate = np.asarray(losses.gaussian_kl(jax.numpy.array(means), jax.numpy.array(logvars)), np.float64).mean()
+    part = found["rate_distortion"]
+    assert part["n"] == len(held_out) == 40
+    np.testing.assert_allclose(part["rate_nats"], rate, rtol=1e-4)
+    np.testing.assert_allclose(sum(part["kl_per_latent_nats"]), rate, rtol=1e-4)
+    np.testing.assert_allclose(part["loss"], part["distortion"] + 0.5 * part["rate_nats"], rtol=1e-6)
+    assert part["sigma"] == 0.5 and part["pythae_beta"] == 0.25
+    # -ELBO at sigma = sqrt(beta / 2) is the loss over beta, and the Gaussian's constant.
+    constant = held_out[0].size / 2 * np.log(2 * np.pi * 0.25)
+    np.testing.assert_allclose(part["negative_elbo_nats_at_sigma"], part["loss"] / 0.5 + constant, rtol=1e-6)
+    assert part["active_units"] == int(metrics.active_units(means.astype(float)).sum())
+
+
+def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
+    """Oracle: the ELBO of the same images by many draws, for K = 1; larger K only rises."""
+    bounds = found["iwae"]["bound_nats"]
+    assert list(bounds) == ["1", "100"] and bounds["100"] >= bounds["1"]
+    chosen = run.dataset.images[run.test_indices[:3]]
+    means, logvars = encode(run, run.test_indices[:3])
+    noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
+    draws = means + np.exp(logvars / 2) * noise
+    decoded = np.asarray(steps.decode(run.state, draws.reshape(-1, means.shape[1]))).reshape(200, *chosen.shape)
+    errors = ((decoded.astype(float) - chosen / 255) ** 2).sum((2, 3, 4))
+    likelihood = metrics.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
+    rate = metrics.kl_per_latent(means, logvars).sum()
+    np.testing.assert_allclose(bounds["1"], likelihood - rate, rtol=1e-3)
+
+
+def test_recovery_is_of_the_held_out_sprites(found: dict, run: Trained):
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    palette = {tuple(colour) for colour in sprites[run.train_indices].reshape(-1, 3).tolist()}
+    means, _ = encode(run, run.test_indices)
+    drawn = im.read_sprites(decode(run, means), "reference")
+    snapped = im.snap(drawn, np.array(sorted(palette), np.uint8))
+    right = (snapped == sprites[run.test_indices]).all(-1)
+    assert found["recovery"]["palette"] == len(palette)
+    np.testing.assert_allclose(found["recovery"]["pixels_right"], right.mean())
+    np.testing.assert_allclose(found["recovery"]["sprites_right"], right.all((1, 2)).mean())
+
+
+def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
+    part = found["resemblance"]
+    assert part["n"] == part["n_floor"] == 40
+    for network in ("trained", "random"):
+        rows = part[network]
+        assert list(rows) == ["training (floor)", *evaluation.SAMPLERS]
+        # A model of two epochs draws grey heads: farther from real characters than others of them are.
+        for how in evaluation.SAMPLERS:
+            assert rows[how]["frechet"] > rows["training (floor)"]["frechet"]
+            assert rows[how]["coverage"] < rows["training (floor)"]["coverage"]
+    copies = found["copying"]["rows"]
+    assert list(copies) == ["held-out (floor)", *evaluation.SAMPLERS]
+    assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in evaluation.SAMPLERS)
+
+
+def test_a_planted_copy_is_counted(run: Trained):
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    drawn = {"copies": sprites[run.train_indices[:30]], "hits": sprites[run.test_indices[:25]]}
+    rows = evaluation.copying(run, drawn, 0)["rows"]
+    assert rows["copies"]["exact_copies"] == 30 and rows["copies"]["median_pixels_to_nearest"] == 0
+    assert rows["copies"]["c_t"] < -3 and rows["copies"]["held_out_hits"] == 0
+    assert rows["hits"]["exact_copies"] == 0 and rows["hits"]["held_out_hits"] == 25
+
+
+def test_labels_are_probed(found: dict, run: Trained):
+    part = found["knowledge"]
+    assert part["n"] == 40 and set(part["by_label"]) <= set(run.dataset.label_names)
+    assert part["labels"] == len(part["by_label"])
+
+
+def test_the_same_seed_gives_the_same_file(cwd: Path, found: dict, tmp_path: Path):
+    evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)])
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == found
+    with Image.open(tmp_path / "evaluation.png") as page:
+        assert page.size == (1560, 1440) and len(page.convert("RGB").getcolors(1 << 24) or ()) > 10
+
+
+def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path, capsys):
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8)):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    trained(tmp_path, "run", *SMALL, "--data.source", "photos", "--train.epochs", "1")
+    # The run's own config names the folder as it was given: from where the run was started.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.evaluate", "run", *QUICK],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recovery, resemblance and copying left out" in done.stdout
+    parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "resemblance" not in parts and parts["knowledge"] is None and parts["rate_distortion"]["n"] == 8
+
+
+def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    assert evaluate.main([str(tmp_path / "run"), *QUICK]) == 0
+    assert "40 held-out images or more, here are 8" in capsys.readouterr().out
+
+
+def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes its time is not measured."""
+    monkeypatch.setattr("flax_punkvae.trained.open_run", lambda _: run)
+    monkeypatch.setattr(evaluation, "importance", lambda *_: None)
+    for part in ("yardsticks", "knowledge"):
+        monkeypatch.setattr(evaluation, part, lambda _: None)
+    monkeypatch.setattr(evaluation, "LEAST_HELD_OUT", 1000)
+
+
+@pytest.mark.parametrize("beta", [0.0, 5e-324, 1e-300])
+def test_without_a_sigma_the_likelihoods_are_left_out(
+    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], beta: float
+):
+    """Oracle: the rest is as with a sigma; the JSON holds finite numbers alone."""
+    bound = evaluation.importance
+    evaluated_at_once(run._replace(config=replace(run.config, train=replace(run.config.train, beta=beta))), monkeypatch)
+    monkeypatch.setattr(evaluation, "importance", bound)
+    assert evaluate.main([str(run.directory), *QUICK, "--output", str(tmp_path)]) == 0
+    parts = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    whole = evaluation.rate_distortion(run, 0)
+    left_out = {"sigma", "negative_elbo_nats_at_sigma"}
+    assert set(parts["rate_distortion"]) == set(whole) - left_out and "iwae" not in parts
+    assert parts["rate_distortion"]["rate_nats"] == whole["rate_nats"]
+    assert "so sigma is 0: -ELBO and IWAE bound left out" in capsys.readouterr().out
+
+
+def test_the_active_units_of_one_image_are_none(run: Trained):
+    alone = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:1]), 0)
+    two = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:2]), 0)
+    assert alone["active_units"] is None and two["active_units"] is not None
+
+
+def test_results_are_written_though_nobody_reads(run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    evaluated_at_once(run, monkeypatch)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert evaluate.main([str(run.directory), "--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.png"}
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation.png"])
+def test_a_link_out_of_the_run_is_not_followed(
+    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+):
+    """Oracle: what the link leads to is not made; the results are told, since they took minutes."""
+    evaluated_at_once(run, monkeypatch)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
+        evaluate.main([str(tmp_path / "run")])
+    assert not (tmp_path / "outside").exists()
+    assert "rate: KL, nats an image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("nowhere",), "expected the directory of a run"),
+        (("run", "--seed", "-1"), "--seed"),
+        (("run", "--iwae-samples", "7"), "expected 1, 100 or 1000, got 7"),
+        (("run", "--iwae-images", "0"), "--iwae-images"),
+        (("run", "--output", "missing"), "make it first"),
+        ((), "PATH"),
+    ],
+)
+def test_bad_input(cwd: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], named: str):
+    monkeypatch.chdir(cwd)
+    with pytest.raises(UserError) as caught:
+        evaluate.main(arguments)
+    assert named in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,324 @@
+"""sample and explore, run for real on a small run of made-up characters."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_punkvae import data, images
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import explore, sample, train
+from flax_punkvae.measures import features
+from flax_punkvae.trained import latents
+from flax_punkvae.trained import model as trained
+from helpers.programs import SMALL
+from helpers.streams import Gone
+
+LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
+
+
+def label_logits(network: features.Network, sprites: np.ndarray) -> np.ndarray:
+    """A stand-in that tells labels by a random projection: what matters is that the programs say what it says."""
+    weights = np.random.default_rng(0).standard_normal((24 * 24 * 3, len(network.label_names)))
+    return (sprites.reshape(len(sprites), -1) / 255.0 - 0.4) @ weights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate") / "run"
+    assert train.main([*SMALL, "--train.epochs", "1", "--run-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[str, ...]], None]:
+    """Puts a reader of some labels in the place of the shipped network, which knows punks alone."""
+
+    def put(names: tuple[str, ...]) -> None:
+        monkeypatch.setattr(features, "load", lambda: features.Network(None, names, "f" * 64))
+
+    put(LABELS)
+    monkeypatch.setattr(features, "label_logits", label_logits)
+    return put
+
+
+def opened(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("how", ["prior", "gaussian", "mixture"])
+def test_snapped_samples_and_their_certificates(run: Path, tmp_path: Path, how: str):
+    """Oracle: the written sprites, compared anew, pixel by pixel, with every training sprite."""
+    out = tmp_path / "out"
+    assert sample.main([str(run), "--count", "5", "--from", how, "--snap", "--output", str(out)]) == 0
+    facts = json.loads((out / "samples.json").read_text())
+    assert (facts["from"], facts["seed"], len(facts["samples"])) == (how, 0, 5)
+    dataset = trained.open_run(run).dataset
+    assert dataset.sprites is not None
+    train_indices, _ = data.split(40, 0.2, 0)
+    colours = {tuple(pixel) for pixel in dataset.sprites[train_indices].reshape(-1, 3).tolist()}
+    sprites = np.stack([opened(out / row["file"]) for row in facts["samples"]])
+    assert sprites.shape == (5, 24, 24, 3)
+    np.testing.assert_array_equal(opened(out / "grid.png"), images.grid(images.enlarge(sprites, 10), 5, gap=8))
+    for sprite, row in zip(sprites, facts["samples"], strict=True):
+        assert {tuple(pixel) for pixel in sprite.reshape(-1, 3).tolist()} <= colours
+        differing = {i: int((dataset.sprites[i] != sprite).any(-1).sum()) for i in train_indices}
+        assert row["pixels_differ"] == min(differing.values()) == differing[row["nearest"]]
+        assert row["new"] == (row["pixels_differ"] > 0) and row["of_pixels"] == 576
+        expected = np.flatnonzero(label_logits(features.Network(None, LABELS, None), sprite[None])[0] > 0)
+        assert row["traits"] == [LABELS[i] for i in expected]
+
+
+def test_samples_follow_from_the_seed(run: Path, tmp_path: Path):
+    """Oracle: equal bytes; and the distance to a sprite from the files with and without --snap."""
+    for name, more in (("a", ()), ("b", ()), ("c", ("--seed", "1")), ("snapped", ("--snap",))):
+        assert sample.main([str(run), "--count", "3", "--output", str(tmp_path / name), *more]) == 0
+    assert sorted(contents(tmp_path / "a")) == ["0000.png", "0001.png", "0002.png", "grid.png", "samples.json"]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a")["0000.png"] != contents(tmp_path / "c")["0000.png"]
+    assert contents(tmp_path / "a")["samples.json"] == contents(tmp_path / "snapped")["samples.json"]
+    for row in json.loads((tmp_path / "a" / "samples.json").read_text())["samples"]:
+        image = opened(tmp_path / "a" / row["file"])
+        whole = images.render(opened(tmp_path / "snapped" / row["file"])[None], "reference")[0]
+        off = np.sqrt(((image.astype(float) - whole) ** 2).sum(-1))
+        assert row["rgb_distance_to_sprite"] == pytest.approx({"mean": off.mean(), "max": off.max()}, rel=1e-5)
+
+
+@pytest.mark.parametrize("more", [("--from", "mixture"), ("--new", "--snap")])
+def test_many_samples_are_those_of_smaller_chunks(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more
+):
+    """Oracle: one chunk, file by file. The grid and the table have the first of them alone."""
+    count = ("--count", "9", *more, "--temperature", "3")
+    assert sample.main([str(run), *count, "--output", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr(latents, "CHUNK", 4)
+    monkeypatch.setattr(sample, "_SHOWN", 5)
+    capsys.readouterr()
+    assert sample.main([str(run), *count, "--output", str(tmp_path / "parts")]) == 0
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    grids = whole.pop("grid.png"), parts.pop("grid.png")
+    assert parts == whole and len(whole) == 10 and grids[0] != grids[1]
+    first = np.stack([opened(tmp_path / "parts" / f"{number:04d}.png") for number in range(5)])
+    large = images.enlarge(first, max(256 // first.shape[1], 1))
+    np.testing.assert_array_equal(opened(tmp_path / "parts" / "grid.png"), images.grid(large, 5, gap=8))
+    told = capsys.readouterr().out
+    assert "show the first 5 of 9; samples.json has all" in told and "0004.png" in told and "0005.png" not in told
+
+
+def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: by hand, of a decoder that draws a training sprite, then each of three others twice, over and over."""
+    opened_run = trained.open_run(run)
+    assert opened_run.dataset.sprites is not None
+    known = opened_run.dataset.sprites[opened_run.train_indices[0]]
+    others = np.stack([known.transpose(1, 0, 2), known[::-1], known[:, ::-1]])
+    cycle = np.stack([known, *others.repeat(2, axis=0)])
+    monkeypatch.setattr(latents, "CHUNK", 5)
+    drawn: list[np.ndarray] = []
+
+    def decode(_: trained.Trained, z: np.ndarray) -> np.ndarray:
+        start = sum(map(len, drawn))
+        drawn.append(z)
+        return cycle[np.arange(start, start + len(z)) % len(cycle)]
+
+    monkeypatch.setattr(trained, "decode_sprites", decode)
+    for count, chunks in ((3, 2), (4, 4)):
+        drawn.clear()
+        new = trained.sample_new(opened_run, "prior", count, 0, tries=5)
+        assert len(drawn) == chunks
+        np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
+
+
+def test_a_second_sample_takes_the_next_free_name(run: Path):
+    names = ["prior-seed5", "prior-seed5-2", "prior-seed5-3"]
+    (run / "samples" / names[1]).mkdir(parents=True)  # Another process's, still empty.
+    for count in ("1", "2"):
+        assert sample.main([str(run), "--count", count, "--seed", "5"]) == 0
+    found = [sorted(path.name for path in (run / "samples" / name).glob("0*.png")) for name in names]
+    assert found == [["0000.png"], [], ["0000.png", "0001.png"]]
+
+
+PRINTING = [
+    (sample, ("--count", "2", "--seed", "7"), ["samples/prior-seed7/samples.json", "samples/prior-seed7/grid.png"]),
+    (explore, ("traverse", "3", "--top", "1"), ["explore/traverse-3-top1.png"]),
+    (explore, ("edit", "3", "--add", "top bald", "--measured", "1"), ["explore/edit-3-add-top-bald.json"]),
+]
+
+
+@pytest.mark.parametrize("stdout", [Gone, lambda: None], ids=["gone", "none"])
+@pytest.mark.parametrize(("program", "arguments", "written"), PRINTING, ids=[row[1][0] for row in PRINTING])
+def test_results_are_written_though_nobody_reads(
+    run: Path, monkeypatch: pytest.MonkeyPatch, stdout, program, arguments, written: list[str]
+):
+    for name in written:
+        (run / name).unlink(missing_ok=True)
+    if program is sample:
+        shutil.rmtree(run / "samples", ignore_errors=True)
+    monkeypatch.setattr(sys, "stdout", stdout())
+    assert program.main([str(run), *arguments]) == 0
+    assert all((run / name).stat().st_size for name in written)
+
+
+LINKS = [
+    (sample, ("--count", "1"), "samples"),
+    (explore, ("reconstruct", "1"), "explore"),
+    (explore, ("reconstruct", "1"), "explore/reconstruct-1.png"),
+    (explore, ("edit", "1", "--remove", "top bald"), "explore/edit-1-remove-top-bald.json"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "link"), LINKS, ids=[row[2] for row in LINKS])
+def test_a_link_out_of_the_run_is_not_followed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program, arguments: tuple[str, ...], link: str
+):
+    """Oracle: what the link leads to is as it was. An --output is the user's own place, and is followed."""
+    monkeypatch.setattr("flax_punkvae.editing.eligible", lambda run, add, remove: run.test_indices[:1])
+    run = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("samples", "explore")))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run / link).parent.mkdir(exist_ok=True)
+    (run / link).symlink_to(outside / Path(link).name if "/" in link else outside)
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
+        program.main([str(run), *arguments])
+    assert not any(outside.iterdir())
+    place = "mine" if program is sample else "mine.png"
+    assert program.main([str(run), *arguments, "--output", str(outside / place)]) == 0
+
+
+def test_a_sheet_has_a_sensible_height(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(explore, "_MOST_ROWS", 3)
+    assert explore.main([str(run), "traverse", "2", "--top", "4"]) == 0
+    assert opened(run / "explore" / "traverse-2-top4.png").shape == (3 * 260 + 4, 7 * 260 + 4, 3)
+    assert "the sheet has the first 3 of them" in capsys.readouterr().out
+
+
+def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos: np.ndarray):
+    """Oracle: the root mean square over the files themselves. 48x50 is no multiple of 24x24."""
+    (tmp_path / "photos").mkdir()
+    for index, photo in enumerate(photos):
+        Image.fromarray(photo[:50, :48]).save(tmp_path / "photos" / f"{index:02d}.png")
+    run = tmp_path / "run"
+    source = ("--data.source", f"{tmp_path / 'photos'}/")
+    assert train.main([*SMALL[4:], *source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
+    with pytest.raises(UserError, match="--snap: expected a run on sprites"):
+        sample.main([str(run), "--snap"])
+    assert not (run / "samples").exists()
+    assert sample.main([str(run), "--count", "2"]) == 0
+    facts = json.loads((run / "samples" / "prior-seed0" / "samples.json").read_text())
+    dataset = trained.open_run(run).dataset
+    train_indices, _ = data.split(20, 0.2, 0)
+    for row in facts["samples"]:
+        image = opened(run / "samples" / "prior-seed0" / row["file"]).astype(float)
+        assert image.shape == (128, 128, 3)
+        rms = {int(dataset.ids[i]): np.sqrt(((image - dataset.images[i]) ** 2).mean()) for i in train_indices}
+        assert row["rms_distance"] == pytest.approx(min(rms.values()))
+        assert rms[row["nearest"]] == min(rms.values()) and "traits" not in row
+    assert "no sprites" in facts["traits"]
+    assert explore.main([str(run), "reconstruct", str(dataset.ids[0])]) == 0
+
+
+def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_path: Path, reader):
+    reader(("pipe",))
+    assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
+    facts = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
+    with pytest.raises(UserError, match="edit: expected a run on punks"):
+        explore.main([str(run), "edit", "3", "--add", LABELS[0], "--output", str(tmp_path / "e.png")])
+
+
+SHEETS = [
+    (("reconstruct", "3", "7"), "reconstruct-3-7.png", 3, 2),
+    (("interpolate", "3", "7", "--steps", "4"), "interpolate-3-7-steps4.png", 2, 6),
+    (("traverse", "3", "--top", "2"), "traverse-3-top2.png", 2, 7),
+    (("edit", "3", "--add", "top bald"), "edit-3-add-top-bald.png", 2, 7),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name", "rows", "columns"), SHEETS, ids=[row[0][0] for row in SHEETS])
+def test_a_sheet_of_each_command(
+    run: Path, tmp_path: Path, arguments: tuple[str, ...], name: str, rows: int, columns: int
+):
+    """Oracle: the original at the place it should have, the size of rows x columns, equal bytes of a second one."""
+    assert explore.main([str(run), *arguments]) == 0
+    sheet = opened(run / "explore" / name)
+    assert sheet.shape == (rows * 260 + 4, columns * 260 + 4, 3)
+    if arguments[0] != "traverse":
+        original = images.enlarge(trained.open_run(run).dataset.images[[3]], 2)[0]
+        np.testing.assert_array_equal(sheet[4:260, 4:260], original)
+    assert explore.main([str(run), *arguments, "--output", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == (run / "explore" / name).read_bytes()
+
+
+def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_path: Path):
+    """Oracle: the same by hand, for strength 2, from the model's own encode and decode."""
+    label = "top bald"
+    out = tmp_path / "edit.png"
+    assert explore.main([str(run), "edit", "3", "--add", label, "--output", str(out)]) == 0
+    facts = json.loads(out.with_suffix(".json").read_text())
+    opened_run = trained.open_run(run)
+    dataset, column = opened_run.dataset, LABELS.index(label)
+    train_indices, test_indices = data.split(40, 0.2, 0)
+    means, _ = trained.encode(opened_run, np.arange(40))
+    has = dataset.labels[train_indices, column] == 1
+    direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
+    lacking = test_indices[dataset.labels[test_indices, column] == 0]
+    moved = opened_run.sprites(trained.decode(opened_run, means[lacking] + np.float32(2) * direction))
+    logits = label_logits(features.Network(None, LABELS, None), images.snap(moved, opened_run.palette()))
+    (row,) = (row for row in facts["by_strength"] if row["strength"] == 2)
+    assert row["succeeds"] == pytest.approx((logits[:, column] > 0).mean())
+    assert facts["held_out_images_measured"] == len(lacking)
+    assert facts["by_strength"][0]["others_changed"] == 0
+
+
+BAD = [
+    (explore, ("reconstruct", "40"), "0 to 39, got 40: the nearest is 39"),
+    (explore, ("reconstruct",), "expected 1 to 32 numbers"),
+    (explore, ("interpolate", "3"), "Number of the image to end with"),
+    (explore, ("interpolate", "3", "7", "--steps", "1"), "--steps: expected"),
+    (explore, ("traverse", "3", "--top", "0"), "--top: expected"),
+    (explore, ("edit", "3"), "expected a label to --add"),
+    (explore, ("edit", "3", "--add", "top bold"), "perhaps you meant 'top bald'"),
+    (explore, ("reconstruct", "3", "--output", "x.jpg"), "expected a file named"),
+    (explore, ("dream",), "dream"),
+    (sample, ("--count", "0"), "--count: expected"),
+    (sample, ("--temperature", "nan"), "--temperature: expected"),
+    (sample, ("--from", "posterior"), "posterior"),
+    (sample, ("--output", "."), "expected a new or empty directory"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "named"), BAD, ids=[" ".join(row[1]) for row in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(run: Path, program, arguments: tuple[str, ...], named: str):
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        program.main([str(run), *arguments])
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("program", ["sample", "explore"])
+def test_as_a_user_runs_it(tmp_path: Path, program: str):
+    module = f"flax_punkvae.experiments.{program}"
+    rest = ["reconstruct", "1"] if program == "explore" else []
+    command = [sys.executable, "-W", "error", "-m", module, "nowhere", *rest]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: nowhere holds no run (config.toml and run.json)")
+    assert list(tmp_path.iterdir()) == []
+    script = (
+        f"import sys\nfrom {module} import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    print(stop.code, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0 False"

@@ -1,0 +1,391 @@
+"""Sprites as palette indices: the data, the categorical model, and every program on the sprite preset in small."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+from scipy import special
+
+from flax_punkvae import data, images
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, read_preset
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import evaluate, explore, sample, train
+from flax_punkvae.model import losses
+from flax_punkvae.trained.model import decode, encode, kl_per_latent, open_run, sample_new
+from flax_punkvae.trained.model import sample as draw
+from flax_punkvae.training import state as train_state
+from flax_punkvae.training import steps
+from flax_punkvae.training.checkpoints import digest
+from helpers.metal import unsupported
+
+PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
+SMALL = (
+    *("--config", str(PRESET), "--data.source", "synthetic", "--data.synthetic-count", "60"),
+    *("--model.hidden", "16", "--model.latent", "4", "--train.batch-size", "8", "--train.checkpoint-every", "1"),
+)
+EIGHT_COLOURS = np.array([[x * 255, y * 255, z * 255] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.uint8)
+
+
+def small(**model: Any) -> Config:
+    shape = {"encoder_widths": (), "decoder_widths": (), "hidden": 8, "latent": 3, "residual_blocks": 1, **model}
+    return Config(
+        data=DataConfig(render="indices"),
+        model=ModelConfig(likelihood="categorical", embedding=4, prior="autoregressive", **shape),
+        train=TrainConfig(epochs=2, batch_size=4, beta=1.0, learning_rate=0.03),
+    )
+
+
+@pytest.fixture(scope="module")
+def indices() -> np.ndarray:
+    """Sixteen sprites of 8x12 in eight colours."""
+    return np.random.default_rng(0).integers(0, 8, (16, 8, 12, 1), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def state(indices: np.ndarray) -> train_state.TrainState:
+    return train_state.create_state(small(), jax.random.key(0), indices, 8)
+
+
+def folder(path: Path, sprites: np.ndarray) -> str:
+    path.mkdir()
+    for number, sprite in enumerate(sprites):
+        Image.fromarray(sprite).save(path / f"{number}.png")
+    return str(path)
+
+
+def load(source: str, **options: Any) -> data.Dataset:
+    return data.load(DataConfig(source=source, render="indices", **options))
+
+
+def test_indices_and_palette_are_the_training_sprites(tmp_path: Path):
+    """Oracle: painted back they are the files; a colour of held-out sprites alone is its nearest of the palette."""
+    sprites = EIGHT_COLOURS[:7][np.random.default_rng(1).integers(0, 7, (20, 10, 16))]
+    _, test = data.split(20, 0.2, 0)
+    sprites[test[0], 0, 0] = (255, 250, 240)
+    dataset = load(folder(tmp_path / "sprites", sprites))
+    assert dataset.images.shape == (20, 10, 16, 1) and dataset.palette is not None
+    assert dataset.palette.tolist() == EIGHT_COLOURS[:7].tolist() and dataset.colours == 7
+    everywhere = np.arange(20)
+    assert dataset.outside_palette(everywhere) == (1, 1) and dataset.sprites is not None
+    np.testing.assert_array_equal(dataset.sprites, sprites)
+    expected = sprites.copy()
+    expected[test[0], 0, 0] = (255, 255, 0)
+    np.testing.assert_array_equal(dataset.pictures(everywhere), expected)
+
+
+def test_a_sheet_of_tiles_of_any_size(tmp_path: Path):
+    """Oracle: the tiles, in reading order."""
+    tiles = EIGHT_COLOURS[np.random.default_rng(2).integers(0, 8, (6, 16, 10))]
+    Image.fromarray(tiles.reshape(2, 3, 16, 10, 3).swapaxes(1, 2).reshape(32, 30, 3)).save(tmp_path / "sheet.png")
+    dataset = load(str(tmp_path / "sheet.png"), tile=(10, 16))
+    np.testing.assert_array_equal(dataset.sprites, tiles)
+    with pytest.raises(UserError, match=r"a sheet of 16x16 tiles.* got 30x32: say with --data.tile"):
+        load(str(tmp_path / "sheet.png"), tile=(16, 16))
+
+
+@pytest.mark.parametrize("size", [16, 24, 32])
+def test_synthetic_characters_of_another_size(size: int):
+    """Oracle: each pixel is that of the 24x24 drawing below its centre."""
+    drawn, large = (
+        data.load(DataConfig(source="synthetic", synthetic_count=5, synthetic_size=side, render="sprite"))
+        for side in (24, size)
+    )
+    assert large.images.shape == (5, size, size, 3) and large.palette is None
+    below = [int((i + 0.5) * 24 / size) for i in range(size)]
+    np.testing.assert_array_equal(large.images, drawn.images[:, below][:, :, below])
+
+
+def test_too_many_colours_and_too_large_sprites_are_refused(tmp_path: Path):
+    photos = np.random.default_rng(3).integers(0, 256, (4, 12, 12, 3), np.uint8)
+    source = folder(tmp_path / "photos", photos)
+    with pytest.raises(
+        UserError, match=r"at most 256 colours in all .*, got 4[0-9][0-9]: bring them to a common palette"
+    ):
+        load(source)
+    # In RGB they are fine.
+    assert data.load(DataConfig(source=source, render="sprite")).images.shape == (4, 12, 12, 3)
+    with pytest.raises(UserError, match=r"at most 128x128 pixels .* got 130x130: scale them down"):
+        load(folder(tmp_path / "large", np.zeros((2, 130, 130, 3), np.uint8)))
+
+
+def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainState, indices: np.ndarray):
+    """Oracle: the layers written out in float64."""
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+
+    def dense(x: np.ndarray, layer: dict[str, np.ndarray]) -> np.ndarray:
+        return x @ layer["kernel"] + layer["bias"]
+
+    def residual(x: np.ndarray, layers: dict[str, Any]) -> np.ndarray:
+        return x + dense(np.maximum(dense(x, layers["residual_0_0"]), 0), layers["residual_0_1"])
+
+    x = p["encoder"]["colours"][indices[..., 0]].reshape(16, -1)
+    x = residual(np.maximum(dense(x, p["encoder"]["dense"]), 0), p["encoder"])
+    mean, logvar = steps.encode(state, indices)
+    np.testing.assert_allclose(mean, dense(x, p["encoder"]["mean"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logvar, dense(x, p["encoder"]["logvar"]), rtol=1e-4, atol=1e-5)
+    z = np.random.default_rng(4).standard_normal((16, 3)).astype(np.float32)
+    x = residual(np.maximum(dense(z.astype(float), p["decoder"]["dense_0"]), 0), p["decoder"])
+    x = dense(x, p["decoder"]["dense_1"]).reshape(16, 8, 12, 4)
+    logits = x @ p["palette"]["kernel"].T + p["palette"]["bias"]
+    decoded = state.apply_fn({"params": state.params}, jnp.array(z), method="decode")
+    np.testing.assert_allclose(decoded, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(steps.decode(state, z), logits.argmax(-1)[..., None])
+    chosen = np.take_along_axis(special.log_softmax(logits, axis=-1), indices.astype(int), -1)
+    distortion = state.apply_fn({"params": state.params}, jnp.array(indices), jnp.array(z), method="distortion")
+    np.testing.assert_allclose(distortion, -chosen.sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_before_training_a_pixel_has_the_frequencies_of_its_position(indices: np.ndarray):
+    """Oracle: counts by hand."""
+    found = np.exp(train_state.log_frequencies(indices, 8))
+    count = (indices[:, 3, 5, 0] == indices[0, 3, 5, 0]).sum()
+    np.testing.assert_allclose(found[3, 5, indices[0, 3, 5, 0]], (count + 0.1) / 16.8, rtol=1e-6)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+
+
+def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_state.TrainState, indices: np.ndarray):
+    """Oracle: the same loss of the whole batch's logits, without taking images one by one."""
+    z = jnp.array(np.random.default_rng(5).standard_normal((16, 3)), jnp.float32)
+
+    def fast(params: Any) -> Any:
+        return state.apply_fn({"params": params}, jnp.array(indices), z, method="distortion").sum()
+
+    def plain(params: Any) -> Any:
+        return losses.cross_entropy(jnp.array(indices), state.apply_fn({"params": params}, z, method="decode")).sum()
+
+    gradients = (jax.tree.leaves(jax.grad(loss)(state.params)) for loss in (fast, plain))
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_the_kl_of_a_learned_prior_is_right_on_average(state: train_state.TrainState, indices: np.ndarray):
+    """Oracle: with a prior that is N(0, I), one component at 0 of width 1, the closed form; 5 standard errors."""
+    prior = jax.tree.map(jnp.zeros_like, state.params["learned_prior"])
+    params = {**state.params, "learned_prior": prior}
+    one = jnp.repeat(jnp.array(indices[:1]), 4000, axis=0)
+    _, kl, _ = jax.jit(lambda key: state.apply_fn({"params": params}, one, jax.random.split(key, 4000), train=False))(
+        jax.random.key(1)
+    )
+    expected = losses.gaussian_kl(*steps.encode(state, indices[:1]))[0]
+    assert abs(float(kl.mean()) - float(expected)) < 5 * float(kl.std()) / math.sqrt(4000)
+
+
+@pytest.mark.parametrize("render", ["indices", "sprite"])
+def test_a_step_with_convolutions_on_sprites(render: str):
+    """One network for both: 8x12 pixels, in indices or in RGB, twice halved, in residual blocks and with dropout.
+
+    Oracle: the least loss of a model that does not look at its image: what two equally likely sprites leave open.
+    """
+    widths: dict[str, Any] = {"encoder_widths": (4, 6), "decoder_widths": (4,), "residual_blocks": 2}
+    widths |= {"encoder_dropout": 0.1, "decoder_dropout": 0.1}
+    # A red and a cyan sprite, over and over.
+    indices = np.tile(np.array([4, 3], np.uint8), 8)[:, None, None, None] * np.ones((1, 8, 12, 1), np.uint8)
+    optimisation = TrainConfig(learning_rate=0.01, beta=0.1)
+    if render == "indices":
+        config = dataclasses.replace(small(**widths), train=optimisation)
+        state = train_state.create_state(config, jax.random.key(0), indices, 8)
+        pixels = jnp.array(indices)
+    else:
+        config = Config(model=ModelConfig(hidden=8, latent=3, **widths), train=optimisation)
+        rgb = EIGHT_COLOURS[indices[..., 0]]
+        state = train_state.create_state(config, jax.random.key(0), rgb)
+        pixels = jnp.array(rgb, jnp.float32) / 255.0
+    assert steps.decode(state, jnp.zeros((2, 3))).shape == (2, 8, 12, 1 if render == "indices" else 3)
+    metrics: dict[str, Any] = {}
+    for number in range(150):
+        state, metrics = steps.train_step(state, pixels, jax.random.key(number))
+    colours = EIGHT_COLOURS[indices[..., 0]] / 255
+    blind = ((colours - colours.mean(0)) ** 2).sum((1, 2, 3)).mean()
+    if render == "indices":
+        blind = (indices[0] != indices[1]).sum() * math.log(2)
+    assert float(metrics["loss"]) < 0.5 * blind and bool(steps.is_finite(state))
+
+
+def test_images_that_cannot_be_halved_so_often_are_refused(indices: np.ndarray):
+    config = small(encoder_widths=(4, 4, 4), decoder_widths=(4, 4))
+    with pytest.raises(UserError, match=r"expected at most 2 for images of 12x8, .* got 3: leave some out"):
+        train_state.create_state(config, jax.random.key(0), indices, 8)
+
+
+def test_beta_rises_and_bits_are_the_elbo_whatever_beta(indices: np.ndarray):
+    """Oracle: 8 steps, beta 2 reached after half of them: 0.5, 1, 1.5, 2, 2, ... ; bits = (distortion + KL) / ln 2."""
+    config = small()
+    train_config = TrainConfig(epochs=2, batch_size=4, beta=2.0, beta_warmup=0.5)
+    state = train_state.create_state(Config(config.data, config.model, train_config), jax.random.key(0), indices, 8)
+    for step in range(6):
+        state, metrics = steps.train_step(state, jnp.array(indices[:4]), jax.random.key(step))
+        distortion, kl = float(metrics["cross_entropy"]), float(metrics["kl"])
+        np.testing.assert_allclose(metrics["loss"], distortion + min(step + 1, 4) / 2 * kl, rtol=1e-5)
+        np.testing.assert_allclose(metrics["bits"], (distortion + kl) / math.log(2), rtol=1e-5)
+
+
+def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the rates by the formula: 40 steps, of which 2 rise, then half a cosine down to a hundredth."""
+    seen = []
+    monkeypatch.setattr(optax, "adam", lambda rate: seen.append(rate) or optax.sgd(1.0))
+    train_state.build.cache_clear()
+    train_state.build(small().model, TrainConfig(learning_rate=0.5, schedule="cosine"), (8, 12, 1), 8, 40)
+    train_state.build.cache_clear()
+    (rate,) = seen
+    expected = [0.25, 0.375] + [0.005 + 0.495 * 0.5 * (1 + math.cos(math.pi * step / 38)) for step in range(38)]
+    np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)
+
+
+def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_state.TrainState, indices: np.ndarray):
+    key = jax.random.key(0)
+    z = jnp.zeros((2, 3))
+    model = train_state.build(small().model, small().train, (8, 12, 1), 8, 8)[0]
+    assert unsupported(lambda key: train_state.init(model, key), key) == set()
+    assert unsupported(steps.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
+    assert unsupported(steps.eval_step, state, jnp.array(indices), jnp.zeros(4, jnp.int32), key) == set()
+    assert unsupported(steps.reconstruct, state, jnp.array(indices)) == set()
+    assert unsupported(steps.from_prior, state, z, z) == set()
+    assert unsupported(steps.log_prior, state, z) == set()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four epochs in small; its 24 held-out sprites are too few to measure samples by."""
+    path = tmp_path_factory.mktemp("sprite") / "run"
+    arguments = (*SMALL, "--train.epochs", "4", "--data.synthetic-count", "120", "--data.test-fraction", "0.4")
+    assert train.main([*arguments, "--run-dir", str(path)]) == 0
+    return path
+
+
+def test_a_run_reports_bits(run: Path):
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert "train/mse" not in record
+        bits = (record["test/cross_entropy"] + record["test/kl"]) / math.log(2)
+        np.testing.assert_allclose(record["test/bits"], bits, rtol=1e-5)
+    with Image.open(run / "images" / "epoch-0004.png") as grid:
+        # Shown at 5 times their size.
+        assert grid.size == (10 * 122 + 2, 4 * 122 + 2)
+
+
+def test_a_resumed_run_is_the_same_and_its_schedule_stays(run: Path, tmp_path: Path):
+    """Oracle: the digest; the run is taken back to its last checkpoint but one."""
+    whole = json.loads((run / "run.json").read_text())["params_sha256"]
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    steps = sorted(int(path.name) for path in (copy / "checkpoints").iterdir())
+    shutil.rmtree(copy / "checkpoints" / str(steps[-1]))
+    with pytest.raises(UserError, match=r"got other values for train.epochs \(8, was 4\)"):
+        train.main(["--run-dir", str(copy), "--resume", "--train.epochs", "8"])
+    assert train.main(["--run-dir", str(copy), "--resume"]) == 0
+    assert json.loads((copy / "run.json").read_text())["params_sha256"] == whole == digest(open_run(copy).state.params)
+
+
+def test_samples_have_no_colour_but_those_of_the_training_sprites(run: Path, tmp_path: Path):
+    opened = open_run(run)
+    palette = {tuple(colour) for colour in opened.palette().tolist()}
+    for how in ("prior", "gaussian", "mixture"):
+        drawn = decode(opened, draw(opened, how, 70, 0))
+        assert drawn.shape == (70, 24, 24, 3)
+        assert {tuple(pixel) for pixel in drawn.reshape(-1, 3).tolist()} <= palette
+        # A longer draw begins with the shorter one, in batches of another filling.
+        np.testing.assert_allclose(draw(opened, how, 9, 0), draw(opened, how, 70, 0)[:9], rtol=1e-4, atol=1e-5)
+    assert sample.main([str(run), "--count", "3", "--output", str(tmp_path / "drawn")]) == 0
+    with Image.open(tmp_path / "drawn" / "0000.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), decode(opened, draw(opened, "prior", 3, 0))[0])
+
+
+def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_path: Path):
+    """Oracle: the first ones of a long draw that are neither, by hand; training sprites are planted among what counts
+    as drawn by taking the run's own samples for known."""
+    opened = open_run(run)
+    drawn = decode(opened, draw(opened, "prior", 40, 0))
+    assert opened.dataset.sprites is not None
+    known = opened.dataset.sprites.copy()
+    known[opened.train_indices[:5]] = drawn[:5]
+    planted = opened._replace(dataset=dataclasses.replace(opened.dataset, sprites=known))
+    seen = {sprite.tobytes() for sprite in known[opened.train_indices]}
+    expected = []
+    for sprite in drawn:
+        if sprite.tobytes() not in seen:
+            seen.add(sprite.tobytes())
+            expected.append(sprite)
+    new = decode(planted, sample_new(planted, "prior", 10, 0))
+    np.testing.assert_array_equal(new, np.stack(expected[:10]))
+    assert not np.array_equal(new, drawn[:10])
+    assert sample.main([str(run), "--new", "--count", "4", "--output", str(tmp_path / "new")]) == 0
+    facts = json.loads((tmp_path / "new" / "samples.json").read_text())
+    assert facts["only_new"] and all(row["new"] for row in facts["samples"])
+    with pytest.raises(UserError, match="--new: expected 2 sprites that are new and differ, got 1 of 40 drawn"):
+        sample.main([str(run), "--new", "--count", "2", "--from", "gaussian", "--temperature", "0"])
+
+
+def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
+    """Oracle: the rate that training reports, of other draws of z: equal within 5 standard errors of a draw."""
+    opened = open_run(run)
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    sums = [kl_per_latent(opened, opened.test_indices, seed).sum() for seed in range(8)]
+    assert abs(np.mean(sums) - record["test/kl"]) < 5 * np.std(sums) + 1e-3
+
+
+def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Oracle: bits of K = 1 by many draws by hand; the yardsticks are those of the same sprites."""
+    options = ("--iwae-images", "4", "--iwae-samples", "1000", "--output", str(tmp_path))
+    assert evaluate.main([str(run), *options]) == 0
+    printed = capsys.readouterr().out
+    parts = json.loads((tmp_path / "evaluation.json").read_text())
+    bits = parts["iwae"]["bits"]
+    assert list(bits) == ["1", "100", "1000"] and bits["1000"] <= bits["100"] <= bits["1"]
+    opened = open_run(run)
+    chosen = opened.test_indices[:4]
+    means, logvars = encode(opened, chosen)
+    noise = np.random.default_rng(0).standard_normal((500, *means.shape)).astype(np.float32)
+    z = (means + np.exp(logvars / 2) * noise).reshape(-1, 4)
+    copies = np.tile(opened.dataset.images[chosen], (500, 1, 1, 1))
+    distortion = opened.state.apply_fn(
+        {"params": opened.state.params}, jnp.array(copies), jnp.array(z), method="distortion"
+    )
+    posterior = -0.5 * (noise**2 + logvars + np.log(2 * np.pi)).sum(-1).reshape(-1)
+    kl = posterior - np.asarray(steps.log_prior(opened.state, jnp.array(z))).sum(-1)
+    np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
+    assert list(parts["yardsticks"]["bits"]) == [line.strip() for line in parts["yardsticks"]["bits"]]
+    assert len(parts["yardsticks"]["bits"]) == 5 and "lossless WebP" in printed
+    assert re.search(r"IWAE bound, bits a sprite, K = 1000.* [0-9.]+", printed)
+    assert parts["resemblance"]["n"] == 48 and "features_sha256" in parts["resemblance"]
+
+
+@pytest.mark.parametrize("command", ["reconstruct 3 4", "interpolate 3 4 --steps 3", "traverse 3 --top 2"])
+def test_a_sprite_run_is_explored(run: Path, tmp_path: Path, command: str):
+    """Oracle: the first tile is the sprite itself, enlarged."""
+    out = tmp_path / "sheet.png"
+    assert explore.main([str(run), *command.split(), "--output", str(out)]) == 0
+    if not command.startswith("traverse"):
+        opened = open_run(run)
+        with Image.open(out) as sheet:
+            expected = images.enlarge(opened.dataset.pictures(np.array([3])), 10)[0]
+            np.testing.assert_array_equal(np.asarray(sheet)[4:244, 4:244], expected)
+
+
+def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path):
+    """From a folder, with the features of the random network alone, which knows no size."""
+    drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images
+    source = folder(tmp_path / "sprites", drawn)
+    run = tmp_path / "run"
+    arguments = (*SMALL, "--data.source", source, "--data.test-fraction", "0.4", "--train.epochs", "1")
+    assert train.main([*arguments, "--run-dir", str(run)]) == 0
+    assert evaluate.main([str(run), "--iwae-images", "2", "--iwae-samples", "100"]) == 0
+    parts = json.loads((run / "evaluation.json").read_text())
+    assert set(parts["resemblance"]) == {"n", "n_floor", "seed", "random"}
+    assert sample.main([str(run), "--count", "2"]) == 0
+    with Image.open(run / "samples" / "prior-seed0" / "0001.png") as image:
+        assert image.size == (16, 16)
+
+
+def test_the_preset_is_as_its_notes_say():
+    preset = read_preset(PRESET)
+    assert (preset.data.render, preset.model.likelihood, preset.train.beta) == ("indices", "categorical", 1.0)

@@ -1,0 +1,119 @@
+"""What a run writes: metrics.jsonl, TensorBoard, grids, lines."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_punkvae.errors import UserError
+from flax_punkvae.training.reporting import Report, losses_text, seconds_text
+
+LOSSES = {"loss": 411.05, "mse": 322.48, "kl": 26.05}
+
+
+def record(epoch: int) -> dict[str, float | int]:
+    losses = {f"{part}/{name}": value for part in ("train", "test") for name, value in LOSSES.items()}
+    return {"epoch": epoch, "step": 125 * epoch, "seconds": 60.0, **losses, "test/active_units": 17}
+
+
+def report(run_dir: Path, first_step: int = 0) -> Report:
+    return Report(run_dir, epochs=30, steps_per_epoch=125, batch_size=64, first_step=first_step)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.25, "4.2s"), (60.0, "1m00s"), (185.9, "3m05s"), (3725.0, "1h02m")])
+def test_durations(seconds: float, text: str):
+    assert seconds_text(seconds) == text
+
+
+def test_losses():
+    assert losses_text({"test/" + name: value for name, value in LOSSES.items()}, "test/") == (
+        "loss 411.05 (mse 322.48, kl 26.05)"
+    )
+
+
+def test_an_epoch_is_a_line_a_grid_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    grid = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    with report(tmp_path) as output:
+        output.steps(125, LOSSES, 2.0)
+        output.epoch(record(1), grid)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record(1)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "images" / "epoch-0001.png")), grid)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert all(name.encode() in events for name in record(1) if "/" in name)
+    printed = capsys.readouterr().out
+    assert "epoch 1/30 step 125/125 32.0 images/s loss 411.05 (mse 322.48, kl 26.05)" in printed
+    assert "test loss 411.05 (mse 322.48, kl 26.05)  17 active latents  1m00s" in printed
+    assert printed.startswith("first step in 2.0s, compiling") and printed.count("first step") == 1
+    assert "\x1b" not in printed
+
+
+def test_epochs_after_the_restored_step_are_dropped(tmp_path: Path):
+    lines = [json.dumps(record(epoch)) for epoch in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 4, "st')
+    with report(tmp_path, first_step=2 * 125 + 17):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
+
+
+NO_RECORDS = [
+    b"5",
+    b"[]",
+    b'"step"',
+    b"null",
+    b'{"epoch": 1}',
+    b'{"epoch": 1, "step": null}',
+    b'{"epoch": 1, "step": "125"}',
+    b'{"epoch": 1, "step": NaN}',
+    b'{"epoch": 1, "step": ',
+    b'{"epoch": "\xff", "step": 125}',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("damaged", NO_RECORDS, ids=[str(line[:30]) for line in NO_RECORDS])
+def test_a_damaged_line_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes):
+    """Oracle: the other lines, byte for byte."""
+    lines = [json.dumps(record(epoch)).encode() for epoch in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\r\n".join([lines[0], damaged, b"", lines[1], damaged]))
+    with report(tmp_path, first_step=2 * 125):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines)
+    assert capsys.readouterr().out == f"{tmp_path / 'metrics.jsonl'}: unreadable lines skipped: 1\n"
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "images", "tensorboard", "images/epoch-0001.png"])
+def test_a_link_out_of_the_run_is_not_followed(tmp_path: Path, name: str):
+    """Oracle: what the link leads to is as it was; a link within the run is none of this."""
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    (run / "images" if "/" in name else run).mkdir(parents=True)
+    outside.mkdir()
+    (run / name).symlink_to(outside)
+    with pytest.raises(UserError, match="a symbolic link leads out of the run directory"), report(run) as output:
+        output.epoch(record(1), np.zeros((2, 2, 3), np.uint8))
+    assert not any(outside.iterdir())
+
+
+def test_one_test_image_tells_nothing_of_collapse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Over one image no latent varies, so that its record has no active units."""
+    of_one = {name: value for name, value in record(1).items() if name != "test/active_units"}
+    with report(tmp_path) as output:
+        output.epoch({**of_one, "test/kl": 0.1}, np.zeros((2, 2, 3), np.uint8))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {**of_one, "test/kl": 0.1}
+    printed = capsys.readouterr().out
+    assert "test loss 411.05" in printed and "collapse" not in printed and "active" not in printed
+
+
+@pytest.mark.parametrize(
+    ("kl", "active", "warned"), [(26.0, 17, False), (0.6, 1, False), (0.02, 3, True), (7.0, 0, True)]
+)
+def test_collapse_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kl: float, active: int, warned: bool
+):
+    with report(tmp_path) as output:
+        output.epoch({**record(1), "test/kl": kl, "test/active_units": active}, np.zeros((2, 2, 3), np.uint8))
+    printed = capsys.readouterr().out
+    assert ("warning: posterior collapse" in printed) == warned
+    assert not warned or f"{kl:.2f} nats an image and {active} of them are active" in printed
