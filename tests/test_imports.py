@@ -79,4 +79,4 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path):
         "from flax_punkvae.data.hub import load\n"
         "def late():\n    from flax_punkvae.config import Config\n"
     )
-    assert rooms(path) == {"ops", "losses", "images", "data", "config"}
+    assert rooms(path) == {"model", "losses", "images", "data", "config"}
