@@ -1,9 +1,10 @@
 """A sheet of tiles: one image file, cut into a grid."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from flax_punkvae.data.decode import open_rgba
@@ -40,16 +41,23 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
             f"{path}: cut into {across}x{down} tiles, this sheet would be cut through its sprites: {evidence}: remove "
             "margins and spacing, or say with --data.tile how large its tiles are, or give a folder of images"
         )
-    rows, drawn = [], []
-    for top in range(0, height, down):
-        band = np.asarray(sheet.crop((0, top, width, top + down)))
-        tiles = band.reshape(down, -1, across, 4).swapaxes(0, 1)
-        drawn.append(tiles[..., 3].any(axis=(1, 2)))
-        rows.append(tiles[drawn[-1]])
-    drawn = np.concatenate(drawn)
-    empty = len(drawn) - int(drawn.sum())
+    drawn = np.concatenate([tiles[..., 3].any(axis=(1, 2)) for tiles in _rows(sheet, tile)])
+    pixels, filled = np.empty((int(drawn.sum()), down, across, 4), np.uint8), 0
+    for row, tiles in enumerate(_rows(sheet, tile)):
+        chosen = tiles[drawn[row * len(tiles) : (row + 1) * len(tiles)]]
+        pixels[filled : filled + len(chosen)] = chosen
+        filled += len(chosen)
+    empty = len(drawn) - filled
     notes = (f"left out {empty} empty of {len(drawn)} tiles; ids are the tiles' positions in the sheet",)
-    return unlabelled(np.concatenate(rows), np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
+    return unlabelled(pixels, np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
+
+
+def _rows(sheet: Image.Image, tile: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "n h w 4"]]:
+    """The tiles of one row of the sheet after the other, never all at once."""
+    across, down = tile
+    for top in range(0, sheet.height, down):
+        band = np.asarray(sheet.crop((0, top, sheet.width, top + down)))
+        yield band.reshape(down, -1, across, 4).swapaxes(0, 1)
 
 
 def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:

@@ -236,6 +236,13 @@ def test_plain_sheets_are_not_refused(
     np.testing.assert_array_equal(raw.pixels, sprites[drawn])
 
 
+def test_gaps_within_sprites_are_no_other_grid(tmp_path: Path):
+    sprites = opaque(16, 24)
+    # Lines come every 8 pixels, and so every 16, but every 24 as well.
+    sprites[:, ::8] = sprites[:, :, ::8] = 0
+    np.testing.assert_array_equal(files.load(write(tmp_path / "sheet.png", tiled(sprites, 4))).pixels, sprites)
+
+
 @pytest.mark.parametrize("background", [None, (99, 133, 150, 255)])
 def test_characters_are_a_plain_sheet(tmp_path: Path, background: tuple[int, ...] | None):
     sprites = synthetic.draw(200, 0)[0]

@@ -153,7 +153,7 @@ def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pyte
 
 def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time is not measured."""
-    monkeypatch.setattr("flax_punkvae.trained.open_run", lambda _: run)
+    monkeypatch.setattr("flax_punkvae.trained.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("yardsticks", "knowledge"):
         monkeypatch.setattr(evaluation, part, lambda _: None)
@@ -207,7 +207,7 @@ def test_a_link_out_of_the_run_is_not_followed(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("nowhere",), "expected the directory of a run"),
+        (("nowhere",), "nowhere holds no run"),
         (("run", "--seed", "-1"), "--seed"),
         (("run", "--iwae-samples", "7"), "expected 1, 100 or 1000, got 7"),
         (("run", "--iwae-images", "0"), "--iwae-images"),

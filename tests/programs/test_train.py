@@ -82,7 +82,13 @@ def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(tmp_path: P
     # One image a step: epochs long enough that a signal hardly ever falls between two.
     settings = (*SMALL, "--train.batch-size", "1", "--train.epochs", "12")
     command = [*TRAIN, *settings, "--run-dir", "run"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    # A shell that runs the tests in the background ignores SIGINT, and the program then does so too.
+    usual = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, bufsize=1)
+    finally:
+        signal.signal(number, usual)
+    with process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch 2/12  train"):
