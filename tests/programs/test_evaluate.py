@@ -153,7 +153,7 @@ def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pyte
 
 def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time is not measured."""
-    monkeypatch.setattr("flax_punkvae.trained.open_run", lambda *_: run)
+    monkeypatch.setattr("flax_punkvae.trained.model.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("yardsticks", "knowledge"):
         monkeypatch.setattr(evaluation, part, lambda _: None)
