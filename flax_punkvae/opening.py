@@ -1,23 +1,24 @@
-"""The flags that say what of a run a program opens; the same for all that open one."""
+"""Flags shared by all programs that open a run: which checkpoint, and where the images are."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Where the run's images are now."""
+    """Where to find the run's images."""
 
     source: str | None = None
-    """Where the run's images are now, if not where they were: as in training, a sheet, a folder, punks or hub:..."""
+    """Where the run's images are, if they have moved since training; takes the same values as train's
+    --data.source."""
     tile: tuple[int, int] | None = None
-    """Width and height of a tile, where they are now in a sheet."""
+    """Width and height of one tile, if the images are now in a sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """Which checkpoint to open, and where its images are."""
+    """Which checkpoint to open, and where to find its images."""
 
     checkpoint: str | None = None
-    """last, best (by validation loss), or the number of a step; best where the run has validation images, else
-    last."""
+    """Checkpoint to open: last, best (by validation loss) or a step number. The default is best for runs with
+    validation images, last for others."""
     data: Images = field(default_factory=Images)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import docstring_parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from flax_punkvae.config import (
     validate,
 )
 from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import benchmark, doctor, evaluate, explore, sample, train, train_features
 from helpers.bad_input import BAD_FLAGS, BAD_PRESETS
 
 REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"
@@ -180,7 +183,9 @@ def test_a_bad_preset_is_one_line_that_names_file_and_field(tmp_path: Path, text
 def test_a_preset_that_cannot_be_read_is_one_line(tmp_path: Path, make):
     path = tmp_path / "preset.toml"
     make(path)
-    with pytest.raises(UserError, match=r"preset\.toml: expected"):
+    with pytest.raises(
+        UserError, match=r"preset\.toml: (cannot read the preset|not valid TOML|the preset is in UTF-16)"
+    ):
         read_preset(path)
 
 
@@ -194,9 +199,7 @@ def test_a_preset_may_begin_with_a_byte_order_mark(tmp_path: Path):
 def test_a_preset_in_utf_16_is_named_as_such(tmp_path: Path, encoding: str):
     path = tmp_path / "preset.toml"
     path.write_bytes("seed = 1\n".encode(encoding))
-    with pytest.raises(
-        UserError, match=r"preset\.toml: expected TOML in UTF-8, got UTF-16 or UTF-32: save it again as UTF-8$"
-    ):
+    with pytest.raises(UserError, match=r"preset\.toml: the preset is in UTF-16 or UTF-32: save it again as UTF-8$"):
         read_preset(path)
 
 
@@ -229,6 +232,51 @@ def test_a_message_of_the_parser_has_no_colours(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError) as coloured:
         flags("--train.epoch", "3")
     assert str(coloured.value) == str(plain.value)
+
+
+def _descriptions(cls: Any) -> Iterator[str]:
+    """The docstrings of a dataclass, of its fields, and of those of the dataclasses it holds."""
+    yield cls.__doc__
+    for base in filter(dataclasses.is_dataclass, cls.__mro__):
+        yield from (field.description or "" for field in docstring_parser.parse_from_object(base).params)
+    for declared in get_type_hints(cls).values():
+        yield from (text for part in get_args(declared) or (declared,) for text in _of_nested(part))
+
+
+def _of_nested(declared: Any) -> Iterator[str]:
+    if dataclasses.is_dataclass(declared):
+        yield from _descriptions(declared)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "described"),
+    [
+        (train, (), train.Options),
+        (sample, (), sample.Options),
+        (evaluate, (), evaluate.Options),
+        (doctor, (), doctor.Options),
+        (benchmark, (), benchmark.Options),
+        (train_features, (), train_features.Options),
+        (explore, ("run", "reconstruct"), explore.Reconstruct),
+        (explore, ("run", "interpolate"), explore.Interpolate),
+        (explore, ("run", "traverse"), explore.Traverse),
+        (explore, ("run", "edit"), explore.Edit),
+    ],
+)
+def test_help_wraps_as_running_text(
+    program: Any,
+    words: tuple[str, ...],
+    described: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Oracle: in a terminal wider than any text, each is one line: the words of its docstring, joined by spaces."""
+    monkeypatch.setenv("COLUMNS", "3000")
+    with pytest.raises(SystemExit):
+        parse(program.Options, (*words, "--help"), None, "prog")
+    told = capsys.readouterr().out
+    for text in _descriptions(described):
+        assert " ".join(text.split()) in told
 
 
 def test_differences_name_the_fields():

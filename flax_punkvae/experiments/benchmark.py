@@ -1,7 +1,7 @@
 """Measure the reference's speed: `python -m flax_punkvae.experiments.benchmark [--peer torch|plain]`.
 
-Every contender runs in a process of its own, so that each has its own peak memory, and they take turns: what the
-machine does beside meets them alike, and only ratios within a round are compared. A figure is the median over rounds.
+Every implementation runs in its own process, so that peak memory is measured separately, and they take turns: other
+load on the machine affects all alike, and only ratios within a round are compared. Figures are medians over rounds.
 """
 
 import importlib.util
@@ -27,26 +27,26 @@ _FORWARD_MACS = 318e6
 
 @dataclass(frozen=True)
 class Options:
-    """Time the reference's training step, forward pass, sampling and loading, beside a peer where one is named."""
+    """Time the reference's training step, forward pass, sampling and loading, optionally next to a peer."""
 
     peer: Literal["none", "torch", "plain"] = "none"
-    """torch: our PyTorch version in its best setting (extra `bench`); plain: Flax's own layers."""
+    """torch: our PyTorch version in its fastest setting (extra `bench`); plain: Flax's own layers."""
     rounds: int = 5
-    """Turns that each contender has."""
+    """Number of turns per implementation."""
     steps: int = 4
-    """Training steps in a turn."""
+    """Training steps per turn."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     source: str = "auto"
-    """What loading loads, as --data.source of train."""
+    """Images for the loading test; takes the same values as train's --data.source."""
     product_side: int = 4096
-    """Side of the square matrices whose product is taken for the machine's ceiling."""
+    """Side of the square matrices whose product gives the machine's matrix-product ceiling."""
     output: Path = Path("benchmark.json")
-    """Where the figures go, as JSON."""
+    """JSON file to write."""
 
 
 class Worker:
-    """A process that answers a request, a line with a name, with a line of JSON."""
+    """A process that answers each request (a line with a name) with a line of JSON."""
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise UserError(f"benchmark: expected an answer from {self.name}, but its process ended (see above)")
+            raise UserError(f"benchmark: the process of {self.name} ended without an answer: see its messages above")
         return json.loads(line)
 
 
@@ -83,11 +83,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, Options(), PROG)
     for name in ("rounds", "steps", "batch_size", "product_side"):
         if not 1 <= getattr(options, name) <= 65_536:
-            raise UserError(f"{name}: expected a whole number from 1 to 65536, got {getattr(options, name)}")
+            raise UserError(f"{name}: {getattr(options, name)} is out of range: choose a whole number from 1 to 65536")
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
-        raise UserError("--peer torch: expected PyTorch, got none installed: `pip install torch==2.13.0`")
+        raise UserError("--peer torch: PyTorch is not installed: `pip install torch==2.13.0`")
     if not options.output.parent.is_dir() or options.output.is_dir():
-        raise UserError(f"--output: expected a file in a directory that is there, got {options.output}")
+        raise UserError(f"--output: {options.output} cannot be a file there: name a file in an existing directory")
 
     def start(name: str) -> Worker:
         console.complain(f"starting {name}")

@@ -1,4 +1,4 @@
-"""Check this machine: `python -m flax_punkvae.experiments.doctor`; the first thing an issue report should hold."""
+"""Check this machine: `python -m flax_punkvae.experiments.doctor`. Put its output at the top of an issue report."""
 
 import importlib.metadata
 import math
@@ -22,41 +22,41 @@ _LIBRARIES = (
 _SMALL = Config(
     model=ModelConfig(encoder_widths=(8, 16), decoder_widths=(8,), hidden=32, latent=8), train=TrainConfig(batch_size=8)
 )
-# Relative, of the loss and of each gradient's norm. Sums in another order stay well below. Products of float32 are in
-# float32 everywhere (`backend.matmul_precision`), as in training.
+# Relative differences of the loss and of each gradient's norm. A different order of summation stays well below them.
+# Products of float32 are in float32 everywhere (`backend.matmul_precision`), as in training.
 _LOSS_TOLERANCE = 1e-3
 _GRADIENT_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
 class Options:
-    """Tell what is installed, which devices there are, and whether a training step here gives the CPU's numbers."""
+    """Print versions and devices, and check that one training step agrees with the CPU's."""
 
     device: Device = "auto"
-    """Backend to check; auto is jax's own choice."""
+    """Backend to check; auto leaves the choice to jax."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the report; the exit status is 0 where all is well and 1 where something is not."""
+    """Print the report; the exit status is 0 if no problem was found, else 1."""
     options = parse(Options, arguments, Options(), PROG)
     versions = {name: version for name in _LIBRARIES if (version := _version(name))}
     console.say(f"flax_punkvae {__version__}, Python {platform.python_version()}, {platform.platform()}")
     console.say(", ".join(f"{name} {version}" for name, version in versions.items()))
     problems = known_problems(versions, sys.platform, platform.machine())
-    for problem, mend in problems:
-        console.say(f"problem: {problem}\n  mend it with: {mend}")
+    for problem, fix in problems:
+        console.say(f"problem: {problem}\n  fix: {fix}")
     try:
         agree = _compare(options)
     except (ImportError, AttributeError) as error:
-        # An older jax beside a newer flax fails on import: the report is then what matters.
-        console.say(f"problem: jax or flax does not start: {' '.join(str(error).split())}")
+        # An older jax with a newer flax fails on import; the rest of the report still helps.
+        console.say(f"problem: jax or flax cannot be imported: {' '.join(str(error).split())}")
         agree = False
-    console.say("all is well" if agree and not problems else "not all is well: see above")
+    console.say("no problems found" if agree and not problems else "problems found: see above")
     return 0 if agree and not problems else 1
 
 
 def known_problems(versions: Mapping[str, str], system: str, machine: str) -> list[tuple[str, str]]:
-    """Combinations that are known not to work, by `versions` of what is installed: (problem, command that mends it)."""
+    """Known problems and fixes, as (problem, command), for the installed `versions`."""
     found = []
     number = {name: _numbers(version) for name, version in versions.items()}
     metal, reinstall = (
@@ -71,9 +71,7 @@ def known_problems(versions: Mapping[str, str], system: str, machine: str) -> li
             (f"jax-metal {versions['jax-metal']} works with jax 0.4.34 to 0.5.0, not {versions['jax']}", metal)
         )
     if jax and jax <= (0, 5, 0) and orbax >= (0, 11, 21):
-        found.append(
-            (f"orbax-checkpoint {versions['orbax-checkpoint']} fails on saving with jax {versions['jax']}", metal)
-        )
+        found.append((f"orbax-checkpoint {versions['orbax-checkpoint']} cannot save with jax {versions['jax']}", metal))
     if orbax and orbax < (0, 11, 16):
         found.append((f"orbax-checkpoint {versions['orbax-checkpoint']} has no preservation_policy", reinstall))
     if "jax-mps" in number and jax < (0, 11):
@@ -83,15 +81,15 @@ def known_problems(versions: Mapping[str, str], system: str, machine: str) -> li
     if system == "darwin" and machine == "x86_64":
         found.append(
             (
-                "this Python runs translated or on an Intel Mac, for which jax is no longer made",
-                "install an arm64 Python 3.11, where the Mac has Apple silicon",
+                "this Python runs under Rosetta or on an Intel Mac, for which jax is no longer released",
+                "on Apple silicon, install an arm64 Python 3.11",
             )
         )
     return found
 
 
 def _compare(options: Options) -> bool:
-    """One small training step on the default device and on the CPU; prints both, returns whether they agree."""
+    """Run one small training step on the default device and on the CPU; prints both and returns whether they agree."""
     import jax
     import numpy as np
 
@@ -109,8 +107,8 @@ def _compare(options: Options) -> bool:
         cpu = jax.devices("cpu")[0]
     except RuntimeError as error:
         raise UserError(
-            f"JAX_PLATFORMS: expected cpu among the backends, to compare with, got "
-            f"{os.environ.get('JAX_PLATFORMS')}: unset it, or add ,cpu"
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} leaves out the CPU, which the check compares with: "
+            "unset it, or add ,cpu"
         ) from error
     images = np.random.default_rng(0).random((_SMALL.train.batch_size, 128, 128, 3), np.float32)
     results = []
@@ -125,10 +123,10 @@ def _compare(options: Options) -> bool:
             results.append((float(metrics["loss"]), jax.tree.leaves_with_path(gradients)))
             console.say(
                 f"one step of a small model on {device}: loss {results[-1][0]:.6g}, "
-                f"{time.monotonic() - began:.1f} s with compiling"
+                f"{time.monotonic() - began:.1f} s, compilation included"
             )
     (loss, here), (expected, there) = results
-    # Every comparison with NaN is false, so what is not finite does not agree.
+    # Comparisons with NaN are false, so values that are not finite never agree.
     loss_difference = abs(loss - expected) / abs(expected)
     differences = {
         jax.tree_util.keystr(path): float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
@@ -136,8 +134,11 @@ def _compare(options: Options) -> bool:
     }
     worst = max(differences, key=lambda name: math.inf if math.isnan(differences[name]) else differences[name])
     agree = loss_difference <= _LOSS_TOLERANCE and differences[worst] <= _GRADIENT_TOLERANCE
-    console.say(f"loss differs by {loss_difference:.1e} of its size (tolerance {_LOSS_TOLERANCE:g})")
-    console.say(f"gradients differ by at most {differences[worst]:.1e}, {worst} (tolerance {_GRADIENT_TOLERANCE:g})")
+    console.say(f"relative difference of the loss: {loss_difference:.1e} (tolerance {_LOSS_TOLERANCE:g})")
+    console.say(
+        f"largest relative difference of a gradient: {differences[worst]:.1e}, {worst} "
+        f"(tolerance {_GRADIENT_TOLERANCE:g})"
+    )
     if jax.devices()[0] == cpu:
         console.say("the default device is the CPU, so both steps ran there")
     return agree

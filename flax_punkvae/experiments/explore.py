@@ -1,4 +1,4 @@
-"""Look into the latent space: `python -m flax_punkvae.experiments.explore RUN_DIR reconstruct|interpolate|...`."""
+"""Explore the latent space: `python -m flax_punkvae.experiments.explore RUN_DIR reconstruct|interpolate|...`."""
 
 import json
 import re
@@ -31,46 +31,46 @@ _MOST_ROWS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Common(Opening):
-    """What every command has."""
+    """Flags of every command."""
 
     output: Path | None = None
-    """PNG to write; RUN_DIR/explore/<command>-<arguments>.png where none is given."""
+    """PNG to write; RUN_DIR/explore/<command>-<arguments>.png by default."""
 
 
 @dataclass(frozen=True)
 class Reconstruct(Common):
-    """Originals above their reconstructions and, but of a categorical likelihood, these snapped to the palette."""
+    """Show images, their reconstructions and, except for a categorical likelihood, these snapped to the palette."""
 
     numbers: tyro.conf.Positional[tuple[int, ...]] = ()
-    """Numbers of images."""
+    """Numbers of the images."""
 
 
 @dataclass(frozen=True)
 class Interpolate(Common):
-    """The ways from one image to another, straight (above) and along an arc (below)."""
+    """Interpolate between two images: linearly (top row) and spherically (bottom row)."""
 
     first: tyro.conf.Positional[int]
-    """Number of the image to begin with."""
+    """Number of the first image."""
     second: tyro.conf.Positional[int]
-    """Number of the image to end with."""
+    """Number of the last image."""
     steps: int = 8
-    """Images on the way, both ends among them."""
+    """Number of interpolated images, both ends included."""
 
 
 @dataclass(frozen=True)
 class Traverse(Common):
-    """One latent a row, those with the highest KL on the held-out images, set to -3..3 deviations: of the prior, where
-    that is N(0, I), else about the mean of the training images' posteriors."""
+    """Vary one latent per row, starting with the highest KL on held-out images, from -3 to 3 standard deviations: of
+    N(0, I) for a normal prior, otherwise of the posteriors of the training images."""
 
     number: tyro.conf.Positional[int]
-    """Number of the image whose other latents are kept."""
+    """Number of the image that supplies all other latents."""
     top: int = 8
-    """How many latents."""
+    """Number of latents to vary."""
 
 
 @dataclass(frozen=True)
 class Edit(Common):
-    """Add and remove labels by their directions, and measure on held-out images what that does; with a JSON."""
+    """Add and remove labels along their latent directions, and measure the effect on held-out images (also as JSON)."""
 
     number: tyro.conf.Positional[int]
     """Number of the image to edit."""
@@ -79,20 +79,20 @@ class Edit(Common):
     remove: tuple[str, ...] = ()
     """Labels to remove."""
     measured: int = 200
-    """At most this many held-out images are measured: of those that lack what is added and have what is removed."""
+    """Measure at most this many held-out images, chosen from those that lack the added and have the removed labels."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Reconstruct, interpolate, traverse or edit the images of a trained run: a PNG each."""
+    """Reconstruct, interpolate, traverse or edit images of a trained run; writes one PNG."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Run directory."""
     command: Annotated[Reconstruct | Interpolate | Traverse | Edit, tyro.conf.OmitSubcommandPrefixes]
 
 
 class Sheet(NamedTuple):
-    """What a command draws, row by row, what it tells of it, and what goes into a JSON beside it."""
+    """What a command draws (row by row) and prints, and the facts for a JSON file next to the PNG."""
 
     tiles: "np.ndarray"
     columns: int
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
         if sheet.facts:
             facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{output}: expected a file that can be written, got: {error.strerror}") from error
+        raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
     for line in run.opened():
         console.say(line)
     for part in sheet.told:
@@ -150,7 +150,7 @@ def _validate(options: Options) -> Path:
     command = options.command
     if isinstance(command, Reconstruct):
         if not 1 <= len(command.numbers) <= _MOST_COLUMNS:
-            raise UserError(f"reconstruct: expected 1 to {_MOST_COLUMNS} numbers of images, got {len(command.numbers)}")
+            raise UserError(f"reconstruct: {len(command.numbers)} image numbers given: give 1 to {_MOST_COLUMNS}")
         words = command.numbers
     elif isinstance(command, Interpolate):
         _check_range("steps", command.steps, 2, _MOST_COLUMNS)
@@ -160,23 +160,23 @@ def _validate(options: Options) -> Path:
         words = (command.number, f"top{command.top}")
     else:
         if not command.add and not command.remove:
-            raise UserError("edit: expected a label to --add or to --remove, got none")
+            raise UserError("edit: nothing to do: name a label with --add or --remove")
         _check_range("measured", command.measured, 1, 100_000)
         words = (command.number, *(f"add-{x}" for x in command.add), *(f"remove-{x}" for x in command.remove))
     name = "-".join(map(str, (type(command).__name__.lower(), *words)))
     output = command.output or options.run_dir / "explore" / (re.sub(r"[^\w.-]", "-", name) + ".png")
     if output.suffix != ".png" or output.is_dir():
-        raise UserError(f"--output: expected a file named *.png, got {output}")
+        raise UserError(f"--output: {output} is not a PNG file name: choose a name that ends in .png")
     return output
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
+        raise UserError(f"--{name}: {value} is out of range: choose a whole number from {low} to {high}")
 
 
 def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray", list[str]]:
-    """The images of these numbers, the means of their posteriors, and which of them were trained on, to be told."""
+    """The images with these numbers, their posterior means, and lines that say which of them were trained on."""
     import numpy as np
 
     from flax_punkvae.trained import model as trained
@@ -214,7 +214,7 @@ def _interpolate(run: "Trained", command: Interpolate) -> Sheet:
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
     rows = [trained.decode(run, way) for way in ways]
     tiles = np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])])
-    named = "rows: straight, along an arc; first and last column: the originals"
+    named = "rows: linear, spherical; first and last column: the originals"
     return Sheet(tiles, command.steps + 2, [*told, named])
 
 
@@ -242,7 +242,7 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
     columns = f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}"
     rows = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
     if len(order) > _MOST_ROWS:
-        rows += f"; the sheet has the first {_MOST_ROWS} of them"
+        rows += f"; the sheet shows the first {_MOST_ROWS}"
     return Sheet(trained.decode(run, path), len(_VALUES), [*told, table, columns, rows])
 
 
@@ -255,7 +255,7 @@ def _edit(run: "Trained", command: Edit) -> Sheet:
     add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
     network, note = trained.load_traits(run)
     if network is None:
-        raise UserError(f"edit: expected a run on punks, whose traits can be read off ({note})")
+        raise UserError(f"edit: works only on runs trained on punks at 24x24 ({note}): choose another run")
     measured = editing.eligible(run, add, remove)[: command.measured]
     original, (z,), told = _encode(run, command.number)
     shift = editing.shift(run, add, remove)
@@ -279,7 +279,7 @@ def _edit(run: "Trained", command: Edit) -> Sheet:
 
 
 def _snapped(run: "Trained", decoded: "np.ndarray") -> "np.ndarray":
-    """The model's images as sprites in the palette of the training sprites, rendered again."""
+    """The model's images snapped to sprites in the training palette, rendered again."""
     from flax_punkvae import images
 
     return images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render)

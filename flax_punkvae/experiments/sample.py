@@ -1,4 +1,4 @@
-"""Draw new characters: `python -m flax_punkvae.experiments.sample RUN_DIR`; each with a certificate that it is new."""
+"""Draw characters: `python -m flax_punkvae.experiments.sample RUN_DIR`; for each, the nearest training image."""
 
 import json
 import math
@@ -28,31 +28,31 @@ _SHOWN = 96
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Draw images from a trained run: one PNG each, grid.png of the first, and samples.json, which tells how new each
-    is."""
+    """Draw images from a trained run: one PNG per image, grid.png with the first 96, and samples.json with the nearest
+    training image of each."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Run directory."""
     count: int = 24
-    """How many; more begin with the same ones."""
+    """Number of images. A larger number starts with the same images."""
     seed: int = 0
     """Seed of the latents."""
     temperature: float = 1.0
-    """Deviations of the latents are multiplied by this: below 1 more typical, above 1 wilder."""
+    """Scale of the latents' standard deviation: below 1 gives more typical images, above 1 more varied ones."""
     how: Annotated[Literal["prior", "gaussian", "mixture"], tyro.conf.arg(name="from")] = "prior"
-    """Where latents come from: the run's prior; a Gaussian or a mixture of them, fitted to the training posteriors."""
+    """Distribution of the latents. prior: the run's own. gaussian, mixture: one Gaussian or a mixture of Gaussians,
+    fitted to the posteriors of the training images."""
     snap: bool = False
-    """Write true sprites, in the palette of the training sprites, instead of the model's images; a categorical
-    model's images are that anyway."""
+    """Write sprites in the colours of the training palette instead of the model's images. A categorical model always
+    does."""
     new: bool = False
-    """Draw on until as many are no training sprites, snapped, and no two of them the same."""
+    """Keep drawing until --count sprites, snapped to the palette, are distinct and none is a training sprite."""
     output: Path | None = None
-    """New or empty directory; RUN_DIR/samples/<from>-seed<seed>-..., where none is given, with a number where that is
-    taken."""
+    """Output directory, new or empty. The default is RUN_DIR/samples/<from>-seed<seed>..., numbered if it exists."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Sample, write, print the certificates; the exit status is 0."""
+    """Sample, write the files and print a table; the exit status is 0."""
     options = parse(Options, arguments, None, PROG)
     _validate(options)
 
@@ -63,16 +63,14 @@ def main(arguments: Sequence[str]) -> int:
     run = trained.open_run(options.run_dir, options)
     for name, asked in (("--snap", options.snap), ("--new", options.new)):
         if asked and run.dataset.sprites is None:
-            raise UserError(
-                f"{name}: expected a run on sprites, got one on other images, which have none: leave it out"
-            )
+            raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
     network, note = trained.load_traits(run)
     pick = trained.sample_new if options.new else trained.sample
     z = pick(run, options.how, options.count, options.seed, options.temperature)
     if len(z) < options.count:
         raise UserError(
-            f"--new: expected {options.count} sprites that are new and differ, got {len(z)} of {20 * options.count} "
-            "drawn: raise --temperature, or leave out --new"
+            f"--new: found only {len(z)} of {options.count} new and distinct sprites in {20 * options.count} draws: "
+            "raise --temperature, or leave out --new"
         )
     facts = {
         "step": int(run.state.step),
@@ -92,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
             json.dumps({**facts, "samples": certificates}, indent=2) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise UserError(f"{output}: expected a directory that can be written, got: {error.strerror}") from error
+        raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
     for line in run.opened():
         console.say(line)
     _print_table(facts, certificates)
@@ -101,21 +99,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _validate(options: Options) -> None:
-    """Raise UserError for what is out of range, and for an --output that holds something."""
+    """Raise UserError if a value is out of range or --output is not empty."""
     for name, value, low, high in (("count", options.count, 1, 10_000), ("seed", options.seed, 0, 2**31 - 1)):
         if not low <= value <= high:
-            raise UserError(f"--{name}: expected a whole number from {low} to {high}, got {value}")
+            raise UserError(f"--{name}: {value} is out of range: choose a whole number from {low} to {high}")
     if not (math.isfinite(options.temperature) and 0 <= options.temperature <= 100):
-        raise UserError(f"--temperature: expected a number from 0 to 100, got {options.temperature}")
+        raise UserError(f"--temperature: {options.temperature} is out of range: choose a number from 0 to 100")
     output = options.output
     if output and output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"{output}: expected a new or empty directory for --output, got one that holds something")
+        raise UserError(f"{output} is not empty: choose a new or empty directory for --output")
 
 
 def _free(options: Options) -> Path:
-    """A new directory in the run's own, named by the options; made at once, so that no other process takes it too.
+    """A new directory inside the run directory, named after the options and created at once, so that it is ours.
 
-    Raises UserError where it cannot be made.
+    Raises UserError if it cannot be created.
     """
     from flax_punkvae.training import run_directory
 
@@ -130,9 +128,9 @@ def _free(options: Options) -> Path:
 def _write(
     output: Path, run: "Trained", network: "Network | None", z: "np.ndarray", snap: bool
 ) -> list[dict[str, Any]]:
-    """Write the images of the latents and, of the first of them, the grid; returns their certificates.
+    """Decode and write the images and the grid of the first ones; returns their certificates.
 
-    Chunk by chunk, so that memory does not grow with their number.
+    Works in chunks, so that memory does not grow with the number of images.
     """
     import numpy as np
 
@@ -167,7 +165,7 @@ def _write(
 
 
 def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray") -> list[dict[str, Any]]:
-    """The training sprite with the fewest other pixels, and how far the image is from that of its own sprite."""
+    """The training sprite with the fewest differing pixels, and the distance of the image from its snapped sprite."""
     import numpy as np
 
     from flax_punkvae import images
@@ -192,7 +190,7 @@ def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray")
 
 
 def _nearest_images(run: "Trained", drawn: "np.ndarray") -> list[dict[str, Any]]:
-    """The training image at the least root mean square distance, in levels of 0..255."""
+    """The training image at the smallest root-mean-square distance, in levels of 0..255."""
     import numpy as np
 
     flat = drawn.reshape(len(drawn), -1).astype(np.float64)
@@ -218,9 +216,9 @@ def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> N
     from rich.table import Table
 
     as_sprites = "pixels_differ" in certificates[0]
-    table = Table("image", "nearest", "pixels that differ" if as_sprites else "RMS distance of 255")
+    table = Table("image", "nearest", "differing pixels" if as_sprites else "RMS distance (0-255)")
     if as_sprites:
-        table.add_column("RGB distance to a sprite")
+        table.add_column("RGB distance to its sprite")
     table.add_column("traits")
     for row in certificates[:_SHOWN]:
         off = row.get("rgb_distance_to_sprite")
@@ -231,9 +229,9 @@ def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> N
         table.add_row(*cells, ", ".join(row["traits"]) if "traits" in row else "not read")
     console.show(table)
     if len(certificates) > _SHOWN:
-        console.say(f"the grid and this table show the first {_SHOWN} of {len(certificates)}; samples.json has all")
+        console.say(f"the grid and this table show the first {_SHOWN} of {len(certificates)}; samples.json lists all")
     new = sum(row["new"] for row in certificates)
-    console.say(f"new: {new} of {len(certificates)} are none of the {facts['compared_with']}")
+    console.say(f"new: {new} of {len(certificates)} are not among the {facts['compared_with']}")
     console.say(facts["traits"])
 
 

@@ -15,32 +15,35 @@ from flax_punkvae.config import Config, Device, by_name, parse, parse_known, rea
 from flax_punkvae.errors import UserError, memory_told, run_program
 
 PROG = "python -m flax_punkvae.experiments.train"
-# Where images come from, which may be another place for each of several processes: their SHA-256 decides.
+# Where images come from; processes may differ in this as long as the images have the same SHA-256.
 _ADDRESS = ("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size")
 
 
 @dataclass(frozen=True)
 class Where:
-    """The flags that say where a run is, and not what it computes."""
+    """Flags that say where a run is stored and computed; they do not change what it computes."""
 
     config: Path | None = None
     """TOML preset; flags override it."""
     run_dir: Path | None = None
-    """Directory of the run; runs/<UTC date and time> where none is given."""
+    """Run directory; runs/<UTC date and time> by default."""
     resume: bool = False
-    """Continue the run in --run-dir, bit for bit; what no flag sets comes from its own config.toml."""
+    """Continue the run in --run-dir, bit for bit on the same CPU (Linux x86-64). Values without a flag come from
+    its config.toml."""
     device: Device = "auto"
-    """Backend to train on, with all of its devices; auto is jax's own choice."""
+    """Backend to train on, using all of its devices; auto leaves the choice to jax. A backend that does not
+    start is an error."""
     compilation_cache: str = "auto"
-    """Where compiled steps are kept, so that the next start begins at once: auto (the user's cache), off, or DIR."""
+    """Where to keep compiled steps, so that the next start does not compile again: auto (the user's cache), off, or
+    DIR."""
     coordinator: str | None = None
-    """HOST:PORT of the first of several processes, which get the same flags but each its own --process; those of a
-    SLURM step or of Open MPI's mpirun find each other without, and are one run."""
+    """HOST:PORT of the first process of a run on several processes. Start all of them with the same flags, each with
+    its own --process. Tasks of one srun or mpirun (Open MPI) form one run without these flags."""
     processes: int | None = None
-    """How many processes meet there. 1, without the other two: this one is a run of its own, as each task of a sweep
-    within one srun or mpirun is."""
+    """Number of processes of the run. --processes 1 without --coordinator makes each task of an srun or mpirun a
+    separate run, as in a sweep."""
     process: int | None = None
-    """Which of them this one is, from 0."""
+    """Index of this process, from 0."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Options(Config, Where):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train; the exit status is 0, or 128 and the signal's number where one stopped it."""
+    """Train; the exit status is 0, or 128 plus the signal's number if a signal stopped it."""
     options = read_options(arguments)
 
     # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
@@ -99,7 +102,7 @@ def _train(options: Options, command: list[str]) -> int:
 
 
 def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:
-    """What the processes of a run must have in common before they load the images."""
+    """Facts that must be equal in all processes of a run before they load the images."""
     libraries = {name: environment["libraries"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     return {
         **{name: value for name, value in by_name(config).items() if name not in _ADDRESS},
@@ -113,7 +116,7 @@ def _common(options: Options, config: Config, environment: dict[str, Any]) -> di
 
 
 def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
-    """What must hold, and be there, before a locked run directory is written to."""
+    """Check the locked run directory and, for a new run, write its first files."""
     from flax_punkvae.training import run_directory
 
     if resume:
@@ -128,7 +131,7 @@ def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, An
 def _run(
     run_dir: Path, resume: bool, config: Config, dataset: Any, parts: Any, state: Any, start: dict[str, Any]
 ) -> int:
-    """Train in a run directory that this process holds, from its checkpoint where it has one."""
+    """Train in a run directory that this process has locked, from its checkpoint if it has one."""
     import numpy as np
 
     from flax_punkvae.devices import parallel, processes
@@ -138,13 +141,13 @@ def _run(
     restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", state)) if resume else None
     state = restored.state if restored else state
     processes.agree(
-        {"the step of the checkpoint": int(state.step)}, advice=f"give all of them the same disk with {run_dir}"
+        {"the step of the checkpoint": int(state.step)}, advice=f"put {run_dir} on a disk that all of them share"
     )
     progress = loop.Progress.of(restored.meta) if restored else loop.Progress()
     first_step, steps_per_epoch = int(state.step), len(parts.train) // config.train.batch_size
     if first_step > config.train.epochs * steps_per_epoch:
         raise UserError(
-            f"train.epochs: {config.train.epochs} is less than what {run_dir} has begun: choose at least "
+            f"train.epochs: {run_dir} has already passed epoch {config.train.epochs}: choose at least "
             f"{-(-first_step // steps_per_epoch)}"
         )
     with contextlib.ExitStack() as stack:
@@ -203,7 +206,9 @@ def _tell_end(run: Any, step: int, progress: Any, digest: str | None) -> None:
     if epoch < run.config.epochs:
         console.say(f"stopped after epoch {epoch}: no better validation loss for {run.config.patience} epochs")
     if progress.best:
-        console.say(f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch}, which is kept")
+        console.say(
+            f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch} (checkpoint kept)"
+        )
     console.say(f"final parameters: SHA-256 {digest}")
     console.say(f"run: {run.directory}")
 
@@ -212,16 +217,13 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
     import jax
 
     if options.run_dir is None and jax.process_count() > 1:
-        raise UserError("--run-dir: expected one for several processes, whose clocks differ, got none: name one")
+        raise UserError("--run-dir: several processes need a common run directory: give all of them the same one")
     if options.train.precision == "bf16" and backend not in ("gpu", "tpu"):
-        raise UserError(
-            f"train.precision: expected f32 on {backend}, which computes bf16 no faster or not at all, "
-            "got bf16: leave it out"
-        )
+        raise UserError(f"train.precision: bf16 is not faster on {backend}, or not supported there: use f32")
     if options.train.batch_size % devices:
         raise UserError(
-            f"train.batch_size: expected a multiple of the {devices} devices, which share a batch equally, "
-            f"got {options.train.batch_size}"
+            f"train.batch_size: {options.train.batch_size} does not divide evenly among {devices} devices: choose a "
+            f"multiple of {devices}"
         )
 
 
@@ -235,7 +237,9 @@ def _describe(environment: dict[str, Any], dataset: Any, parts: Any, params: Any
     console.say(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(parts.test)
-        others = f"; {pixels} pixels of {sprites} test sprites have others, taken as the nearest" if pixels else ""
+        others = (
+            f"; {pixels} pixels of {sprites} test sprites have other colours, replaced by the nearest" if pixels else ""
+        )
         console.say(f"palette: {dataset.colours} colours of the training sprites{others}")
     console.say(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -256,7 +260,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     options = parse(Options, arguments, Options(**vars(preset)), PROG)
     validate(options)
     if options.resume and options.run_dir is None:
-        raise UserError("--resume: expected --run-dir with it, to say which run to continue")
+        raise UserError("--resume: add --run-dir to say which run to continue")
     return options
 
 

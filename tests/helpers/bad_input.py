@@ -52,7 +52,7 @@ BAD_FLAGS = [
     (("--data.validation-fraction", "1"), "data.validation_fraction"),
     (("--data.validation-fraction", "nan"), "data.validation_fraction"),
     (("--train.patience", "-1"), "train.patience"),
-    (("--train.patience", "5"), "train.patience: 5 epochs without a better validation loss need validation images"),
+    (("--train.patience", "5"), "train.patience: early stopping needs validation images"),
     (("--data.background", "blue"), "data.background"),
     (("--data.render", "sharp"), "data.render"),
     (("--data.synthetic-count", "0"), "data.synthetic_count"),
@@ -66,7 +66,7 @@ BAD_FLAGS = [
 
 
 BAD_PRESETS = [
-    ("not = [toml", "expected TOML"),
+    ("not = [toml", "not valid TOML"),
     ("seed = true", "seed"),
     ('seed = "three"', "seed"),
     ("seed = 1.5", "seed"),
@@ -77,7 +77,7 @@ BAD_PRESETS = [
     ("train = 3", "train."),
     ('[model]\nencoder_widths = ["a", "b"]', "model.encoder_widths"),
     ("[train]\nbeta = nan", "train.beta"),
-    ("\x00", "expected TOML"),
+    ("\x00", "not valid TOML"),
     # Values that would be flags of their own, or those of another type that would still be read.
     ('[data]\ntile = [24, 24, "--seed=9"]', "data.tile: expected an array of whole numbers"),
     ('[data]\nsource = ["a", "--seed=9"]', "data.source: expected a string"),
@@ -103,10 +103,10 @@ BAD_PRESETS = [
     ("[train.epochs]\nseed = 3", "train.epochs.seed"),
     ("[train.epochs]", "train.epochs: expected a whole number"),
     ("[trian]", "trian"),
-    ("[[train]]\nepochs = 3", "got train"),
+    ("[[train]]\nepochs = 3", "unknown field train"),
     ('"train.epochs" = 3', '"train.epochs"'),
-    (f"seed = {'9' * 5000}", "expected TOML"),
-    (f"seed = {'[' * 5000}", "expected TOML"),
+    (f"seed = {'9' * 5000}", "not valid TOML"),
+    (f"seed = {'[' * 5000}", "not valid TOML"),
 ]
 
 
