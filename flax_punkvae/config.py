@@ -46,9 +46,8 @@ class DataConfig:
     """Colour behind transparent pixels, as #rrggbb."""
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
     """How sprites become images. reference: enlarged 14x (nearest neighbour), then resized to 128x128 (bilinear).
-    crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: unchanged, in RGB. indices: unchanged, as
-    indices into the palette of the training sprites (at most 256 colours). sprite and indices take sprites of any
-    size, as long as all have the same one."""
+    crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: any size, unchanged, in RGB. indices: any
+    size, unchanged, as indices into the palette of the training sprites (at most 256 colours)."""
     limit: int | None = None
     """Use only the first N images."""
     test_fraction: float = 0.2
