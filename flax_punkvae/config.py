@@ -114,9 +114,9 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     precision: Literal["f32", "bf16"] = "f32"
-    """Precision of convolutions and matrix products; parameters and losses are always float32. f32: full float32 on
-    every backend, never TF32 (GPUs) or bfloat16 passes (TPUs), whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16: faster
-    on GPUs and TPUs, and available only there."""
+    """Precision of convolutions and matrix products; parameters and losses are always float32. f32: full float32,
+    never TF32 or bfloat16 passes, whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16: for GPUs and TPUs only, and faster
+    there."""
     checkpoint_every: int = 1
     """Epochs between checkpoints. The last epoch and the one with the best validation loss are always saved."""
     patience: int = 0

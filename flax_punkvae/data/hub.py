@@ -22,31 +22,33 @@ _URL_COLUMN = "image_original_url"
 
 
 def load(name: str, config: DataConfig | None = None) -> Raw:
-    """The split `train` of `OWNER/NAME[@REVISION]`: its column `image`, ordered by punk number where the rows tell it.
+    """The column `image` of the split `train` of `OWNER/NAME[@REVISION]`, ordered by punk number if the rows have one.
 
-    Images are kept as small as `config` allows, and whole without one.
+    With a config, images are kept no larger than it needs.
 
-    Raises Unavailable where the hub or the set cannot be reached, UserError where the set is not as expected.
+    Raises Unavailable if the hub or the set cannot be reached, UserError if the set is not as expected.
     """
     match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", name, re.ASCII)
     if not match:
-        raise UserError(f"data.source: expected hub:OWNER/NAME, optionally with @REVISION, got {'hub:' + name!r}")
+        raise UserError(
+            f"data.source: {'hub:' + name!r} does not name a set: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
+        )
     repository, revision = match.groups()
     if Path(repository).is_dir():
-        # `datasets` would read it in place of the hub's.
+        # `datasets` would read the folder instead of the hub.
         raise UserError(
-            f"hub:{name}: expected no folder of that name here, got one: "
-            f"read it with --data.source ./{repository}, or start elsewhere"
+            f"hub:{name}: there is a folder of that name here: read it with --data.source ./{repository}, or start the "
+            "program in another directory"
         )
     rows, commit, notes = _download(repository, revision)
     if _COLUMN not in rows.column_names:
-        raise UserError(f"hub:{name}: expected a column {_COLUMN!r}, got the columns {', '.join(rows.column_names)}")
+        raise UserError(
+            f"hub:{name}: there is no column {_COLUMN!r}, only {', '.join(rows.column_names)}: choose a set of images"
+        )
     ids, numbered = _punk_numbers(rows)
     order = np.argsort(ids, kind="stable")
     if not numbered:
-        notes += (
-            f"the set's {len(ids)} rows do not each hold a punk number of their own: ids are the rows' positions",
-        )
+        notes += (f"the {len(ids)} rows of the set do not each have a distinct punk number: ids are row positions",)
 
     def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
         for row in order.tolist():
@@ -61,7 +63,7 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
 
 
 def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[str, ...]]:
-    """The split's rows, their images left encoded, the commit they are of, and a note of the other splits."""
+    """The rows of the split (images still encoded), their commit, and a note about other splits."""
     # Imported here: it takes a second, and most runs do not need it.
     import datasets
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -73,7 +75,9 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[st
         builder.download_and_prepare()
         rows: Any = builder.as_dataset(split=_SPLIT)
     except DatasetNotFoundError as error:
-        raise Unavailable(f"{what}: expected a public set on the hub, got: {_one_line(error)}") from error
+        raise Unavailable(
+            f"{what}: the hub has no public set of this name ({_one_line(error)}): check owner and name"
+        ) from error
     except ConnectionError as error:
         raise Unavailable(
             f"{what}: the hub cannot be reached and no copy is cached ({_one_line(error)}): check the network"
@@ -82,9 +86,11 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[st
         # Nothing of ours stands above. From below come errors of the file formats, of YAML, of Arrow and of an HTTP
         # client that has changed twice; this one hides the others.
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
-        raise UserError(f"{what}: expected a set with images in a split {_SPLIT!r}, got: {_one_line(cause)}") from error
+        raise UserError(
+            f"{what}: cannot read images from a split {_SPLIT!r} ({_one_line(cause)}): choose another set"
+        ) from error
     if revision and isinstance(builder, Cache) and builder.hash != revision:
-        # Without the hub `datasets` takes whatever it loaded last.
+        # Offline, `datasets` takes whatever it loaded last.
         raise Unavailable(
             f"{what}: the hub cannot be reached, and the cached copy is of commit {builder.hash}: "
             "check the network, or ask for that commit"
@@ -113,9 +119,9 @@ def _file(value: Any) -> io.BytesIO | Path:
     try:
         path = Path(value["path"]).resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"expected an image, got a path that leads nowhere: {_one_line(error)}") from error
+        raise UserError(f"not an image but a path that leads nowhere: {_one_line(error)}") from error
     if not any(path.is_relative_to(cache) for cache in _caches()):
-        raise UserError(f"expected an image, got a path outside the hub's cache: {_one_line(value['path'])}")
+        raise UserError(f"not an image but a path outside the hub's cache: {_one_line(value['path'])}")
     return path
 
 

