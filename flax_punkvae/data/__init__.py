@@ -82,8 +82,8 @@ def load(config: DataConfig) -> Dataset:
     count = len(raw.pixels)
     if count < 2:
         raise UserError(
-            f"{raw.source}: {count} image{'s' * (count != 1)} cannot be split: add images, at least one to train on and one to "
-            "test on"
+            f"{raw.source}: found {count} image{'s' * (count != 1)}, too few to split: use at least 2, one to train on "
+            "and one to test on"
         )
     rendered, sprites, palette = render(raw, config)
     return Dataset(

@@ -40,8 +40,8 @@ def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config:
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
     hint = f" (perhaps you meant {nearest[0]})" if nearest else ""
     raise UserError(
-        f"data.source: there is no file {str(path)!r}{hint}: name auto, punks, synthetic, hub:OWNER/NAME, or the path of "
-        "a sheet or a folder"
+        f"data.source: there is no file {str(path)!r}{hint}: name auto, punks, synthetic, hub:OWNER/NAME, or the path "
+        "of a sheet or a folder"
     )
 
 
@@ -50,7 +50,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     if not found:
         also = f", only {left_out}" if left_out else ""
         raise UserError(
-            f"{path}: there are no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
+            f"{path}: no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
         )
     ordered, ids, numbered = _by_number(found)
     bad: list[str] = []
@@ -77,8 +77,8 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     notes = (f"left out {left_out}",) if left_out else ()
     if not numbered:
         notes += (
-            f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, and "
-            "run.json lists the names",
+            f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, "
+            "and run.json lists the names",
         )
     names = () if numbered else tuple(_printable(file.name) for file in ordered[:count])
     return unlabelled(pixels, np.array(ids[:count]), f"folder {path}", notes=notes, files=names, shape=shape)

@@ -121,8 +121,8 @@ def _check_render(height: int, width: int, sprites: bool, where: str, config: Da
     if config.render in ("sprite", "indices") and max(height, width) > _LARGEST_SPRITE:
         raise UserError(
             f"{where}: expected sprites of at most {_LARGEST_SPRITE}x{_LARGEST_SPRITE} pixels for "
-            f"--data.render {config.render}, got {width}x{height}: scale them down, to one pixel each of theirs, "
-            "or use --data.render reference"
+            f"--data.render {config.render}, got {width}x{height}: scale them down to one pixel per sprite pixel, or "
+            "use --data.render reference"
         )
     if config.render == "crisp":
         raise UserError(
@@ -153,8 +153,8 @@ def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig
     palette = im.palette_of(sprites[parts(len(sprites), config).train])
     if len(palette) > _MOST_COLOURS:
         raise UserError(
-            f"{raw.source}: expected sprites of at most {_MOST_COLOURS} colours in all for --data.render indices, got "
-            f"{len(palette)}: bring them to a common palette first (as with ImageMagick's `-remap`), or train on their "
-            "RGB with --data.render sprite --model.likelihood gaussian"
+            f"{raw.source}: {len(palette)} colours are more than the {_MOST_COLOURS} of --data.render indices: reduce them "
+            "to a common palette first (for example with ImageMagick's `-remap`), or train on RGB with --data.render "
+            "sprite --model.likelihood gaussian"
         )
     return palette

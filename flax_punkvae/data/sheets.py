@@ -33,13 +33,13 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
     if height % down or width % across:
         raise UserError(
             f"{path}: a sheet of {width}x{height} pixels cannot be cut into tiles of {across}x{down}"
-            f"{f' ({evidence})' if evidence else ''}: give the size of its tiles with --data.tile WIDTH HEIGHT, or use a "
-            "folder of images"
+            f"{f' ({evidence})' if evidence else ''}: give the size of its tiles with --data.tile WIDTH HEIGHT, or use "
+            "a folder of images"
         )
     if evidence:
         raise UserError(
-            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): remove margins "
-            "and spacing, give the size of its tiles with --data.tile WIDTH HEIGHT, or use a folder of images"
+            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): remove "
+            "margins and spacing, give the size of its tiles with --data.tile WIDTH HEIGHT, or use a folder of images"
         )
     drawn = np.concatenate([tiles[..., 3].any(axis=(1, 2)) for tiles in _rows(sheet, tile)])
     pixels, filled = np.empty((int(drawn.sum()), down, across, 4), np.uint8), 0

@@ -1,4 +1,4 @@
-"""What must be set on jax before a program's first computation: the backend, the precision of products, the cache."""
+"""jax settings to make before a program's first computation: backend, precision of products, compilation cache."""
 
 import os
 import stat
@@ -20,9 +20,9 @@ _MOST_LINKS = 40
 def prepare(compilation_cache: str, device: Device = "auto") -> None:
     """Choose the backend, the precision of products and the persistent compilation cache (`auto`, `off`, a directory).
 
-    Device `auto` is jax's own choice. Cache `auto` is the directory that JAX_COMPILATION_CACHE_DIR names, or else one
-    in the user's cache, which is left unused, with a line on standard error, where it cannot be made or trusted.
-    Raises UserError where a backend that was asked for does not start, or a directory that was named cannot be used.
+    Device `auto` leaves the choice to jax. Cache `auto` is the directory in JAX_COMPILATION_CACHE_DIR or else one in
+    the user's cache; if the latter cannot be created or trusted, there is a line on standard error and no cache.
+    Raises UserError if a requested backend does not start or a named directory cannot be used.
     """
     _choose(device)
     jax.config.update("jax_default_matmul_precision", matmul_precision(jax.default_backend()))
@@ -39,7 +39,7 @@ def prepare(compilation_cache: str, device: Device = "auto") -> None:
 
 
 def matmul_precision(backend: str) -> str | None:
-    """What jax's default precision of products and convolutions must be there, so that float32 means float32.
+    """The jax_default_matmul_precision with which float32 products and convolutions are float32 on this backend.
 
     GPUs would round their operands to TF32, with 10 bits of mantissa instead of 23, TPUs to bfloat16, with 7. Products
     of bfloat16 operands, as --train.precision bf16 asks for, are the same either way. None is jax's own default: CPUs
@@ -62,13 +62,13 @@ def _choose(device: Device) -> None:
         variables = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
         asked = "".join(f"{name}={os.environ[name]}: " for name in variables)
         raise UserError(f"{asked}no backend starts here ({reason}): set JAX_PLATFORMS=cpu, or unset it")
-    # What jax calls the backend of both: and it passes over one that is not there, down to the CPU.
+    # jax calls both of these gpu, and falls back to the CPU if a backend is missing.
     expected = "gpu" if device in ("cuda", "rocm") else platform
     if device != "auto" and found != expected:
         install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
         raise UserError(
-            f"--device: expected a backend that starts here, got {device}, which does not ({found or reason} instead): "
-            f"{install}, or leave --device out"
+            f"--device: {device} does not start on this machine ({found or reason} instead): {install}, or leave "
+            "--device out"
         )
     if found == "METAL":
         # Its plugin knows no 64-bit integers, which the default way of drawing random bits brings in.
@@ -76,7 +76,7 @@ def _choose(device: Device) -> None:
 
 
 def _checked(name: str, directory: str) -> Path:
-    """The directory that a user named with `name`, made where it is missing. Raises UserError where it is unfit."""
+    """The directory that the user gave as `name`, created if missing. Raises UserError if it cannot be used."""
     if not directory.strip():
         raise UserError(f"{name} is empty: give auto, off or a directory")
     try:
@@ -92,7 +92,7 @@ def _use_own_cache() -> None:
     path = _user_cache()
     problem = "no home directory: set HOME or XDG_CACHE_HOME" if path is None else _make_private(path)
     if problem:
-        console.complain(f"going on without a compilation cache: {problem}")
+        console.complain(f"continuing without a compilation cache: {problem}")
     else:
         jax.config.update("jax_compilation_cache_dir", str(path))
 
@@ -127,10 +127,8 @@ def _make_private(directory: Path) -> str | None:
         if os.name == "posix" and (problem := _distrust(directory)):
             return problem
     except OSError as error:
-        return f"{directory} cannot be made ({error.strerror}): make it first"
-    return (
-        None if os.access(directory, os.W_OK | os.X_OK) else f"{directory} cannot be written: give yourself the rights"
-    )
+        return f"{directory} cannot be created ({error.strerror}): create it first"
+    return None if os.access(directory, os.W_OK | os.X_OK) else f"{directory} is not writable: change its permissions"
 
 
 def _distrust(directory: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""What the processes of one run agree on; with one process, each function is its own trivial case.
+"""Coordination of the processes of one run; with a single process, every function is trivial.
 
-The first process writes and prints; a refusal in any process is one in all, so that none waits for one that is gone.
+The first process writes and prints. An error in any process is raised in all, so that none waits for one that is gone.
 """
 
 import contextlib
@@ -35,19 +35,19 @@ def is_first() -> bool:
 
 
 class AgreedError(UserError):
-    """Bad input in one process, of which all know."""
+    """Bad input in one process, reported to all."""
 
 
 @contextlib.contextmanager
 def joined(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
     """Join the other processes of the run, before jax's first computation, and leave them at the end.
 
-    Given by a coordinator (HOST:PORT of the first process), their count and this one's index, or found in the
-    environment of a SLURM step or of Open MPI's mpirun; without either there is one process, and nothing to join. A
-    count of 1 alone makes each task of such a step a run of its own, as in a sweep; without it tasks that differ in
-    their config or run directory are refused (`agree`), since neither can be told from a mistake in the other.
-    Raises UserError where only some are given or they do not meet. Where one fails alone or is lost on the way, each
-    says so and exits.
+    The coordinator (HOST:PORT of the first process), the number of processes and this one's index come from the caller
+    or from the environment of a SLURM step or Open MPI's mpirun; without either there is one process and nothing to
+    join. A count of 1 and nothing else makes each task of such a step a separate run, as in a sweep; otherwise tasks
+    with different configs or run directories are refused (`agree`), since that may be a mistake. Raises UserError if
+    only some of the three are given or the processes cannot connect. If one fails or is lost, the others report it
+    and exit.
     """
     if count == 1 and coordinator is None and index in (None, 0):
         yield
@@ -58,23 +58,26 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
         return
     if not all(given) and any(given):
         raise UserError(
-            "--coordinator, --processes, --process: expected all three or none, "
-            f"got {sum(given)} of them: give all three, to each process its own --process, or --processes 1 alone"
+            f"--coordinator, --processes, --process: {sum(given)} of the three given: give all three, with a different "
+            "--process for each process, or only --processes 1"
         )
     if coordinator is not None and count is not None and index is not None:
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise UserError(f"--coordinator: expected HOST:PORT of the first process, got {coordinator}")
+            raise UserError(f"--coordinator: {coordinator} is not an address: give HOST:PORT of the first process")
         if not 1 <= count <= 100_000:
-            raise UserError(f"--processes: expected a whole number from 1 to 100000, got {count}")
+            raise UserError(f"--processes: {count} is out of range: choose a whole number from 1 to 100000")
         if not 0 <= index < count:
-            raise UserError(f"--process: expected a whole number from 0 to {count - 1}, got {index}")
+            raise UserError(f"--process: {index} is out of range: choose a whole number from 0 to {count - 1}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator, count, index)
     except (RuntimeError, ValueError) as error:
         where = coordinator or "the address in the environment"
-        raise UserError(f"expected the processes of the run to meet at {where}, got: {_line(error)}") from error
+        raise UserError(
+            f"the processes of the run could not connect at {where} ({_line(error)}): check the address and that all of "
+            "them were started"
+        ) from error
     try:
         yield
     except AgreedError:
@@ -82,7 +85,7 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
         jax.distributed.shutdown()
         raise
     except BaseException as error:
-        # This one alone: an ordinary end would wait for the others, who wait for it. Its end is what they notice.
+        # An ordinary exit would wait for the others, who wait for us. They notice that this process is gone.
         _die(error)
     jax.distributed.shutdown()
 
@@ -97,8 +100,8 @@ def _die(error: BaseException) -> NoReturn:
         console.complain("interrupted")
     elif is_loss(error):
         console.complain(
-            f"error: process {jax.process_index()} of {jax.process_count()}: expected all to stay, lost one: "
-            f"{_line(error)}: start them again with --resume; it may be another number of them"
+            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({_line(error)}): start them "
+            "again with --resume, in any number"
         )
     else:
         traceback.print_exception(error)
@@ -121,7 +124,7 @@ def _line(error: BaseException) -> str:
 
 
 def together(action: Callable[[], T]) -> T:
-    """What the action gives here; where it raises UserError in any process, all raise that of the first that did."""
+    """Run the action in every process; if it raises UserError in any, all raise the error of the first that did."""
     if jax.process_count() == 1:
         return action()
     try:
@@ -134,7 +137,7 @@ def together(action: Callable[[], T]) -> T:
 
 
 def by_first(action: Callable[[], object]) -> None:
-    """The first process acts, the others wait; where it raises UserError, all do."""
+    """Run the action in the first process while the others wait; if it raises UserError, all do."""
     together(action if is_first() else lambda: None)
 
 
@@ -147,8 +150,8 @@ def _agree(message: str) -> None:
 def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | None = None) -> None:
     """Raise AgreedError in all processes, naming what differs, unless all have the same facts.
 
-    Facts are named values that JSON can hold. Where a deciding one is named, the others may differ as long as it does
-    not: they then only help to say why it does.
+    Facts are named JSON values. If `deciding` names one, the others may differ as long as that one does not; they only
+    help to explain a difference.
     """
     if jax.process_count() == 1:
         return
@@ -158,14 +161,14 @@ def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | N
             f"the processes of this run differ in {message}: "
             + (
                 advice
-                or "start all with the same, or, for runs of their own, each with --processes 1 as its only flag "
-                "of that kind"
+                or "start all with the same ones, or make each a separate run with --processes 1 (and without "
+                "--coordinator and --process)"
             )
         )
 
 
 def disagreement(told: Sequence[Mapping[str, Any]], deciding: str | None = None) -> str:
-    """What differs between the facts of several processes, each with two of its values; empty where nothing does."""
+    """The facts that differ between processes, each with two of its values; empty if none does."""
     first, *others = told
     if deciding is not None and all(other.get(deciding) == first.get(deciding) for other in others):
         return ""

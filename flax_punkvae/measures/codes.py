@@ -1,4 +1,4 @@
-"""What other codes make of the same held-out sprites, in bits a sprite: a scale for what a model makes of them."""
+"""Bits per held-out sprite under other codes, to compare a model's bits with."""
 
 import io
 import lzma

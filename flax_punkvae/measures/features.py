@@ -1,7 +1,7 @@
-"""Features of sprites: a small convolutional network that tells a punk's 92 labels, its weights shipped, and its
-random twin.
+"""Features of sprites: a small convolutional network that predicts a punk's 92 labels (weights shipped), and the same
+network with random weights.
 
-Its features stand where Inception's stand for photographs: a sprite of 24x24 is none, and Inception never saw one.
+They take the place of Inception's features, which were learned from photographs and do not suit sprites of 24x24.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ MAKE = "python -m flax_punkvae.experiments.train_features"
 
 # What the shipped network was trained on.
 SPRITE = (24, 24, 3)
-# Three times halved, a pixel is left.
+# Halved three times, one pixel is left.
 LEAST_SIDE = 8
 _BATCH = 256
 # All metadata is one JSON object under this name: safetensors writes several names in an order of chance, and then
@@ -60,7 +60,7 @@ class SpriteFeatures(nn.Module):
 
 
 class Network(NamedTuple):
-    """Parameters of SpriteFeatures, the labels its logits are of, and the SHA-256 of its file (None: of none)."""
+    """Parameters of SpriteFeatures, the labels of its logits, and the SHA-256 of its file (None if it has none)."""
 
     params: Any
     label_names: tuple[str, ...]
@@ -68,10 +68,10 @@ class Network(NamedTuple):
 
 
 def random(seed: int, label_names: tuple[str, ...] = (), size: tuple[int, int] = SPRITE[:2]) -> Network:
-    """The network as initialised, for sprites of that height and width, 8 or more; without names, it has no logits.
+    """A randomly initialised network for sprites of this height and width (8 or more); without names, it has no logits.
 
-    Its features are of no data set, and so favour no model that was trained on one: Naeem et al. 2020 advise them
-    where images are unlike those that the trained network saw.
+    Its features come from no data set and so favour no model that was trained on one: Naeem et al. 2020 recommend
+    them for images unlike those that the trained network saw.
     """
     params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed), (*size, 3))
     return Network(params, label_names, None)
@@ -83,7 +83,7 @@ def _init(module: SpriteFeatures, key: Array, shape: tuple[int, int, int] = SPRI
 
 
 def load(path: Path = SHIPPED) -> Network:
-    """The trained network of a file, by default the shipped one. Raises UserError where it is missing or malformed."""
+    """The trained network in a file, by default the shipped one. Raises UserError if it is missing or malformed."""
     try:
         content = path.read_bytes()
         with safetensors.safe_open(path, "numpy") as opened:
@@ -97,17 +97,17 @@ def load(path: Path = SHIPPED) -> Network:
             wrong = sorted(name for name, _ in got.items() ^ wanted.items())
             raise ValueError(f"{wrong[0]} of shape {got.get(wrong[0])} instead of {wanted.get(wrong[0])}")
     except OSError as error:
-        raise UserError(f"{path}: expected the weights of the sprite features: {error.strerror}: {_ADVICE}") from error
+        raise UserError(f"{path}: cannot read the sprite-feature weights ({error.strerror}): {_ADVICE}") from error
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: expected the weights of the sprite features, got {type(error).__name__}: "
-            f"{' '.join(str(error).split())}: {_ADVICE}"
+            f"{path}: these are not the sprite-feature weights ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}): {_ADVICE}"
         ) from error
     params = traverse_util.unflatten_dict(tensors, sep=".")
     return Network(params, label_names, hashlib.sha256(content).hexdigest())
 
 
-_ADVICE = f"reinstall flax_punkvae, or make them with `{MAKE} --output FILE`"
+_ADVICE = f"reinstall flax_punkvae, or train them again with `{MAKE} --output FILE`"
 
 
 def _shapes(tensors: dict[str, Any]) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _shapes(tensors: dict[str, Any]) -> dict[str, str]:
 
 
 def save(network: Network, about: dict[str, Any], path: Path) -> str:
-    """Write the file that `load` reads, with what there is to say about it; returns its SHA-256."""
+    """Write the file that `load` reads, with `about` as its metadata; returns its SHA-256."""
     flat: dict[str, Any] = traverse_util.flatten_dict(network.params, sep=".")
     tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
     metadata = {_ABOUT: json.dumps({**about, "label_names": network.label_names})}
@@ -125,12 +125,12 @@ def save(network: Network, about: dict[str, Any], path: Path) -> str:
 
 
 def extract(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
-    """The features of any number of sprites, each at or above 0."""
+    """The features of any number of sprites; none is negative."""
     return _outputs(network, sprites)[0]
 
 
 def label_logits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n a"]:
-    """The logits of the labels, in the order of `label_names`; above 0, the label is more likely there than not."""
+    """The logits of the labels, in the order of `label_names`; above 0, the label is more likely present than not."""
     return _outputs(network, sprites)[1]
 
 
@@ -156,5 +156,5 @@ def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b h w 3"]
 
 
 def to_float(sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """0..255 to [0, 1], as the network takes sprites."""
+    """Scale 0..255 to the [0, 1] that the network takes."""
     return sprites.astype(jnp.float32) / 255.0

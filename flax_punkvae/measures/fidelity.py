@@ -1,4 +1,4 @@
-"""How near a set of generated sprites is to the real ones, and whether it is a copy of them: on features, in float64.
+"""Measures of how close generated sprites are to real ones, and of copying; on features, in float64.
 
 Rows are sprites, columns features. Distances are Euclidean; `f` is the number of features.
 """
@@ -62,7 +62,7 @@ def _kernel_sum(x: Float[np.ndarray, "n f"], y: Float[np.ndarray, "m f"]) -> flo
 def precision_recall(
     real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"], k: int = 3
 ) -> tuple[float, float]:
-    """(share of the generated in the real manifold, share of the real in the generated manifold).
+    """(fraction of generated points in the real manifold, fraction of real points in the generated manifold).
 
     The manifold of a set is the union of the closed balls about its points to their k-th nearest other point. At least
     k + 1 points each. Source: Kynkaanniemi et al. 2019, eqs. 1 and 2, with their k of 3.
@@ -76,7 +76,7 @@ def precision_recall(
 def density_coverage(
     real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"], k: int = 5
 ) -> tuple[float, float]:
-    """(mean over the generated of the real balls about it / k, share of the real with a generated point in its ball).
+    """(mean number of real balls around a generated point / k, fraction of real balls with a generated point).
 
     The ball of a real point is closed and goes to its k-th nearest other real point. Density may exceed 1; of two
     samples of one distribution and one size, its expectation is 1 and coverage's is close to 1 - 2^-k. At least k + 1
@@ -105,7 +105,7 @@ def _distances_to_others(x: Float[np.ndarray, "n f"]) -> Iterator[Float[np.ndarr
 def nearest(
     queries: Float[np.ndarray, "n f"], references: Float[np.ndarray, "m f"]
 ) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """(position of each query's nearest reference, squared distance to it); of equals the first."""
+    """For each query (position of the nearest reference, squared distance to it); ties take the first."""
     queries, references = _checked("queries", queries, 1), _checked("references", references, 1)
     indices, distances = [], []
     for rows in _slices(len(queries)):
@@ -122,7 +122,8 @@ def data_copying_z(
     cells: int = 1,
 ) -> float:
     """C_T: the z-score of Mann-Whitney's U of the generated's distances to the nearest training point, against those
-    of the held-out test points. Far below 0 the model copies; far above 0 it underfits.
+    of the held-out test points. Far below 0 the model copies; far above 0 it underfits. It is a
+    statement about all of a model's draws: of draws from which copies were removed, it says nothing about copying.
 
     z = (U - pm/2) / sigma, with U the pairs whose generated point is the farther (ties count a half) and sigma
     corrected for ties. In the cells of k-means centres of the training points, it is the mean over cells with 20
@@ -144,7 +145,9 @@ def data_copying_z(
             total += len(there) * _mann_whitney_z(made, there)
             weight += len(there)
     if not weight:
-        raise ValueError(f"expected a cell with {_IN_CELL} generated points and 1 test point, got none: fewer cells")
+        raise ValueError(
+            f"expected a cell with {_IN_CELL} generated points and 1 test point, got none: use fewer cells"
+        )
     return total / weight
 
 
@@ -174,8 +177,8 @@ def _k_means(x: Float[np.ndarray, "n f"], count: int) -> Float[np.ndarray, "k f"
 
 
 def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
-    """AuthPct: the share of the generated that are no nearer to their nearest training point than that point is to its
-    own nearest other training point.
+    """AuthPct: the fraction of generated points that are no nearer to their nearest training point than that point is to
+    its own nearest other training point.
 
     Of distinct training points copied it is 0; what it is of fresh draws depends on their distribution: measure
     held-out points beside. At least 2 training points. Source: Alaa et al. 2022 ("AuthPct").
@@ -187,7 +190,7 @@ def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "
 
 
 def exact_copies(train_sprites: UInt8[np.ndarray, "n h w 3"], generated_sprites: UInt8[np.ndarray, "m h w 3"]) -> int:
-    """How many of the generated sprites equal a training sprite in every pixel; one made twice counts twice."""
+    """Number of generated sprites that equal a training sprite in every pixel; duplicates count each time."""
     known = {sprite.tobytes() for sprite in train_sprites}
     return sum(sprite.tobytes() in known for sprite in generated_sprites)
 
@@ -195,7 +198,7 @@ def exact_copies(train_sprites: UInt8[np.ndarray, "n h w 3"], generated_sprites:
 def nearest_sprites(
     sprites: UInt8[np.ndarray, "n h w 3"], references: UInt8[np.ndarray, "m h w 3"]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """(position of the reference with the fewest pixels that differ, how many do) for each sprite; of equals the first.
+    """For each sprite (position of the reference with the fewest differing pixels, their number); ties take the first.
 
     A pixel differs where any of its channels does.
     """
@@ -214,7 +217,7 @@ def nearest_sprites(
 
 
 def _packed(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt32[np.ndarray, "n p"]:
-    """A colour as one number, so that a pixel is compared at once."""
+    """Each colour as one number, so that a pixel is one comparison."""
     shifts = np.array([16, 8, 0], np.uint32)
     return (sprites.astype(np.uint32) << shifts).sum(-1, dtype=np.uint32).reshape(len(sprites), -1)
 

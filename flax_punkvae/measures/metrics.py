@@ -57,7 +57,7 @@ def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.
 
 
 def shares_right(sprites: UInt8[np.ndarray, "n h w c"], originals: UInt8[np.ndarray, "n h w c"]) -> tuple[float, float]:
-    """(share of pixels right, share of sprites right in every pixel); a pixel is right where all its channels are."""
+    """(fraction of pixels right, fraction of sprites with every pixel right); a pixel is right if all channels are."""
     right = (sprites == originals).all(axis=-1)
     return float(right.mean()), float(right.all(axis=(1, 2)).mean())
 
@@ -69,17 +69,17 @@ def label_probes(
     test_labels: UInt8[np.ndarray, "n a"],
     least: int = 20,
 ) -> dict[int, tuple[float, float]]:
-    """What a linear probe reads of each label: (AUROC, balanced accuracy) on held-out latents, by the label's column.
+    """Linear probes of the labels: (AUROC, balanced accuracy) on held-out latents, by the label's column.
 
     A logistic regression (scikit-learn's, C = 1, classes weighted to balance) on standardised posterior means, fitted
     on the m training images; for labels with at least `least` held-out positives and negatives, and both in training.
-    Source: Alain & Bengio 2016 (linear probes). Raises UserError where scikit-learn is missing.
+    Source: Alain & Bengio 2016 (linear probes). Raises UserError if scikit-learn is missing.
     """
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import balanced_accuracy_score, roc_auc_score
     except ImportError as error:
-        raise UserError("expected scikit-learn, got none: pip install '.[evaluate]'") from error
+        raise UserError("scikit-learn is not installed: `pip install '.[evaluate]'`") from error
     mean, deviation = train.mean(0), train.std(0) + 1e-12
     inputs, held_out = (train - mean) / deviation, (test - mean) / deviation
     found = {}

@@ -36,7 +36,7 @@ Which = Literal["last", "best"] | int
 
 
 class Restored(NamedTuple):
-    """A checkpoint that agrees with its digests, and of each that was tried before it the step and what is wrong."""
+    """A checkpoint that matches its digests; `damaged` lists the steps tried before it and what is wrong with them."""
 
     state: TrainState
     meta: dict[str, Any]
@@ -61,15 +61,15 @@ def steps(directory: Path) -> list[int]:
 
 
 def damage(checkpoint: Path) -> str:
-    """How a checkpoint differs from its sums, or what it lacks; empty where it is whole."""
+    """What is wrong with a checkpoint (wrong sums, missing files); empty if it is intact."""
     return sums.damage(checkpoint, _ITEMS)
 
 
 def save(directory: Path, state: TrainState, meta: dict[str, Any]) -> None:
-    """Save the state under its step, unless that is there whole; then remove what need not be kept.
+    """Save the state under its step, unless an intact checkpoint exists; then remove old checkpoints.
 
-    Kept are the last two whole checkpoints and, of those whose meta (JSON) has a `validation_loss`, the one with the
-    lowest. Raises UserError where the disk refuses; earlier checkpoints then stay as they are.
+    The last two intact checkpoints are kept and, of those whose meta (JSON) has a `validation_loss`, the one with the
+    lowest. Raises UserError if the disk cannot be written; earlier checkpoints then stay as they are.
     """
     step = int(state.step)
     final, part = directory / str(step), directory / f"{step}.saving"
@@ -96,15 +96,15 @@ def save(directory: Path, state: TrainState, meta: dict[str, Any]) -> None:
 
 
 def restore(directory: Path, target: TrainState, which: Which = "last") -> Restored | None:
-    """A checkpoint that agrees with its digests; None where none was ever finished.
+    """Restore a checkpoint that matches its digests; None if none was ever finished.
 
-    `last`: the newest whole one. `best`: of the whole ones that have a validation loss the one with the lowest; the
-    newest where none has. A number: that step. `target` gives structure, shapes, types and devices. Changes nothing on
-    disk. Raises UserError where there are checkpoints, and none is whole that would do.
+    `last` is the newest intact one; `best` is the one with the lowest validation loss, or the newest if none has one; a
+    number is that step. `target` gives structure, shapes, types and devices. Changes nothing on disk. Raises UserError
+    if there are checkpoints but none of them is intact and fits.
     """
     there = steps(directory)
     if isinstance(which, int) and which not in there:
-        raise UserError(f"{directory}: there is no checkpoint of step {which}, only of {', '.join(map(str, there))}")
+        raise UserError(f"{directory} has no checkpoint of step {which}: choose one of {', '.join(map(str, there))}")
     damaged: dict[int, str] = {}
     while (step := _choose(directory, which, damaged)) is not None:
         found = _read_whole(directory / str(step), lambda checkpoint: _read(checkpoint, target), damaged)
@@ -119,15 +119,16 @@ def restore(directory: Path, target: TrainState, which: Which = "last") -> Resto
         return None
     told = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
     raise UserError(
-        f"{directory}: no whole checkpoint, only {', '.join(told)}: restore one from a backup, or start a new run in "
+        f"{directory} has no intact checkpoint, only {', '.join(told)}: restore one from a backup, or start a new run in "
         "another --run-dir"
     )
 
 
 def tidy(directory: Path, step: int) -> None:
-    """Before training goes on from `step`: remove what cut-off saves left, set aside damaged checkpoints beyond it.
+    """Before training continues from `step`: remove leftovers of interrupted saves and set later checkpoints aside.
 
-    These become `<step>.damaged`, and are removed once the run has a whole checkpoint at that step or a later one.
+    These are damaged. They become `<step>.damaged` and are removed once the run has an intact checkpoint at or after
+    that step.
     """
     if not directory.is_dir():
         return

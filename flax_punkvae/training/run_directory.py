@@ -51,7 +51,7 @@ def holds_run(path: Path) -> bool:
 
 
 def check_free(path: Path) -> None:
-    """Raise UserError where a new run would touch something that is there already, or the path cannot be one."""
+    """Raise UserError if a new run would overwrite something, or the path cannot be a run directory."""
     try:
         if holds_run(path):
             raise UserError(f"{path} already holds a run: add --resume to continue it, or choose another --run-dir")
@@ -74,7 +74,7 @@ def check_free(path: Path) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """A new directory made there or, where that name is taken, at the first free one of `path`-2, `path`-3 ..."""
+    """Create a new directory at `path` or, if it exists, at the first free one of `path`-2, `path`-3 ..."""
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
@@ -83,21 +83,21 @@ def free_name(path: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{candidate} cannot be made ({error.strerror})") from error
+            raise UserError(f"{candidate} cannot be created ({error.strerror}): choose another place") from error
     raise AssertionError("there is always a next number")
 
 
 def read_config(path: Path) -> Config:
-    """The config of the run there. Raises UserError where there is none."""
+    """The config of the run in this directory. Raises UserError if there is no run."""
     if not holds_run(path):
-        raise UserError(f"{path} holds no run (config.toml and run.json): name the directory of a run")
+        raise UserError(f"{path} is not a run directory (no config.toml and run.json): name the directory of a run")
     return read_preset(path / _CONFIG)
 
 
 def check_same(path: Path, config: Config) -> None:
-    """Raise UserError, naming the fields, where `config` would not continue the run there but make it another.
+    """Raise UserError, naming the fields, if `config` would not continue the run but change it.
 
-    Held against run.json, which keeps the config of the start, so that an edited config.toml is noticed too.
+    The comparison is with run.json, which keeps the config of the start, so an edited config.toml is noticed too.
     """
     kept = read_facts(path).get("config")
     expected = read_config(path) if kept is None else from_table(kept, path / _FACTS)
@@ -106,19 +106,19 @@ def check_same(path: Path, config: Config) -> None:
     changed = [text for text in differences(config, expected) if not text.startswith(may_change)]
     if changed:
         raise UserError(
-            f"{path} holds a run of another config, {', '.join(changed)}: leave these as they were, or start a new run "
-            "in another --run-dir"
+            f"{path} holds a run with a different config, {', '.join(changed)}: use the run's own values, or start a new "
+            "run in another --run-dir"
         )
 
 
 def check_same_data(path: Path, provenance: dict[str, Any]) -> None:
-    """Raise UserError where the images are not those of the run there."""
+    """Raise UserError if the images are not those of the run."""
     expected = read_facts(path)["data"]
     if provenance["sha256"] != expected["sha256"]:
         raise UserError(
             f"{provenance['source']} holds other images (SHA-256 {provenance['sha256'][:16]}...) than {path} was "
             f"trained on ({expected['sha256'][:16]}..., {expected.get('source', 'source unknown')}): "
-            "say with --data.source where those are now"
+            "name the original images with --data.source"
         )
 
 
@@ -161,7 +161,7 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(
-            f"{path}: another process is working on this run: stop that one first, or choose another --run-dir"
+            f"{path}: another process is working on this run: stop it first, or choose another --run-dir"
         ) from error
     except OSError as error:
         raise (unwritable if holds_run(path) else _no_place)(path, error) from error
@@ -186,8 +186,8 @@ def writing(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: OSError) -> UserError:
     """The line for a run directory that cannot be written: a full disk, missing rights."""
     return UserError(
-        f"{path} cannot be written ({error.strerror or error}): what was saved before is whole; make room or give the "
-        "rights, then continue with --resume"
+        f"{path} cannot be written ({error.strerror or error}): free some space or fix its permissions, then continue "
+        "with --resume; earlier checkpoints are intact"
     )
 
 
@@ -202,7 +202,7 @@ def inside(run: Path, path: Path) -> Path:
     """
     # Not Path.resolve, which raises for links in a circle.
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(run)):
-        raise UserError(f"{path}: a symbolic link leads out of the run directory: remove it, or name a place yourself")
+        raise UserError(f"{path}: a symbolic link leads out of the run directory: remove it, or choose another place")
     return path
 
 
