@@ -75,8 +75,8 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
     except (RuntimeError, ValueError) as error:
         where = coordinator or "the address in the environment"
         raise UserError(
-            f"the processes of the run could not connect at {where} ({_line(error)}): check the address and that all of "
-            "them were started"
+            f"the processes of the run could not connect at {where} ({_line(error)}): check the address and that all "
+            "of them were started"
         ) from error
     try:
         yield
@@ -100,8 +100,8 @@ def _die(error: BaseException) -> NoReturn:
         console.complain("interrupted")
     elif is_loss(error):
         console.complain(
-            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({_line(error)}): start them "
-            "again with --resume, in any number"
+            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({_line(error)}): start "
+            "them again with --resume, in any number"
         )
     else:
         traceback.print_exception(error)

@@ -76,7 +76,7 @@ def precision_recall(
 def density_coverage(
     real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"], k: int = 5
 ) -> tuple[float, float]:
-    """(mean number of real balls around a generated point / k, fraction of real balls with a generated point).
+    """(mean count of real balls around a generated point / k, fraction of real balls with a generated point).
 
     The ball of a real point is closed and goes to its k-th nearest other real point. Density may exceed 1; of two
     samples of one distribution and one size, its expectation is 1 and coverage's is close to 1 - 2^-k. At least k + 1

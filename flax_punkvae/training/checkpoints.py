@@ -119,8 +119,8 @@ def restore(directory: Path, target: TrainState, which: Which = "last") -> Resto
         return None
     told = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
     raise UserError(
-        f"{directory} has no intact checkpoint, only {', '.join(told)}: restore one from a backup, or start a new run in "
-        "another --run-dir"
+        f"{directory} has no intact checkpoint, only {', '.join(told)}: restore one from a backup, or start a new run "
+        "in another --run-dir"
     )
 
 

@@ -106,8 +106,8 @@ def check_same(path: Path, config: Config) -> None:
     changed = [text for text in differences(config, expected) if not text.startswith(may_change)]
     if changed:
         raise UserError(
-            f"{path} holds a run with a different config, {', '.join(changed)}: use the run's own values, or start a new "
-            "run in another --run-dir"
+            f"{path} holds a run with a different config, {', '.join(changed)}: use the run's own values, or start a "
+            "new run in another --run-dir"
         )
 
 
