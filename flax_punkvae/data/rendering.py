@@ -153,8 +153,8 @@ def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig
     palette = im.palette_of(sprites[parts(len(sprites), config).train])
     if len(palette) > _MOST_COLOURS:
         raise UserError(
-            f"{raw.source}: {len(palette)} colours are more than the {_MOST_COLOURS} of --data.render indices: reduce them "
-            "to a common palette first (as with ImageMagick's `-remap`), or train on RGB with --data.render "
+            f"{raw.source}: {len(palette)} colours are more than the {_MOST_COLOURS} of --data.render indices: reduce "
+            "them to a common palette first (as with ImageMagick's `-remap`), or train on RGB with --data.render "
             "sprite --model.likelihood gaussian"
         )
     return palette

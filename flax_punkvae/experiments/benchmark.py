@@ -129,16 +129,16 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{options.output}: expected a file to write: {error.strerror}") from error
+        raise UserError(f"{options.output} cannot be written ({error.strerror}): choose another --output") from error
     finally:
-        # What cannot be written is still told: it took minutes.
+        # Print the figures even if the file cannot be written: they took minutes.
         _print_table(result)
     console.say(f"written to {options.output}")
     return 0
 
 
 def _best_torch(start: Callable[[str], Worker]) -> tuple[Worker, dict[str, float]]:
-    """The fastest of PyTorch's settings by the median of three turns each, and those of all."""
+    """The fastest of PyTorch's settings by the median of three turns each, and the medians of all."""
     workers = [start(f"torch-{setting}") for setting in ("eager", "channels-last", "compiled")]
     turns = [{worker.name: worker.ask("train", 2)["seconds"] for worker in workers} for _ in range(3)]
     settings = {worker.name: median(turn[worker.name] for turn in turns) for worker in workers}

@@ -177,8 +177,8 @@ def _k_means(x: Float[np.ndarray, "n f"], count: int) -> Float[np.ndarray, "k f"
 
 
 def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
-    """AuthPct: the fraction of generated points that are no nearer to their nearest training point than that point is to
-    its own nearest other training point.
+    """AuthPct: the fraction of generated points no nearer to their nearest training point than that point is to its own
+    nearest other training point.
 
     Of distinct training points copied it is 0; what it is of fresh draws depends on their distribution: measure
     held-out points beside. At least 2 training points. Source: Alaa et al. 2022 ("AuthPct").

@@ -90,7 +90,7 @@ def free_name(path: Path) -> Path:
 def read_config(path: Path) -> Config:
     """The config of the run in this directory. Raises UserError if there is no run."""
     if not holds_run(path):
-        raise UserError(f"{path} is not a run directory (no config.toml and run.json): name the directory of a run")
+        raise UserError(f"{path} holds no run (config.toml and run.json): name a run directory")
     return read_preset(path / _CONFIG)
 
 

@@ -161,7 +161,7 @@ def test_empty_tiles_are_left_out_and_counted(tmp_path: Path):
     drawn = [0, 3, 4, 5, 7, 8, 9, 10]
     assert raw.ids.tolist() == drawn
     np.testing.assert_array_equal(raw.pixels, sprites[drawn])
-    assert raw.notes == ("left out 4 empty of 12 tiles; ids are the tiles' positions in the sheet",)
+    assert raw.notes == ("left out 4 empty tiles of 12; ids are positions in the sheet",)
     dataset = data.load(DataConfig(source=str(sheet), tile=(8, 8), render="sprite", limit=3))
     assert (dataset.ids.tolist(), dataset.notes) == (drawn[:3], raw.notes)
     assert files.load(write(sheet, tiled(opaque(12, 8), 4)), (8, 8)).notes == ()
@@ -300,7 +300,9 @@ def test_ids_without_numbers_are_told(tmp_path: Path):
     dataset = data.load(DataConfig(source=str(folder), render="sprite", limit=2))
     assert dataset.files == ("a.png", "b.png")
     assert dataset.provenance()["files"] == {"0": "a.png", "1": "b.png"}
-    assert len(dataset.notes) == 1 and dataset.notes[0].startswith("the 3 file names do not each hold a number")
+    assert len(dataset.notes) == 1 and dataset.notes[0].startswith(
+        "the 3 file names do not each contain a distinct number"
+    )
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path):

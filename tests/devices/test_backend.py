@@ -112,12 +112,12 @@ def another_users_link_behind_ours(monkeypatch: pytest.MonkeyPatch, path: Path) 
 
 def a_file(_monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
     path.touch()
-    return "cannot be made"
+    return "cannot be created"
 
 
 def a_link_to_itself(_monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
     path.symlink_to(path)
-    return "cannot be made"
+    return "cannot be created"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_cache_that_others_may_have_written_is_not_used(
     backend.prepare("auto")
     assert setting("jax_compilation_cache_dir") is None
     told = capsys.readouterr().err
-    assert told.startswith("going on without a compilation cache: ") and told.count("\n") == 1
+    assert told.startswith("continuing without a compilation cache: ") and told.count("\n") == 1
 
 
 def test_a_named_cache_is_made_and_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -179,7 +179,7 @@ def test_without_a_home_there_is_no_cache(
     before = setting("jax_compilation_cache_dir")
     backend.prepare("auto")
     assert setting("jax_compilation_cache_dir") == before
-    assert capsys.readouterr().err.startswith("going on without a compilation cache: no home directory")
+    assert capsys.readouterr().err.startswith("continuing without a compilation cache: no home directory")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,5 +233,5 @@ def test_a_home_that_is_not_utf8_costs_the_cache_alone(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caf\udce9"))
     backend.prepare("auto")
     told = capsys.readouterr().err
-    assert told.startswith("going on without a compilation cache: ") and "is not UTF-8" in told
+    assert told.startswith("continuing without a compilation cache: ") and "is not UTF-8" in told
     assert told.isascii() and list(tmp_path.iterdir()) == []

@@ -185,12 +185,15 @@ def test_the_program_trains_and_the_same_seed_gives_the_same_file(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--epochs", "0"), "--epochs: expected a whole number from 1"),
-        (("--seed", "-1"), "--seed: expected a whole number from 0"),
-        (("--limit", "1"), "--limit: expected a whole number from 2"),
-        (("--learning-rate", "nan"), "--learning-rate: expected a number between 0 and 10"),
-        (("--output", "none/x"), "--output: expected a file in a directory that exists, got none/x"),
-        (("--limit", "40", "--batch-size", "64"), "--batch-size: expected at most the 32 training punks, got 64"),
+        (("--epochs", "0"), "--epochs: 0 is out of range: choose a whole number from 1"),
+        (("--seed", "-1"), "--seed: -1 is out of range: choose a whole number from 0"),
+        (("--limit", "1"), "--limit: 1 is out of range: choose a whole number from 2"),
+        (("--learning-rate", "nan"), "--learning-rate: nan is out of range: choose a number between 0 and 10"),
+        (("--output", "none/x"), "--output: the directory of none/x does not exist: create it first"),
+        (
+            ("--limit", "40", "--batch-size", "64"),
+            "--batch-size: 64 is more than the 32 training punks: choose a smaller one",
+        ),
         (("--epoch", "2"), "--epoch"),
     ],
 )

@@ -176,7 +176,7 @@ def test_with_no_good_checkpoint_nothing_is_touched(cwd: Path):
     before = contents(cwd)
     done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "no whole checkpoint, only 8 (damaged: " in done.stderr
+    assert "no intact checkpoint, only 8 (damaged: " in done.stderr
     assert contents(cwd) == before
 
 

@@ -211,7 +211,7 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
     run = tmp_path / "run"
     source = ("--data.source", f"{tmp_path / 'photos'}/")
     assert train.main([*SMALL[4:], *source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
-    with pytest.raises(UserError, match="--snap: expected a run on sprites"):
+    with pytest.raises(UserError, match="--snap: this run was trained on images that are not sprites"):
         sample.main([str(run), "--snap"])
     assert not (run / "samples").exists()
     assert sample.main([str(run), "--count", "2"]) == 0
@@ -233,7 +233,7 @@ def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_p
     assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
     facts = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
-    with pytest.raises(UserError, match="edit: expected a run on punks"):
+    with pytest.raises(UserError, match="edit: works only on runs trained on punks"):
         explore.main([str(run), "edit", "3", "--add", LABELS[0], "--output", str(tmp_path / "e.png")])
 
 
@@ -283,18 +283,18 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
 
 BAD = [
     (explore, ("reconstruct", "40"), "0 to 39, got 40: the nearest is 39"),
-    (explore, ("reconstruct",), "expected 1 to 32 numbers"),
-    (explore, ("interpolate", "3"), "Number of the image to end with"),
-    (explore, ("interpolate", "3", "7", "--steps", "1"), "--steps: expected"),
-    (explore, ("traverse", "3", "--top", "0"), "--top: expected"),
-    (explore, ("edit", "3"), "expected a label to --add"),
+    (explore, ("reconstruct",), "0 image numbers given: give 1 to 32"),
+    (explore, ("interpolate", "3"), "Number of the last image"),
+    (explore, ("interpolate", "3", "7", "--steps", "1"), "--steps: 1 is out of range"),
+    (explore, ("traverse", "3", "--top", "0"), "--top: 0 is out of range"),
+    (explore, ("edit", "3"), "name a label with --add"),
     (explore, ("edit", "3", "--add", "top bold"), "perhaps you meant 'top bald'"),
-    (explore, ("reconstruct", "3", "--output", "x.jpg"), "expected a file named"),
+    (explore, ("reconstruct", "3", "--output", "x.jpg"), "choose a name that ends in .png"),
     (explore, ("dream",), "dream"),
-    (sample, ("--count", "0"), "--count: expected"),
-    (sample, ("--temperature", "nan"), "--temperature: expected"),
+    (sample, ("--count", "0"), "--count: 0 is out of range"),
+    (sample, ("--temperature", "nan"), "--temperature: nan is out of range"),
     (sample, ("--from", "posterior"), "posterior"),
-    (sample, ("--output", "."), "expected a new or empty directory"),
+    (sample, ("--output", "."), "choose a new or empty directory"),
 ]
 
 

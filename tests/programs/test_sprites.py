@@ -89,7 +89,9 @@ def test_a_sheet_of_tiles_of_any_size(tmp_path: Path):
     Image.fromarray(tiles.reshape(2, 3, 16, 10, 3).swapaxes(1, 2).reshape(32, 30, 3)).save(tmp_path / "sheet.png")
     dataset = load(str(tmp_path / "sheet.png"), tile=(10, 16))
     np.testing.assert_array_equal(dataset.sprites, tiles)
-    with pytest.raises(UserError, match=r"a sheet of 16x16 tiles.* got 30x32: say with --data.tile"):
+    with pytest.raises(
+        UserError, match=r"a sheet of 30x32 pixels cannot be cut into tiles of 16x16.*: give the size of its tiles"
+    ):
         load(str(tmp_path / "sheet.png"), tile=(16, 16))
 
 
@@ -321,7 +323,7 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_
     assert sample.main([str(run), "--new", "--count", "4", "--output", str(tmp_path / "new")]) == 0
     facts = json.loads((tmp_path / "new" / "samples.json").read_text())
     assert facts["only_new"] and all(row["new"] for row in facts["samples"])
-    with pytest.raises(UserError, match="--new: expected 2 sprites that are new and differ, got 1 of 40 drawn"):
+    with pytest.raises(UserError, match="--new: found only 1 of 2 new and distinct sprites in 40 draws"):
         sample.main([str(run), "--new", "--count", "2", "--from", "gaussian", "--temperature", "0"])
 
 

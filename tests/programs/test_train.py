@@ -111,7 +111,7 @@ def test_a_second_run_is_refused_without_resume(two_epochs: tuple[Path, str]):
     assert "train.beta (1.0, was 3.4), seed (4, was 0)" in changed.stderr
     fewer = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "1")
     assert fewer.returncode == 2
-    assert "train.epochs: 1 is less than what run has begun: choose at least 2" in fewer.stderr
+    assert "train.epochs: run has already passed epoch 1: choose at least 2" in fewer.stderr
     assert sorted(str(path) for path in cwd.rglob("*")) == before
     assert json.loads((cwd / "run" / "run.json").read_text())["params_sha256"] == digest
 
@@ -132,7 +132,7 @@ BAD = [
     (("--data.source", "odd.png"), "25x48"),
     (("--data.source", "hub:nobody/nothing"), "the hub cannot be reached"),
     (("--train.epochs", "0"), "train.epochs"),
-    (("--config", "notes.txt"), "expected TOML"),
+    (("--config", "notes.txt"), "not valid TOML"),
     (("--run-dir", "full", *SMALL), "full holds other files (thesis.tex)"),
     (("--run-dir", "notes.txt/run", *SMALL), "notes.txt is not a directory: choose another"),
 ]

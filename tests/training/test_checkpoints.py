@@ -78,7 +78,7 @@ def test_the_last_two_and_the_best_are_kept(directory: Path, trained, fresh):
     assert steps(directory) == [2, 5, 6]
     found = [restore(directory, fresh, which) for which in ("last", "best", 5)]
     assert [int(restored.state.step) for restored in found if restored] == [6, 2, 5]
-    with pytest.raises(UserError, match=r"there is no checkpoint of step 4, only of 2, 5, 6"):
+    with pytest.raises(UserError, match=r"has no checkpoint of step 4: choose one of 2, 5, 6"):
         restore(directory, fresh, 4)
 
 
@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(directory: Pa
 def test_none_but_damaged_checkpoints_stop_the_run(directory: Path, trained, fresh):
     save(directory, trained, meta())
     damage(directory / "1")
-    with pytest.raises(UserError, match=r"no whole checkpoint, only 1 \(damaged: "):
+    with pytest.raises(UserError, match=r"no intact checkpoint, only 1 \(damaged: "):
         restore(directory, fresh)
 
 

@@ -157,7 +157,10 @@ def test_an_edited_config_is_noticed(tmp_path: Path):
 def test_other_images_are_refused(tmp_path: Path):
     run = start(tmp_path / "run")
     run_directory.check_same_data(run, {"sha256": "abc", "source": "elsewhere"})
-    with pytest.raises(UserError, match=r"folder x holds other images .* was trained on .*: say with --data.source"):
+    with pytest.raises(
+        UserError,
+        match=r"folder x holds other images .* was trained on .*: name the original images with --data.source",
+    ):
         run_directory.check_same_data(run, {"sha256": "xyz", "source": "folder x"})
 
 
