@@ -116,7 +116,7 @@ def test_orientation_in_text(zipped: bool):
         np.testing.assert_array_equal(read_rgba(io.BytesIO(content)), upright(content))
 
 
-def test_damaged_exif_is_passed_over():
+def test_damaged_exif_is_ignored():
     for damaged in (b"nonsense", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff"):
         content = png(8, 0, [bytes(range(8))], (b"eXIf", damaged))
         assert read_rgba(io.BytesIO(content))[0, :, 0].tolist() == list(range(8))
@@ -179,8 +179,8 @@ def test_a_sheet_with_margin_or_spacing_is_refused(
     assert pixels.shape[1] % 8 == 0
     pixels[pixels[..., 3] == 0] = colour
     message = refusal(files.load, write(tmp_path / "sheet.png", pixels), (8, 8))
-    assert "would be cut through its sprites" in message
-    evidence = f"lines come every {8 + spacing} pixels across" if spacing else "a transparent margin of 4 pixels"
+    assert "would cut through the sprites" in message
+    evidence = f"lines every {8 + spacing} pixels across" if spacing else "a transparent margin of 4 pixels"
     assert evidence.replace("transparent", "#ff00ff" if colour[3] else "transparent") in message
 
 
@@ -193,7 +193,7 @@ def test_small_tiles_cut_as_large_ones_are_refused(tmp_path: Path):
     sprites = opaque(36, 16)
     sprites[:, 0] = sprites[:, :, 0] = 0
     message = refusal(files.load, write(tmp_path / "sheet.png", tiled(sprites, 6)))
-    assert "lines come every 16 pixels across and every 16 down" in message
+    assert "lines every 16 pixels across and every 16 down" in message
 
 
 @given(
@@ -292,7 +292,7 @@ def test_what_a_folder_leaves_out_is_counted(tmp_path: Path):
 
 def test_a_folder_of_folders(tmp_path: Path):
     (tmp_path / "cats").mkdir()
-    assert "got none of these in it, but 1 subfolder: name the folder that" in refusal(files.load, tmp_path)
+    assert "in this folder, only 1 subfolder: name the folder that" in refusal(files.load, tmp_path)
 
 
 def test_ids_without_numbers_are_told(tmp_path: Path):
@@ -322,7 +322,7 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     write_folder(tmp_path / "images", {"0.png": opaque(1, 8)[0], "1.png": opaque(1, 8)[0]})
     assert data.load(DataConfig(source="~/images", render="sprite")).source == f"folder {tmp_path}/images"
-    assert "where there is no file" in refusal(data.load, DataConfig(source="~nobody-of-this-name/images"))
+    assert "there is no file" in refusal(data.load, DataConfig(source="~nobody-of-this-name/images"))
 
 
 # Memory, and what it must not change.
