@@ -235,7 +235,7 @@ FACTORS = _factors()
 def choose(count: int, seed: int) -> np.ndarray:
     """Draw the factors: int [count, factors], positions in `Factor.labels`, or one past them for none.
 
-    Row i depends on (seed, i) alone. It is made from the raw words of PCG64, a stream NumPy promises never to change.
+    Row i depends only on (seed, i). It is made from the raw words of PCG64, a stream NumPy promises never to change.
     """
     words = np.asarray(np.random.PCG64(seed).random_raw(count * len(FACTORS))).reshape(count, len(FACTORS))
     percentiles = (words >> 11) * (100 / 2**53)
@@ -269,7 +269,7 @@ def paint(choices: np.ndarray) -> np.ndarray:
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Draw characters: sprites uint8 [count, 24, 24, 4] RGBA, labels uint8 [count, a] of 0 and 1, label names [a].
 
-    Character i depends on (seed, i) alone, so a longer draw begins with the shorter one. The labels of a character
+    Character i depends only on (seed, i), so a longer draw begins with the shorter one. The labels of a character
     determine its sprite. Alpha is 0 (background), 128 (tinted glass, smoke, bubble gum, halo) or 255.
     """
     choices = choose(count, seed)

@@ -141,7 +141,7 @@ WRONG = {
     "o/text": ("UserError", "row 0: expected an image, got a value of type str"),
     "o/no-train": ("UserError", "Unknown split \"train\". Should be one of ['test']."),
     "o/sizes": ("UserError", "expected images of one size, got row 0 of 336x336 and row 1 of 168x168"),
-    "o/empty": ("UserError", "cannot read images from a split 'train' (BatchSize must be greater than 0)"),
+    "o/empty": ("UserError", "cannot read images from a split 'train' (BatchSize must be greater than 0"),
     "o/no-groups": ("UserError", 'Instruction "train" corresponds to no data!'),
     "o/junk": ("UserError", "row 1: not an image"),
     "o/null": ("UserError", "row 1: expected an image, got a value of type NoneType"),
