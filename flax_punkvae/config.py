@@ -1,6 +1,6 @@
 """The configuration of a run: typed fields, TOML presets, command-line flags, validation.
 
-Every field is declared once, here, with its meaning; the docstrings below the fields are the `--help` texts.
+Every field is declared once, here; its docstring is also its `--help` text.
 """
 
 import ast
@@ -239,7 +239,7 @@ def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
 
 
 def read_preset(path: Path) -> Config:
-    """The TOML file as a validated Config; what it leaves out keeps its default. Raises UserError."""
+    """Read a TOML file as a validated Config; missing fields keep their defaults. Raises UserError."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -255,8 +255,8 @@ def read_preset(path: Path) -> Config:
 
 
 def from_table(table: Any, where: Path) -> Config:
-    """A parsed file as a validated Config; what it leaves out keeps its default. Raises UserError, naming `where`."""
-    # Read to arguments, not to defaults: so one parser checks presets and flags alike.
+    """Turn a parsed file into a validated Config; missing fields keep defaults. Raises UserError, naming `where`."""
+    # Turned into arguments, not defaults, so that one parser checks presets and flags alike.
     try:
         with _tyro_errors_as_one_line():
             config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
@@ -267,7 +267,7 @@ def from_table(table: Any, where: Path) -> Config:
 
 
 def to_table(config: Config) -> dict[str, Any]:
-    """The config as JSON and TOML hold it: nested tables without what is None."""
+    """The config as nested tables for JSON and TOML, without fields that are None."""
     tables = dataclasses.asdict(config)
     return {
         name: {key: field for key, field in value.items() if field is not None} if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""The one exception that a user can cause, and what programs do with it."""
+"""The exception for everything a user can cause, and how programs report it."""
 
 import contextlib
 import re
@@ -12,11 +12,11 @@ from flax_punkvae import console
 
 
 class UserError(Exception):
-    """Bad input: what was expected, what came, what to do, in one line."""
+    """Bad input: one line that says what is wrong and what to do."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the host or a device had no more memory to give."""
+    """Whether the error says that the host or a device ran out of memory."""
     # jax raises this as several statuses of one class, which is a RuntimeError.
     words = r"RESOURCE_EXHAUSTED|out[ _]of[ _]memory|ALLOC_FAILED"
     return isinstance(error, MemoryError) or (
@@ -26,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def memory_told(advice: str) -> Iterator[None]:
-    """Running out of memory in this context raises UserError, which ends with the advice."""
+    """Turn running out of memory in this context into a UserError that ends with the advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -39,7 +39,7 @@ def memory_told(advice: str) -> Iterator[None]:
 def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2.
 
-    Whatever is printed on the way, by whomever, does not fail.
+    Printing never fails, whoever prints.
     """
     console.install()
     try:
@@ -52,6 +52,6 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
         console.complain("interrupted")
         status = 130
     if threading.current_thread() is threading.main_thread():
-        # All is said and done: a Ctrl-C now would only end the interpreter's own tidying with a traceback.
+        # All work is done: a Ctrl-C now would only interrupt the interpreter's own cleanup with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
