@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt, UInt8, UInt32
+from jaxtyping import Float, Int32, UInt, UInt8, UInt32
 from PIL import Image
 
 from flax_punkvae.colours import nearest
@@ -22,6 +22,9 @@ HUB_SCALE = 14
 _SHOWN = 128
 # Pixels worked on at once, where numbers wider than a pixel's are needed.
 _AT_ONCE = 2**18
+# Pillow's weights are of so many bits that those of a pixel, and 2 to spare, fill a sum of 32.
+_BITS = 32 - 8 - 2
+_ONE = 2**_BITS
 _CRISP_SCALE = 5
 _CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
 
@@ -58,9 +61,20 @@ def enlarge(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarra
 
 def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
     """Pillow's antialiased bilinear resize of each image to 128x128; images of that size are returned as they are."""
-    if images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE):
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    if images.shape[1:3] == size:
         return images
-    return _each(images, lambda image: image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
+    resized = np.empty((len(images), *size, 3), np.uint8)
+
+    def one(index: int) -> None:
+        resized[index] = np.asarray(Image.fromarray(images[index]).resize(size, Image.Resampling.BILINEAR))
+
+    # Pillow resizes outside the interpreter lock, so threads use every core.
+    with ThreadPoolExecutor() as pool:
+        # Consumed for its exceptions.
+        for _ in pool.map(one, range(len(images)), chunksize=1):
+            pass
+    return resized
 
 
 def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarray, "n hi wi 3"]:
@@ -75,26 +89,49 @@ def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarr
     if how == "crisp":
         border = (_CRISP_BORDER, _CRISP_BORDER)
         return np.pad(enlarge(sprites, _CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
-    hub = (HUB_SCALE * SPRITE_SIZE, HUB_SCALE * SPRITE_SIZE)
-    final = (IMAGE_SIZE, IMAGE_SIZE)
-    return _each(
-        sprites,
-        lambda sprite: sprite.resize(hub, Image.Resampling.NEAREST).resize(final, Image.Resampling.BILINEAR),
-    )
+    return _reference(sprites)
 
 
-def _each(images, transform) -> UInt8[np.ndarray, "n 128 128 3"]:
-    # Pillow resizes outside the interpreter lock, so threads use every core.
-    out = np.empty((len(images), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+def _reference(sprites: UInt8[np.ndarray, "n 24 24 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
+    """`resize` of the hub's images, byte for byte, without those: across, to 8 bits, then down, as Pillow does it.
 
-    def one(index: int) -> None:
-        out[index] = np.asarray(transform(Image.fromarray(images[index])))
+    Along an axis, a pixel is one of the sprite's or, at its edge, mixed from two.
+    """
+    weights = _reference_weights()
+    source = weights.argmax(1)
+    mixed = np.flatnonzero(weights.max(1) < _ONE)
+    left = (weights[mixed] > 0).argmax(1)
+    share = weights[mixed, left]
+    images = np.empty((len(sprites), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    step = _AT_ONCE // IMAGE_SIZE**2
+    for start in range(0, len(sprites), step):
+        part, image = sprites[start : start + step], images[start : start + step]
+        across = part.take(source, 2)
+        across[:, :, mixed] = _mixed(part.take(left, 2), part.take(left + 1, 2), share[:, None])
+        # Other modes than "clip" write by way of a copy.
+        across.take(source, 1, image, "clip")
+        image[:, mixed] = _mixed(across.take(left, 1), across.take(left + 1, 1), share[:, None, None])
+    return images
 
-    with ThreadPoolExecutor() as pool:
-        # Consumed for its exceptions.
-        for _ in pool.map(one, range(len(images)), chunksize=1):
-            pass
-    return out
+
+def _reference_weights() -> Int32[np.ndarray, "128 24"]:
+    """Along an axis, the share of every pixel of a sprite in every pixel of its `reference` image, of _ONE in all.
+
+    Pillow's weights of the hub's pixels, from doubles in the order of its arithmetic (src/libImaging/Resample.c:
+    `precompute_coeffs`, `bilinear_filter`, `normalize_coeffs_8bpc`); those of a sprite's pixel are added up.
+    """
+    hub = HUB_SCALE * SPRITE_SIZE
+    scale = hub / IMAGE_SIZE
+    centres = (np.arange(IMAGE_SIZE) + 0.5) * scale
+    tents = np.maximum(1 - np.abs((np.arange(hub) - centres[:, None] + 0.5) * (1 / scale)), 0)
+    # Pillow adds from left to right, as sum does not.
+    weights = (0.5 + tents / tents.cumsum(1)[:, -1:] * _ONE).astype(np.int32)
+    return weights.reshape(IMAGE_SIZE, SPRITE_SIZE, HUB_SCALE).sum(2, np.int32)
+
+
+def _mixed(left: np.ndarray, right: np.ndarray, share: Int32[np.ndarray, "..."]) -> Int32[np.ndarray, "..."]:
+    """The left pixels by their share of _ONE and the right by the rest, to the nearest."""
+    return (left * share + right * (_ONE - share) + _ONE // 2) >> _BITS
 
 
 def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:

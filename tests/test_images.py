@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flax_punkvae import images as im
+from flax_punkvae.data import punks
 
 SPRITES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(24), st.just(24), st.just(3)))
 
@@ -30,13 +31,29 @@ def test_crisp_is_blocks_of_five_in_a_border_of_four():
     np.testing.assert_array_equal(inner, np.kron(sprite[0], np.ones((5, 5, 1), np.uint8)))
 
 
-@given(SPRITES)
-@settings(max_examples=5)
-def test_reference_is_pillows_resize_of_the_hubs_image(sprites: np.ndarray):
-    hub = Image.fromarray(np.kron(sprites[0], np.ones((14, 14, 1), np.uint8)))
+def by_pillow(sprite: np.ndarray) -> np.ndarray:
+    hub = Image.fromarray(sprite.repeat(14, 0).repeat(14, 1))
     assert hub.size == (336, 336)
-    expected = np.asarray(hub.resize((128, 128), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(im.render(sprites, "reference")[0], expected)
+    return np.asarray(hub.resize((128, 128), Image.Resampling.BILINEAR))
+
+
+@given(SPRITES | hnp.arrays(np.uint8, (1, 24, 24, 3), elements=st.sampled_from((0, 1, 127, 128, 254, 255))))
+@settings(max_examples=25)
+def test_reference_is_pillows_resize_of_the_hubs_image(sprites: np.ndarray):
+    np.testing.assert_array_equal(im.render(sprites, "reference"), [by_pillow(sprite) for sprite in sprites])
+
+
+def test_the_reference_of_punks_and_noise_is_pillows_too():
+    random = np.random.default_rng(4)
+    noise = np.concatenate([random.integers(0, 256, (100, 24, 24, 3)), random.choice((0, 255), (100, 24, 24, 3))])
+    shown = im.over_background(punks.load().pixels[::50], im.parse_colour("#638596"))
+    sprites = np.concatenate([noise.astype(np.uint8), shown])
+    tracemalloc.start()
+    rendered = im.render(sprites, "reference")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(sprites) == 400 and peak < rendered.nbytes + 2**23
+    np.testing.assert_array_equal(rendered, [by_pillow(sprite) for sprite in sprites])
 
 
 def test_resize_of_the_hubs_image_equals_the_rendered_sprite():

@@ -215,11 +215,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     """What run.json says. Raises UserError where it is damaged."""
     try:
         facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path / _FACTS} is damaged ({error}): restore it from a backup") from error
     data = facts.get("data") if isinstance(facts, dict) else None
     if not (isinstance(data, dict) and isinstance(data.get("sha256"), str)):
         raise UserError(f"{path / _FACTS} is damaged (no SHA-256 of the images in it): restore it from a backup")
+    if not isinstance(facts.get("config", {}), dict):
+        raise UserError(f"{path / _FACTS} is damaged (its config is none): restore it from a backup")
     return facts
 
 

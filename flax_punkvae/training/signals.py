@@ -19,24 +19,53 @@ def caught() -> Iterator[list[int]]:
     thread none can be caught, and all act as usual.
     """
     received: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, usual[signal.Signals(number)])
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        # Not print, which may be in the middle of a line of its own.
-        with contextlib.suppress(OSError):
-            os.write(_STDERR, f"{name}: saving, then stopping; {name} again stops without saving\n".encode())
-
-    usual: dict[signal.Signals, Any] = {}
+    usual: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         usual = {number: signal.getsignal(number) for number in _NUMBERS}
         # None is a handler that was not installed from Python, which could not be put back.
         usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, usual[number])
+
+    with _acknowledged(usual) if usual else contextlib.nullcontext():
         for number in usual:
             signal.signal(number, note)
+        try:
+            yield received
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _acknowledged(numbers: dict[int, Any]) -> Iterator[None]:
+    """Say on standard error that a signal arrived, at once.
+
+    By a thread of its own: a handler runs only once the main thread is back from a step, or from compiling one.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def acknowledge() -> None:
+        said: set[int] = set()
+        while number := int.from_bytes(os.read(reading, 1)):
+            if number in numbers and number not in said:
+                said.add(number)
+                name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+                with contextlib.suppress(OSError):
+                    os.write(_STDERR, f"{name}: saving, then stopping; {name} again stops without saving\n".encode())
+
+    thread = threading.Thread(target=acknowledge, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        yield received
+        yield
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.set_blocking(writing, True)
+        os.write(writing, b"\0")
+        thread.join()
+        os.close(reading)
+        os.close(writing)

@@ -169,7 +169,11 @@ def test_no_run_to_resume(tmp_path: Path):
         run_directory.read_config(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "null", "[]", '{"data": 1}', '{"data": {"sha256": 3}}', "\x00", "{"])
+DAMAGED = ["", "{}", "null", "[]", '{"data": 1}', '{"data": {"sha256": 3}}', "\x00", "{", "[" * 10**5]
+DAMAGED += ['{"data": {"sha256": "a"}, "config": 3}']
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_run_json_is_one_line(tmp_path: Path, text: str):
     run = start(tmp_path / "run")
     (run / "run.json").write_text(text)
