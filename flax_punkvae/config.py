@@ -57,6 +57,11 @@ class DataConfig:
     """Side of its characters: they are drawn at 24x24, and brought to another size by nearest neighbour."""
 
 
+# The renders that each likelihood of `model.likelihoods` can take. Here, since config imports no model: a config that
+# cannot be is refused before JAX and the images are loaded.
+LIKELIHOOD_RENDERS = {"gaussian": ("reference", "crisp", "sprite"), "categorical": ("indices",)}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What PunkVAE is; its image size and channels follow from the data."""
@@ -179,10 +184,10 @@ def validate(config: Config) -> None:
         raise UserError(f"train.weight_decay: expected a number from 0 to 10, got {train.weight_decay}")
     if not 0 <= train.beta_warmup <= 1:
         raise UserError(f"train.beta_warmup: expected a share of the steps, from 0 to 1, got {train.beta_warmup}")
-    if (model.likelihood == "categorical") != (data.render == "indices"):
+    fitting = [name for name, renders in LIKELIHOOD_RENDERS.items() if data.render in renders]
+    if model.likelihood not in fitting:
         raise UserError(
-            "model.likelihood: expected categorical with data.render indices, and gaussian with any other, "
-            f"got {model.likelihood} with {data.render}"
+            f"model.likelihood: expected {' or '.join(fitting)} with data.render {data.render}, got {model.likelihood}"
         )
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: expected a number from 0 to 1000000, got {train.beta}")
