@@ -65,6 +65,11 @@ class DataConfig:
     """Side of the synthetic characters in pixels; they are drawn at 24x24 and resized (nearest neighbour)."""
 
 
+# The renders that each likelihood of `model.likelihoods` can take. Here, since config imports no model: a config that
+# cannot be is refused before JAX and the images are loaded.
+LIKELIHOOD_RENDERS = {"gaussian": ("reference", "crisp", "sprite"), "categorical": ("indices",)}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The architecture of PunkVAE; image size and channels follow from the data."""
@@ -191,10 +196,11 @@ def validate(config: Config) -> None:
         raise UserError(f"train.weight_decay: {train.weight_decay} is out of range: choose a number from 0 to 10")
     if not 0 <= train.beta_warmup <= 1:
         raise UserError(f"train.beta_warmup: {train.beta_warmup} is out of range: choose a fraction from 0 to 1")
-    if (model.likelihood == "categorical") != (data.render == "indices"):
+    fitting = [name for name, renders in LIKELIHOOD_RENDERS.items() if data.render in renders]
+    if model.likelihood not in fitting:
         raise UserError(
-            f"model.likelihood: {model.likelihood} does not go with data.render {data.render}: use categorical with "
-            "indices, gaussian with anything else"
+            f"model.likelihood: {model.likelihood} does not go with data.render {data.render}: use "
+            f"{' or '.join(fitting)} with it"
         )
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: {train.beta} is out of range: choose a number from 0 to 1000000")

@@ -28,22 +28,21 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
-def lenient(optimizer: Callable[..., optax.GradientTransformation]) -> Callable[..., optax.GradientTransformation]:
-    """Optax's own arithmetic counts on standard promotion."""
+def lenient(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under standard promotion."""
 
-    def made(*arguments: Any, **options: Any) -> optax.GradientTransformation:
-        inner = optimizer(*arguments, **options)
+    def called(*arguments: Any, **options: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*arguments, **options)
 
-        def update(updates, state, params=None):
-            with jax.numpy_dtype_promotion("standard"):
-                return inner.update(updates, state, params)
-
-        return optax.GradientTransformation(inner.init, update)
-
-    return made
+    return called
 
 
-optax.adam, optax.adamw = lenient(optax.adam), lenient(optax.adamw)
+_schedule = optax.warmup_cosine_decay_schedule
+# All that mixes types in the optimiser: both make floats of an integer count. The rest is strict, gradients, moments
+# and parameters included.
+optax.tree.bias_correction = lenient(optax.tree.bias_correction)
+optax.warmup_cosine_decay_schedule = lambda *arguments, **options: lenient(_schedule(*arguments, **options))
 
 hypothesis.settings.register_profile("house", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("house")

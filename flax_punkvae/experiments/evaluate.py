@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -13,6 +13,9 @@ from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.opening import Opening
+
+if TYPE_CHECKING:
+    from flax_punkvae.model.likelihoods import Likelihood
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
 
@@ -104,12 +107,12 @@ def main(arguments: Sequence[str]) -> int:
         # What cannot be written is still told: it took minutes.
         for note in notes:
             console.say(note)
-        _print(parts)
+        _print(parts, run.state.model.likelihood)
     console.say(f"written: {numbers}, {page}")
     return 0
 
 
-def _print(parts: dict[str, Any]) -> None:
+def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
     from rich import box
     from rich.table import Table
 
@@ -122,20 +125,13 @@ def _print(parts: dict[str, Any]) -> None:
     rate, iwae, knowledge = parts["rate_distortion"], parts.get("iwae"), parts["knowledge"]
     numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
     rows = [("rate: KL, nats an image", f"{rate['rate_nats']:.2f}")]
-    if rate["likelihood"] == "categorical":
-        rows += [
-            ("distortion: cross-entropy, nats an image", f"{rate['distortion']:.2f}"),
-            (f"loss: distortion + {rate['beta']:g} rate", f"{rate['loss']:.2f}"),
-            ("-ELBO, bits a sprite", f"{rate['negative_elbo_bits']:.2f}"),
-        ]
-    else:
-        rows += [
-            ("distortion: squared error an image", f"{rate['distortion']:.2f}"),
-            (
-                f"loss: distortion + {rate['beta']:g} rate (in Pythae beta is {rate['pythae_beta']:g})",
-                f"{rate['loss']:.2f}",
-            ),
-        ]
+    pythae = f" (in Pythae beta is {rate['pythae_beta']:g})" if "pythae_beta" in rate else ""
+    rows += [
+        (f"distortion: {likelihood.described}", f"{rate['distortion']:.2f}"),
+        (f"loss: distortion + {rate['beta']:g} rate{pythae}", f"{rate['loss']:.2f}"),
+    ]
+    if "negative_elbo_bits" in rate:
+        rows.append(("-ELBO, bits a sprite", f"{rate['negative_elbo_bits']:.2f}"))
     if "sigma" in rate:
         rows.append((f"-ELBO, nats, at sigma {rate['sigma']:.4g}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"))
     if iwae:

@@ -228,9 +228,9 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
     _, (z,), told = _encode(run, command.number)
     kl = trained.kl_per_latent(run, run.test_indices, seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
-    if run.config.model.prior == "normal":
-        centre, deviation = np.zeros(len(z)), np.ones(len(z))
-    else:
+    unit, centre, deviation = "", np.zeros(len(z)), np.ones(len(z))
+    if not run.state.model.prior.is_standard:
+        unit = " deviations of the training posteriors from their mean"
         centre, covariance = latents.aggregate(*trained.encode(run, run.train_indices))
         deviation = np.sqrt(np.diag(covariance))
     set_to = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
@@ -238,7 +238,6 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
     table = Table("row", "latent", "KL in nats, held out", f"value of #{command.number}")
     for row, latent in enumerate(order, 1):
         table.add_row(str(row), str(latent), f"{kl[latent]:.3f}", f"{z[latent]:+.2f}")
-    unit = "" if run.config.model.prior == "normal" else " deviations of the training posteriors from their mean"
     columns = f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}"
     rows = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
     if len(order) > _MOST_ROWS:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -13,6 +13,7 @@ from flax_punkvae import console
 from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.opening import Opening
+from flax_punkvae.trained.samplers import SamplerName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ class Options(Opening):
     """Seed of the latents."""
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 gives more typical images, above 1 more varied ones."""
-    how: Annotated[Literal["prior", "gaussian", "mixture"], tyro.conf.arg(name="from")] = "prior"
+    how: Annotated[SamplerName, tyro.conf.arg(name="from")] = "prior"
     """Distribution of the latents. prior: the run's own. gaussian, mixture: one Gaussian or a mixture of Gaussians,
     fitted to the posteriors of the training images."""
     snap: bool = False
@@ -135,13 +136,13 @@ def _write(
     import numpy as np
 
     from flax_punkvae import images
-    from flax_punkvae.trained import latents
     from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import samplers
 
     palette = None if run.dataset.sprites is None else run.palette()
     certificates, shown = [], []
-    for first in range(0, len(z), latents.CHUNK):
-        drawn = trained.decode(run, z[first : first + latents.CHUNK])
+    for first in range(0, len(z), samplers.CHUNK):
+        drawn = trained.decode(run, z[first : first + samplers.CHUNK])
         sprites = None
         if palette is None:
             found = _nearest_images(run, drawn)

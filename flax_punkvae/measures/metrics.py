@@ -1,7 +1,5 @@
 """What a trained VAE is measured by; each function is one definition with its source. Float64 NumPy throughout."""
 
-import math
-
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -14,32 +12,6 @@ def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bo
     Source: Burda, Grosse & Salakhutdinov 2015 (IWAE), section 5.2, with their threshold of 0.01.
     """
     return means.var(axis=0) > threshold
-
-
-def kl_per_latent(means: Float[np.ndarray, "n d"], logvars: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d"]:
-    """-1/2 (1 + logvar - mean^2 - exp(logvar)) of each latent, averaged over images, in nats; their sum is the rate."""
-    means, logvars = means.astype(float), logvars.astype(float)
-    return (-0.5 * (1 + logvars - means**2 - np.exp(logvars))).mean(axis=0)
-
-
-def implied_sigma(beta: float) -> float:
-    """sqrt(beta / 2): the standard deviation of the Gaussian decoder whose ELBO, times -beta, is mse + beta kl + const.
-
-    On pixels in [0, 1]. From -log N(x; m, sigma^2) = (x - m)^2 / (2 sigma^2) + const.
-    """
-    return math.sqrt(beta / 2)
-
-
-def pythae_beta(beta: float) -> float:
-    """beta / 2: the same objective's beta in Pythae, which takes half the squared error."""
-    return beta / 2
-
-
-def gaussian_log_likelihood(
-    squared_error: Float[np.ndarray, "*n"], sigma: float, elements: int
-) -> Float[np.ndarray, "*n"]:
-    """log N(x; m, sigma^2 I) = -|x - m|^2 / (2 sigma^2) - elements / 2 log(2 pi sigma^2), in nats."""
-    return -squared_error.astype(float) / (2 * sigma**2) - elements / 2 * math.log(2 * math.pi * sigma**2)
 
 
 def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.ndarray, "n"]:

@@ -1,11 +1,11 @@
-"""A learned distribution of latents: each one a mixture of Gaussians, given those before it.
+"""What latents are held to: each prior p(z) is one module, and PRIORS has them by name.
 
-The posteriors of sprites lie in clusters, one for each combination of traits; N(0, I) knows none, and a decoder fed
-from it draws what lies between. Sources: Germain et al. 2015 (MADE) for the masks; Chen et al. 2017 ("Variational Lossy
-Autoencoder") for an autoregressive prior of a VAE.
+A prior has `log_prob`, `sample`, `kl`, and `is_standard`: whether each latent has mean 0 and deviation 1. Adding one is
+a class here and a line in the table, with its name in `config`, which imports no model.
 """
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,47 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from flax_punkvae.model import losses
+
 # Standard deviations are kept from exp(-6) to exp(3): a component that closes in on a single image has no gradient.
 _LOG_SCALES = (-6.0, 3.0)
 
 
-class AutoregressivePrior(nn.Module):
-    """p(z) = prod_i p(z_i | z_1..z_{i-1}), each factor a mixture of Gaussians; always in float32."""
+class NormalPrior(nn.Module):
+    """N(0, I); no parameters."""
 
+    is_standard: ClassVar[bool] = True
+    latent: int
+
+    def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """log N(z_i; 0, 1) of each latent, in nats; their sum is log p(z)."""
+        return losses.gaussian_log_density(z, jnp.zeros_like(z), jnp.zeros_like(z))
+
+    def sample(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """`noise`, from N(0, 1), as it is; `uniform` is not needed."""
+        return noise
+
+    def kl(self, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """What each latent adds to KL(N(mean, exp(logvar)) || p), in nats: the closed form, whatever z."""
+        return losses.gaussian_kl_per_latent(mean, logvar)
+
+
+class AutoregressivePrior(nn.Module):
+    """p(z) = prod_i p(z_i | z_1..z_{i-1}), each factor a mixture of Gaussians; always in float32.
+
+    `hidden` units, or as many as there are latents where these are more: with fewer, the last latents could not depend
+    on all those before them. The posteriors of sprites lie in clusters, one for each combination of traits; N(0, I)
+    knows none, and a decoder fed from it draws what lies between. Sources: Germain et al. 2015 (MADE) for the masks;
+    Chen et al. 2017 ("Variational Lossy Autoencoder") for an autoregressive prior of a VAE.
+    """
+
+    is_standard: ClassVar[bool] = False
     latent: int
     hidden: int = 256
     components: int = 8
 
     def setup(self) -> None:
-        d, width, outputs = self.latent, self.hidden, 3 * self.components
+        d, width, outputs = self.latent, max(self.hidden, self.latent), 3 * self.components
         # A hidden unit of degree g sees the first g latents; what describes latent i sees units of degree up to i.
         degrees = np.arange(width) % d
         position = np.arange(d)
@@ -86,3 +114,15 @@ class AutoregressivePrior(nn.Module):
             return jnp.where(jnp.arange(self.latent) == i, mean + jnp.exp(log_scale) * noise, z)
 
         return jax.lax.fori_loop(0, self.latent, draw, jnp.zeros_like(noise))
+
+    def kl(self, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        """log q(z_i) - log p(z_i | z_1..z_{i-1}) at one z from q = N(mean, exp(logvar)), in nats.
+
+        Its mean over draws of z is what each latent adds to KL(q || p), which has no closed form.
+        """
+        return losses.gaussian_log_density(z, mean, logvar) - self.log_prob(z)
+
+
+Prior = type[NormalPrior] | type[AutoregressivePrior]
+
+PRIORS: dict[str, Prior] = {"normal": NormalPrior, "autoregressive": AutoregressivePrior}

@@ -4,7 +4,7 @@ Held-out means the run's own test images. Every part states its n and its seed.
 """
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,34 +14,25 @@ from flax_punkvae import images
 from flax_punkvae.data import punks
 from flax_punkvae.measures import codes as codes
 from flax_punkvae.measures import features, fidelity, metrics
-from flax_punkvae.trained import latents
+from flax_punkvae.model import inference
 from flax_punkvae.trained import model as trained
 from flax_punkvae.trained.model import Trained
+from flax_punkvae.trained.samplers import SAMPLERS
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 
 # Half of them, the floor of copying, are 20: fewer say nothing.
 LEAST_HELD_OUT = 40
-SAMPLERS: tuple[latents.Sampler, ...] = get_args(latents.Sampler)
 _CHUNK = 100
-# Below it a likelihood overflows, or sigma is 0.
-_LEAST_BETA = 1e-100
-
-
-def sigma(run: Trained) -> float | None:
-    """The deviation of the Gaussian decoder that beta implies; None of a categorical one, and of a beta of 0."""
-    beta = run.config.train.beta
-    gaussian = run.config.model.likelihood == "gaussian"
-    return metrics.implied_sigma(beta) if gaussian and beta >= _LEAST_BETA else None
 
 
 def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
     """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
 
-    The distortion is a squared error, for which the -ELBO is at beta and at the sigma it implies, or a cross-entropy in
-    nats, for which it is in bits. Left out are the -ELBO of a sigma of 0, and the active units of a single image.
+    Of indices also what the palette lacks. Left out are the -ELBO of a sigma of 0, and the active units of a single
+    image.
     """
-    dataset, beta = run.dataset, run.config.train.beta
+    dataset, beta, likelihood = run.dataset, run.config.train.beta, run.state.model.likelihood
     held_out = dataset.images[run.test_indices]
     batch = min(run.config.train.batch_size, len(held_out))
     placed = jax.device_put(held_out)
@@ -52,32 +43,27 @@ def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
         "seed": seed,
         "likelihood": run.config.model.likelihood,
         "rate_nats": found["kl"],
-        "distortion": found[steps.DISTORTIONS[run.config.model.likelihood]],
+        "distortion": found[likelihood.distortion_name],
         "loss": found["loss"],
         "beta": beta,
         "active_units": found["active_units"] if len(held_out) > 1 else None,
         "latents": len(per_latent),
         "kl_per_latent_nats": [float(value) for value in per_latent],
     }
-    if run.config.model.likelihood == "categorical":
-        pixels, sprites = dataset.outside_palette(run.test_indices)
-        outside = {"pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
-        return {**common, "negative_elbo_bits": found["bits"], **outside}
-    common["pythae_beta"] = metrics.pythae_beta(beta)
-    if (deviation := sigma(run)) is None:
-        return common
-    likelihood = metrics.gaussian_log_likelihood(np.array([common["distortion"]]), deviation, held_out[0].size)
-    return {**common, "sigma": deviation, "negative_elbo_nats_at_sigma": found["kl"] - float(likelihood[0])}
+    elbo = likelihood.negative_elbo(common["distortion"], common["rate_nats"], beta, held_out[0].size)
+    if dataset.palette is None:
+        return {**common, **elbo}
+    pixels, sprites = dataset.outside_palette(run.test_indices)
+    return {**common, **elbo, "pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
 
 
 def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any] | None:
-    """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000, a Gaussian one at the sigma of beta.
+    """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000; in bits too where the likelihood is.
 
-    Of these K, those that divide `samples`, the weights drawn for each image. None of a Gaussian one without sigma.
+    Of these K, those that divide `samples`, the weights drawn for each image. None where there is no density at beta.
     """
-    gaussian = run.config.model.likelihood == "gaussian"
-    deviation = sigma(run)
-    if gaussian and deviation is None:
+    likelihood, beta = run.state.model.likelihood, run.config.train.beta
+    if (noise := likelihood.noise(beta)) is None:
         return None
     chosen = run.dataset.images[run.test_indices[:count]]
     key = jax.random.key(seed)
@@ -85,20 +71,15 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
     chunk = min(_CHUNK, samples)
     for row, image in enumerate(chosen):
         for start in range(0, samples, chunk):
-            drawn = steps.importance_samples(
-                run.state, image, jax.random.fold_in(jax.random.fold_in(key, row), start), chunk
-            )
+            one = jax.random.fold_in(jax.random.fold_in(key, row), start)
+            drawn = inference.importance_samples(run.state.model, run.state.params, image, one, chunk)
             distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
-            likelihood = (
-                -distortion if deviation is None else metrics.gaussian_log_likelihood(distortion, deviation, image.size)
-            )
-            weights[row, start : start + chunk] = likelihood + log_ratio
+            log_weights = likelihood.log_likelihood(distortion, beta, image.size) + log_ratio
+            weights[row, start : start + chunk] = log_weights
     bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}
     nats = {str(k): float(values.mean()) for k, values in bounds.items()}
-    found: dict[str, Any] = {"n": len(chosen), "seed": seed, "samples": samples, "bound_nats": nats}
-    if gaussian:
-        found["sigma"] = deviation
-    else:
+    found: dict[str, Any] = {"n": len(chosen), "seed": seed, "samples": samples, "bound_nats": nats, **noise}
+    if likelihood.bits:
         found["bits"] = {k: -bound / math.log(2) for k, bound in nats.items()}
     found["standard_error_of_n"] = {str(k): float(values.std() / np.sqrt(len(values))) for k, values in bounds.items()}
     return found

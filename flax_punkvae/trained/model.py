@@ -16,11 +16,13 @@ from flax_punkvae import data, images
 from flax_punkvae.config import Config, DataConfig
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
-from flax_punkvae.measures import features, metrics
+from flax_punkvae.measures import features
 from flax_punkvae.measures.features import Network
+from flax_punkvae.model import inference
 from flax_punkvae.opening import Opening
-from flax_punkvae.trained import latents
-from flax_punkvae.training import checkpoints, loop, run_directory, steps
+from flax_punkvae.trained import samplers
+from flax_punkvae.trained.samplers import SamplerName
+from flax_punkvae.training import checkpoints, loop, run_directory
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training.state import TrainState
 
@@ -130,27 +132,30 @@ def decode_sprites(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarra
 
 def _decoded(run: Trained, z: Float[np.ndarray, "n d"]) -> Iterator[UInt8[np.ndarray, "b h w 3"]]:
     for full, count in _batches(z):
-        yield images.to_rgb(np.asarray(steps.decode(run.state, full))[:count], run.dataset.palette)
+        yield images.to_rgb(
+            np.asarray(inference.decode(run.state.model, run.state.params, full))[:count], run.dataset.palette
+        )
 
 
 def encode(run: Trained, positions: Int[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
     """(mean, logvar) of the posteriors of any number of the run's images."""
     starts = range(0, len(positions), _BATCH)
     batches = (_filled(run.dataset.images[positions[start : start + _BATCH]]) for start in starts)
-    parts = [[np.asarray(x)[:count] for x in steps.encode(run.state, full)] for full, count in batches]
+    parts = [
+        [np.asarray(x)[:count] for x in inference.encode(run.state.model, run.state.params, full)]
+        for full, count in batches
+    ]
     means, logvars = zip(*parts, strict=True)
     return np.concatenate(means), np.concatenate(logvars)
 
 
-def sample(
-    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0
-) -> Float[np.ndarray, "m d"]:
-    """`count` latents, from the run's prior or, fitted to its training posteriors, as `latents.sample` says."""
+def sample(run: Trained, how: SamplerName, count: int, seed: int, temperature: float = 1.0) -> Float[np.ndarray, "m d"]:
+    """`count` latents, from the run's prior or, fitted to its training posteriors, as the sampler of that name says."""
     return np.concatenate(list(_samples(run, how, count, seed, temperature)))
 
 
 def sample_new(
-    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float = 1.0, tries: int = 20
+    run: Trained, how: SamplerName, count: int, seed: int, temperature: float = 1.0, tries: int = 20
 ) -> Float[np.ndarray, "m d"]:
     """Those latents of `sample` whose sprites, snapped, are no training sprites and no two the same: the first `count`.
 
@@ -171,15 +176,16 @@ def sample_new(
 
 
 def _samples(
-    run: Trained, how: latents.Sampler, count: int, seed: int, temperature: float
+    run: Trained, how: SamplerName, count: int, seed: int, temperature: float
 ) -> Iterator[Float[np.ndarray, "b d"]]:
-    if how != "prior":
-        yield from latents.samples(how, count, seed, temperature, *encode(run, run.train_indices))
-        return
-    for noise, uniform in latents.prior_noises(count, run.config.model.latent, seed, temperature):
+    def from_prior(noise: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         rows = _batches(np.stack([noise, uniform], axis=1))
-        parts = [np.asarray(steps.from_prior(run.state, full[:, 0], full[:, 1]))[:size] for full, size in rows]
-        yield np.concatenate(parts)
+        model, params = run.state.model, run.state.params
+        drawn = (inference.from_prior(model, params, full[:, 0], full[:, 1])[:size] for full, size in rows)
+        return np.concatenate([np.asarray(part) for part in drawn])
+
+    source = samplers.Source(run.config.model.latent, lambda: encode(run, run.train_indices), from_prior)
+    return samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
 
 
 def _digest(sprite: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -188,18 +194,17 @@ def _digest(sprite: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 def kl_per_latent(run: Trained, positions: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "d"]:
-    """What each latent adds to the KL of those images, averaged over them, in nats.
+    """What each latent adds to the KL of those images from the prior, averaged over them, in nats.
 
-    Of N(0, I) in closed form; of a learned prior log q(z_i) - log p(z_i | z_1..z_{i-1}) at one draw of z an image.
+    In closed form, or at one draw of z an image, as the prior gives it.
     """
     means, logvars = encode(run, positions)
-    if run.config.model.prior == "normal":
-        return metrics.kl_per_latent(means, logvars)
-    noise, _ = latents.prior_noise(len(means), means.shape[1], seed, 1.0)
+    noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
     z = means + np.exp(0.5 * logvars) * noise
-    prior = np.concatenate([np.asarray(steps.log_prior(run.state, full))[:count] for full, count in _batches(z)])
-    posterior = -0.5 * (noise.astype(float) ** 2 + logvars + np.log(2 * np.pi))
-    return (posterior - prior).mean(axis=0)
+    rows = _batches(np.stack([means, logvars, z], axis=1))
+    model, params = run.state.model, run.state.params
+    found = (inference.kl(model, params, full[:, 0], full[:, 1], full[:, 2])[:size] for full, size in rows)
+    return np.concatenate([np.asarray(part, np.float64) for part in found]).mean(axis=0)
 
 
 def load_traits(run: Trained) -> tuple[Network | None, str]:

@@ -18,6 +18,7 @@ from flax_punkvae import images
 from flax_punkvae.config import TrainConfig
 from flax_punkvae.devices import processes
 from flax_punkvae.errors import UserError
+from flax_punkvae.model import inference
 from flax_punkvae.training import checkpoints, run_directory, steps
 from flax_punkvae.training.reporting import Report, losses_text
 from flax_punkvae.training.state import TrainState
@@ -200,7 +201,7 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
     """Evaluate on the held-out images and report; returns the record of the epoch."""
     began = time.monotonic()
     # In this order, whatever that of a jitted function's dict.
-    names = [name for name in ("loss", "mse", "cross_entropy", "kl", "bits") if name in totals]
+    names = state.model.likelihood.metrics
     train = {name: totals[name] / run.steps_per_epoch for name in names}
     losses = {f"train/{name}": value for name, value in train.items()}
     for part, indices in (("validation", run.validation_indices), ("test", run.test_indices)):
@@ -227,10 +228,11 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
 
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
     """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
-    size = (2 * len(run.shown), state.params["encoder"]["mean"]["bias"].shape[0])
+    model, params = state.model, state.params
+    size = (2 * len(run.shown), model.config.latent)
     noise = jax.random.normal(run.keys["samples"], size)
     uniform = jax.random.uniform(jax.random.fold_in(run.keys["samples"], 1), size)
-    z = steps.from_prior(state, noise, uniform)
-    rows = [run.shown, steps.reconstruct(state, run.shown), steps.decode(state, z)]
+    z = inference.from_prior(model, params, noise, uniform)
+    rows = [run.shown, inference.reconstruct(model, params, run.shown), inference.decode(model, params, z)]
     pictures = np.concatenate([images.to_rgb(np.asarray(row), run.palette) for row in rows])
     return images.grid(images.shown(pictures), len(run.shown))

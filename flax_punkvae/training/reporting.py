@@ -24,6 +24,8 @@ _METRICS = "metrics.jsonl"
 _PLAIN_LINE_EVERY = 10.0
 # Nats an image: less than it takes to tell two kinds of image apart.
 _COLLAPSED_KL = 0.5
+# What a record has of a part of the images besides the distortion.
+_OTHERS = ("loss", "kl", "bits", "active_units")
 
 
 def seconds_text(seconds: float) -> str:
@@ -38,7 +40,9 @@ def seconds_text(seconds: float) -> str:
 def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
     """`loss 411.05 (mse 322.48, kl 26.05)`, or `loss 26.26 (cross_entropy 8.01, kl 18.25), 37.89 bits`."""
     losses = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    parts = ", ".join(f"{name} {losses[name]:.2f}" for name in ("mse", "cross_entropy", "kl") if name in losses)
+    # The one metric whose name is the likelihood's.
+    distortion = next(name for name in losses if name not in _OTHERS)
+    parts = f"{distortion} {losses[distortion]:.2f}, kl {losses['kl']:.2f}"
     return f"loss {losses['loss']:.2f} ({parts})" + (f", {losses['bits']:.2f} bits" if "bits" in losses else "")
 
 

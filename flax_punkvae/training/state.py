@@ -1,6 +1,5 @@
 """The state of a run before its first step: the model that config and images ask for, its parameters, its optimiser."""
 
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -21,16 +20,15 @@ from flax_punkvae.model.vae import PunkVAE
 class TrainState(struct.PyTreeNode):
     """What a step changes: its number, the parameters, Adam's moments; whole on every device.
 
-    The rest is static: the model, the optimiser, the likelihood, beta and the steps over which it rises to that, and
-    the mesh of devices (None for one).
+    The rest is static: the model (and with it its likelihood), the optimiser, beta and the steps over which it rises to
+    that, and the mesh of devices (None for one).
     """
 
     step: Any
     params: Any
     opt_state: Any
-    apply_fn: Callable[..., Any] = struct.field(pytree_node=False)
+    model: PunkVAE = struct.field(pytree_node=False)
     tx: optax.GradientTransformation = struct.field(pytree_node=False)
-    likelihood: str = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
     beta_warmup: int = struct.field(pytree_node=False)
     mesh: Mesh | None = struct.field(pytree_node=False)
@@ -47,13 +45,13 @@ def build(
         rising = max(steps // 20, 1)
         rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
     tx = optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
-    return PunkVAE(**vars(model), image_shape=image_shape, colours=colours, dtype=dtype), tx
+    return PunkVAE(model, image_shape=image_shape, colours=colours, dtype=dtype), tx
 
 
 @partial(jax.jit, static_argnames="model")
 def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
     """Initial parameters."""
-    images = jnp.zeros((1, *model.image_shape), jnp.uint8 if model.colours else jnp.float32)
+    images = model.likelihood.pixels(jnp.zeros((1, *model.image_shape), jnp.uint8))
     # The second key is for noise, which leaves no trace in the parameters.
     return model.init(key, images, key[None], train=False)["params"]
 
@@ -79,7 +77,7 @@ def create_state(
     _check_stages(len(config.model.encoder_widths), shape)
     model, tx = build(config.model, config.train, shape, colours, steps)
     params = init(model, key)
-    if colours:
+    if model.likelihood.palette:
         assert train_images is not None
         params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
     step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, tx.init(params)))
@@ -87,9 +85,8 @@ def create_state(
         step,
         params,
         opt_state,
-        apply_fn=model.apply,
+        model=model,
         tx=tx,
-        likelihood=config.model.likelihood,
         beta=config.train.beta,
         beta_warmup=round(config.train.beta_warmup * steps),
         mesh=mesh,

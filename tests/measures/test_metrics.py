@@ -2,15 +2,12 @@
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from flax_punkvae.measures import metrics
-from flax_punkvae.model import losses
+from flax_punkvae.model.likelihoods import gaussian_log_likelihood
 
 
 def test_active_units_are_those_that_vary():
@@ -20,35 +17,6 @@ def test_active_units_are_those_that_vary():
     assert metrics.active_units(means).tolist() == [True, True, False, False]
 
 
-def test_kl_per_latent_sums_to_the_rate():
-    """Oracle: the loss that training uses, per image."""
-    random = np.random.default_rng(1)
-    mean, logvar = random.standard_normal((2, 50, 6)).astype(np.float32)
-    rate = np.asarray(losses.gaussian_kl(jnp.array(mean), jnp.array(logvar)), np.float64).mean()
-    np.testing.assert_allclose(metrics.kl_per_latent(mean, logvar).sum(), rate, rtol=1e-5)
-
-
-def test_a_gaussian_log_likelihood_is_scipys():
-    random = np.random.default_rng(2)
-    x, m = random.random((2, 7))
-    expected = stats.norm.logpdf(x, m, 1.3).sum()
-    found = metrics.gaussian_log_likelihood(((x - m) ** 2).sum(keepdims=True), 1.3, 7)
-    np.testing.assert_allclose(found, [expected])
-
-
-@given(st.floats(0.1, 100))
-def test_beta_in_other_units(beta: float):
-    """Oracle: at that sigma, beta times the Gaussian's negative log-likelihood is the squared error and a constant."""
-    sigma = metrics.implied_sigma(beta)
-    none, two = -metrics.gaussian_log_likelihood(np.array([0.0, 2.0]), sigma, 3)
-    np.testing.assert_allclose(beta * (two - none), 2.0)
-    assert metrics.pythae_beta(beta) == beta / 2
-
-
-def test_the_reference_implies_a_sigma_of_1_3():
-    assert round(metrics.implied_sigma(3.4), 2) == 1.30 and metrics.pythae_beta(3.4) == 1.7
-
-
 A, SIGMA, X = 1.5, 0.7, 0.9
 LOG_P = float(stats.norm.logpdf(X, 0, math.sqrt(A**2 + SIGMA**2)))
 
@@ -56,7 +24,7 @@ LOG_P = float(stats.norm.logpdf(X, 0, math.sqrt(A**2 + SIGMA**2)))
 def log_weights(mean: float, variance: float, n: int, k: int) -> np.ndarray:
     """Of p(z) = N(0, 1), p(x|z) = N(A z, SIGMA^2) with q(z|x) = N(mean, variance)."""
     z = mean + math.sqrt(variance) * np.random.default_rng(4).standard_normal((n, k, 1))
-    likelihood = metrics.gaussian_log_likelihood(((X - A * z) ** 2)[..., 0], SIGMA, 1)
+    likelihood = gaussian_log_likelihood(((X - A * z) ** 2)[..., 0], SIGMA, 1)
     ones = np.ones_like(z)
     ratio = stats.norm.logpdf(z) - stats.norm.logpdf(z, mean * ones, math.sqrt(variance))
     return likelihood + ratio[..., 0]

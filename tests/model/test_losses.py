@@ -4,6 +4,7 @@ import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
@@ -72,6 +73,23 @@ def test_cross_entropy_stays_finite_where_a_colour_is_all_but_impossible():
     gradient = jax.grad(lambda x: losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), x)[0])(logits)
     assert losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), logits).tolist() == [2e4]
     assert gradient.tolist() == [[[[1.0, -1.0]]]]
+
+
+@pytest.mark.parametrize("size", [1e8, -1e8, 1e30])
+def test_cross_entropy_of_equal_logits_is_the_log_of_their_number(size: float):
+    """Oracle: log 3, whatever the logits, of which float32 has none between 1e8 and 1e8 + 4. After optax's own test."""
+    found = losses.cross_entropy(jnp.array([[[[1]]]], jnp.uint8), jnp.full((1, 1, 1, 3), size))
+    np.testing.assert_allclose(found, [np.log(3.0)], rtol=1e-6)
+
+
+def test_gaussian_kl_per_latent_sums_to_the_kl():
+    """Oracle: KL of univariate Gaussians in float64; and what training sums."""
+    mean, logvar = np.random.default_rng(1).standard_normal((2, 50, 6)).astype(np.float32)
+    found = losses.gaussian_kl_per_latent(jnp.array(mean), jnp.array(logvar))
+    whole = losses.gaussian_kl(jnp.array(mean), jnp.array(logvar))
+    variance = np.exp(logvar.astype(float))
+    np.testing.assert_allclose(found, (variance + mean.astype(float) ** 2 - 1 - logvar) / 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found).sum(1), whole, rtol=1e-5)
 
 
 def test_a_gaussian_log_density_is_scipys():

@@ -1,6 +1,6 @@
-"""The learned prior: a density, autoregressive, that its own samples follow."""
+"""The priors. The learned one is a density, autoregressive, that its own samples follow."""
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flax_punkvae.model.priors import AutoregressivePrior
+from flax_punkvae.config import ModelConfig
+from flax_punkvae.model import losses
+from flax_punkvae.model.priors import PRIORS, AutoregressivePrior, NormalPrior
 
 PRIOR = AutoregressivePrior(latent=3, hidden=16, components=4)
 
@@ -76,3 +78,53 @@ def test_extremes_stay_finite(variables: Any):
     assert np.isfinite(value) and np.all(np.isfinite(np.asarray(gradient)))
     edge = apply(variables, jnp.zeros((2, 3)), jnp.array([[0.0] * 3, [1 - 2**-24] * 3], jnp.float32), method="sample")
     assert np.all(np.isfinite(np.asarray(edge)))
+
+
+def test_above_256_latents_the_last_depends_on_all_before_it():
+    """Oracle: the Jacobians of the last factors at 20 points, which are full before each and zero from there on.
+
+    At one point they need not be full: a unit that is off, of the one unit that sees a latent, has no gradient.
+    """
+    prior = AutoregressivePrior(latent=300)
+    begun = prior.init(jax.random.key(0), jnp.zeros((1, 300)), method="log_prob")
+    keys = iter(jax.random.split(jax.random.key(1), 6))
+    params: Any = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), begun)
+    assert params["params"]["kernel_1"].shape == (300, 300)
+
+    def described(z: jax.Array) -> Any:
+        parts: Any = prior.apply(params, z[None], method="mixtures")
+        return sum(part[0, 297:].sum(-1) for part in parts)
+
+    points = jax.random.normal(jax.random.key(2), (20, 300))
+    jacobian = np.abs(jax.jit(jax.vmap(jax.jacrev(described)))(points)).max(axis=0)
+    for row, latent in enumerate((297, 298, 299)):
+        assert np.all(jacobian[row, :latent] != 0) and not jacobian[row, latent:].any()
+
+
+def test_up_to_256_latents_the_width_is_256():
+    shapes: Any = jax.eval_shape(
+        lambda: AutoregressivePrior(latent=4).init(jax.random.key(0), jnp.zeros((1, 4)), method="log_prob")
+    )
+    assert shapes["params"]["kernel_0"].shape == (4, 256)
+
+
+def test_the_kl_of_the_learned_prior_is_log_q_less_log_p(variables: Any):
+    """Oracle: SciPy's density of q, and `log_prob`, which is held against SciPy above."""
+    mean, logvar, z = np.random.default_rng(3).standard_normal((3, 5, 3)).astype(np.float32)
+    expected = stats.norm.logpdf(z, mean, np.exp(logvar.astype(float) / 2)) - apply(variables, z, method="log_prob")
+    np.testing.assert_allclose(apply(variables, mean, logvar, z, method="kl"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_normal_prior_is_n_0_i():
+    """Oracle: SciPy's density; the closed form of the KL, whatever z; its samples are the noise itself."""
+    mean, logvar, z = jnp.array(np.random.default_rng(4).standard_normal((3, 5, 3)), jnp.float32)
+    prior = NormalPrior(3)
+    log_prob: Any = prior.apply({}, z, method="log_prob")
+    np.testing.assert_allclose(log_prob, stats.norm.logpdf(z), rtol=1e-5)
+    assert prior.apply({}, z, mean, method="sample") is z
+    kl: Any = prior.apply({}, mean, logvar, z, method="kl")
+    np.testing.assert_allclose(kl.sum(-1), losses.gaussian_kl(mean, logvar), rtol=1e-6)
+
+
+def test_a_config_may_name_every_prior_and_no_other():
+    assert list(PRIORS) == list(get_args(get_type_hints(ModelConfig)["prior"]))

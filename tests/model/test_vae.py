@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from flax_punkvae.config import Config
+from flax_punkvae.config import Config, ModelConfig
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.training import state as train_state
 from helpers.convolutions import convolution, transposed_convolution
 
-SMALL = PunkVAE(encoder_widths=(4, 8), decoder_widths=(6,), hidden=16, latent=5, image_shape=(16, 16, 3))
+SMALL = PunkVAE(ModelConfig(encoder_widths=(4, 8), decoder_widths=(6,), hidden=16, latent=5), image_shape=(16, 16, 3))
 
 # The reference, layer for layer: kernel shapes, and the fan-in that bounds the initial kernel and bias.
 REFERENCE = {
@@ -49,7 +49,7 @@ def small_variables() -> Any:
 
 def test_no_arguments_give_the_reference():
     variables: Any = jax.eval_shape(
-        lambda: PunkVAE().init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)), keys(1, 1), train=False)
+        lambda: PunkVAE(ModelConfig()).init(jax.random.key(0), jnp.zeros((1, 128, 128, 3)), keys(1, 1), train=False)
     )
     shapes = variables["params"]
     found = {(part, layer): leaf["kernel"].shape for part, layers in shapes.items() for layer, leaf in layers.items()}

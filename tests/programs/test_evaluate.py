@@ -15,10 +15,10 @@ from flax_punkvae import images as im
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.measures import metrics
-from flax_punkvae.model import losses
+from flax_punkvae.model import inference, likelihoods, losses
 from flax_punkvae.trained import evaluation
 from flax_punkvae.trained.model import Trained, decode, encode, open_run
-from flax_punkvae.training import steps
+from flax_punkvae.trained.samplers import SAMPLERS
 from helpers.programs import SMALL, trained
 from helpers.streams import Gone
 
@@ -68,10 +68,12 @@ def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
     means, logvars = encode(run, run.test_indices[:3])
     noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
     draws = means + np.exp(logvars / 2) * noise
-    decoded = np.asarray(steps.decode(run.state, draws.reshape(-1, means.shape[1]))).reshape(200, *chosen.shape)
+    decoded = np.asarray(
+        inference.decode(run.state.model, run.state.params, draws.reshape(-1, means.shape[1]))
+    ).reshape(200, *chosen.shape)
     errors = ((decoded.astype(float) - chosen / 255) ** 2).sum((2, 3, 4))
-    likelihood = metrics.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
-    rate = metrics.kl_per_latent(means, logvars).sum()
+    likelihood = likelihoods.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
+    rate = np.asarray(losses.gaussian_kl(jax.numpy.array(means), jax.numpy.array(logvars)), float).mean()
     np.testing.assert_allclose(bounds["1"], likelihood - rate, rtol=1e-3)
 
 
@@ -93,14 +95,14 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
     assert part["n"] == part["n_floor"] == 40
     for network in ("trained", "random"):
         rows = part[network]
-        assert list(rows) == ["training (floor)", *evaluation.SAMPLERS]
+        assert list(rows) == ["training (floor)", *SAMPLERS]
         # A model of two epochs draws grey heads: farther from real characters than others of them are.
-        for how in evaluation.SAMPLERS:
+        for how in SAMPLERS:
             assert rows[how]["frechet"] > rows["training (floor)"]["frechet"]
             assert rows[how]["coverage"] < rows["training (floor)"]["coverage"]
     copies = found["copying"]["rows"]
-    assert list(copies) == ["held-out (floor)", *evaluation.SAMPLERS]
-    assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in evaluation.SAMPLERS)
+    assert list(copies) == ["held-out (floor)", *SAMPLERS]
+    assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in SAMPLERS)
 
 
 def test_a_planted_copy_is_counted(run: Trained):

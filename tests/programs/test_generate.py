@@ -15,8 +15,8 @@ from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from flax_punkvae.measures import features
-from flax_punkvae.trained import latents
 from flax_punkvae.trained import model as trained
+from flax_punkvae.trained import samplers
 from helpers.programs import SMALL
 from helpers.streams import Gone
 
@@ -103,7 +103,7 @@ def test_many_samples_are_those_of_smaller_chunks(
     """Oracle: one chunk, file by file. The grid and the table have the first of them alone."""
     count = ("--count", "9", *more, "--temperature", "3")
     assert sample.main([str(run), *count, "--output", str(tmp_path / "whole")]) == 0
-    monkeypatch.setattr(latents, "CHUNK", 4)
+    monkeypatch.setattr(samplers, "CHUNK", 4)
     monkeypatch.setattr(sample, "_SHOWN", 5)
     capsys.readouterr()
     assert sample.main([str(run), *count, "--output", str(tmp_path / "parts")]) == 0
@@ -124,7 +124,7 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
     known = opened_run.dataset.sprites[opened_run.train_indices[0]]
     others = np.stack([known.transpose(1, 0, 2), known[::-1], known[:, ::-1]])
     cycle = np.stack([known, *others.repeat(2, axis=0)])
-    monkeypatch.setattr(latents, "CHUNK", 5)
+    monkeypatch.setattr(samplers, "CHUNK", 5)
     drawn: list[np.ndarray] = []
 
     def decode(_: trained.Trained, z: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from flax_punkvae import data, images
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, read_preset
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
-from flax_punkvae.model import losses
+from flax_punkvae.model import inference, losses
 from flax_punkvae.trained.model import decode, encode, kl_per_latent, open_run, sample_new
 from flax_punkvae.trained.model import sample as draw
 from flax_punkvae.training import state as train_state
@@ -132,18 +133,18 @@ def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainStat
 
     x = p["encoder"]["colours"][indices[..., 0]].reshape(16, -1)
     x = residual(np.maximum(dense(x, p["encoder"]["dense"]), 0), p["encoder"])
-    mean, logvar = steps.encode(state, indices)
+    mean, logvar = inference.encode(state.model, state.params, indices)
     np.testing.assert_allclose(mean, dense(x, p["encoder"]["mean"]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logvar, dense(x, p["encoder"]["logvar"]), rtol=1e-4, atol=1e-5)
     z = np.random.default_rng(4).standard_normal((16, 3)).astype(np.float32)
     x = residual(np.maximum(dense(z.astype(float), p["decoder"]["dense_0"]), 0), p["decoder"])
     x = dense(x, p["decoder"]["dense_1"]).reshape(16, 8, 12, 4)
     logits = x @ p["palette"]["kernel"].T + p["palette"]["bias"]
-    decoded = state.apply_fn({"params": state.params}, jnp.array(z), method="decode")
+    decoded = inference.apply(state.model, state.params, jnp.array(z), method="decode")
     np.testing.assert_allclose(decoded, logits, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(steps.decode(state, z), logits.argmax(-1)[..., None])
+    np.testing.assert_array_equal(inference.decode(state.model, state.params, z), logits.argmax(-1)[..., None])
     chosen = np.take_along_axis(special.log_softmax(logits, axis=-1), indices.astype(int), -1)
-    distortion = state.apply_fn({"params": state.params}, jnp.array(indices), jnp.array(z), method="distortion")
+    distortion = inference.apply(state.model, state.params, jnp.array(indices), jnp.array(z), method="distortion")
     np.testing.assert_allclose(distortion, -chosen.sum((1, 2, 3)), rtol=1e-4)
 
 
@@ -160,10 +161,10 @@ def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_st
     z = jnp.array(np.random.default_rng(5).standard_normal((16, 3)), jnp.float32)
 
     def fast(params: Any) -> Any:
-        return state.apply_fn({"params": params}, jnp.array(indices), z, method="distortion").sum()
+        return inference.apply(state.model, params, jnp.array(indices), z, method="distortion").sum()
 
     def plain(params: Any) -> Any:
-        return losses.cross_entropy(jnp.array(indices), state.apply_fn({"params": params}, z, method="decode")).sum()
+        return losses.cross_entropy(jnp.array(indices), inference.apply(state.model, params, z, method="decode")).sum()
 
     gradients = (jax.tree.leaves(jax.grad(loss)(state.params)) for loss in (fast, plain))
     for ours, theirs in zip(*gradients, strict=True):
@@ -175,10 +176,10 @@ def test_the_kl_of_a_learned_prior_is_right_on_average(state: train_state.TrainS
     prior = jax.tree.map(jnp.zeros_like, state.params["learned_prior"])
     params = {**state.params, "learned_prior": prior}
     one = jnp.repeat(jnp.array(indices[:1]), 4000, axis=0)
-    _, kl, _ = jax.jit(lambda key: state.apply_fn({"params": params}, one, jax.random.split(key, 4000), train=False))(
+    _, kl, _ = jax.jit(lambda key: inference.apply(state.model, params, one, jax.random.split(key, 4000), train=False))(
         jax.random.key(1)
     )
-    expected = losses.gaussian_kl(*steps.encode(state, indices[:1]))[0]
+    expected = losses.gaussian_kl(*inference.encode(state.model, state.params, indices[:1]))[0]
     assert abs(float(kl.mean()) - float(expected)) < 5 * float(kl.std()) / math.sqrt(4000)
 
 
@@ -202,7 +203,12 @@ def test_a_step_with_convolutions_on_sprites(render: str):
         rgb = EIGHT_COLOURS[indices[..., 0]]
         state = train_state.create_state(config, jax.random.key(0), rgb)
         pixels = jnp.array(rgb, jnp.float32) / 255.0
-    assert steps.decode(state, jnp.zeros((2, 3))).shape == (2, 8, 12, 1 if render == "indices" else 3)
+    assert inference.decode(state.model, state.params, jnp.zeros((2, 3))).shape == (
+        2,
+        8,
+        12,
+        1 if render == "indices" else 3,
+    )
     metrics: dict[str, Any] = {}
     for number in range(150):
         state, metrics = steps.train_step(state, pixels, jax.random.key(number))
@@ -250,9 +256,9 @@ def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_sta
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(steps.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
     assert unsupported(steps.eval_step, state, jnp.array(indices), jnp.zeros(4, jnp.int32), key) == set()
-    assert unsupported(steps.reconstruct, state, jnp.array(indices)) == set()
-    assert unsupported(steps.from_prior, state, z, z) == set()
-    assert unsupported(steps.log_prior, state, z) == set()
+    assert unsupported(partial(inference.reconstruct, model), state.params, jnp.array(indices)) == set()
+    assert unsupported(partial(inference.from_prior, model), state.params, z, z) == set()
+    assert unsupported(partial(inference.log_prior, model), state.params, z) == set()
 
 
 @pytest.fixture(scope="module")
@@ -349,11 +355,11 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     noise = np.random.default_rng(0).standard_normal((500, *means.shape)).astype(np.float32)
     z = (means + np.exp(logvars / 2) * noise).reshape(-1, 4)
     copies = np.tile(opened.dataset.images[chosen], (500, 1, 1, 1))
-    distortion = opened.state.apply_fn(
-        {"params": opened.state.params}, jnp.array(copies), jnp.array(z), method="distortion"
+    distortion = inference.apply(
+        opened.state.model, opened.state.params, jnp.array(copies), jnp.array(z), method="distortion"
     )
     posterior = -0.5 * (noise**2 + logvars + np.log(2 * np.pi)).sum(-1).reshape(-1)
-    kl = posterior - np.asarray(steps.log_prior(opened.state, jnp.array(z))).sum(-1)
+    kl = posterior - np.asarray(inference.log_prior(opened.state.model, opened.state.params, jnp.array(z))).sum(-1)
     np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
     assert list(parts["yardsticks"]["bits"]) == [line.strip() for line in parts["yardsticks"]["bits"]]
     assert len(parts["yardsticks"]["bits"]) == 5 and "lossless WebP" in printed

@@ -18,7 +18,9 @@ import optax
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from flax_punkvae.config import ModelConfig
 from flax_punkvae.errors import UserError
+from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.training import checkpoints, sums
 from flax_punkvae.training.state import TrainState
 
@@ -30,7 +32,7 @@ picks = st.integers(0, 10**6)
 def state_of(step: int, value: float) -> TrainState:
     params = {"w": jnp.full((3, 2), value), "b": jnp.arange(4.0)}
     arrays = {"step": jnp.full((), step, jnp.int32), "params": params, "opt_state": (jnp.full(3, -value),)}
-    rest = {"apply_fn": len, "tx": optax.identity(), "likelihood": "gaussian", "beta": 1.0, "beta_warmup": 0}
+    rest = {"model": PunkVAE(ModelConfig()), "tx": optax.identity(), "beta": 1.0, "beta_warmup": 0}
     return TrainState(**arrays, **rest, mesh=None)
 
 

@@ -3,11 +3,14 @@
 `metal_ops.txt` is the list, read from jax-metal 0.1.1. A lowering proves names and types, not numbers.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from flax_punkvae.config import Config
+from flax_punkvae.model import inference
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 from helpers.metal import unsupported
@@ -27,8 +30,8 @@ def test_everything_a_run_compiles_is_supported(small: Config, state: train_stat
     assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
     assert unsupported(steps.eval_step, state, images, jnp.zeros(4, jnp.int32), key) == set()
     assert unsupported(steps.is_finite, state) == set()
-    assert unsupported(steps.reconstruct, state, images) == set()
-    assert unsupported(steps.decode, state, jnp.zeros((2, 4))) == set()
+    assert unsupported(partial(inference.reconstruct, model), state.params, images) == set()
+    assert unsupported(partial(inference.decode, model), state.params, jnp.zeros((2, 4))) == set()
 
 
 def test_unsupported_ops_and_types_are_found():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_punkvae.config import Config
-from flax_punkvae.model import losses
+from flax_punkvae.model import inference, losses
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 from flax_punkvae.training.checkpoints import digest
@@ -58,7 +58,7 @@ def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: train_state.Tr
     key = jax.random.key(3)
 
     def total(params):
-        mse, kl, _ = state.apply_fn({"params": params}, batch, jax.random.split(key, 8), train=True)
+        mse, kl, _ = inference.apply(state.model, params, batch, jax.random.split(key, 8), train=True)
         return jnp.sum(mse + 3.4 * kl)
 
     gradients = jax.grad(total)(state.params)
@@ -105,9 +105,7 @@ def test_evaluate_counts_every_image_once(state: train_state.TrainState, photos:
     images = jnp.array(photos)
     indices = np.array([4, 0, 11, 19, 7, 3, 2])
     values = steps.evaluate(state, images, indices, jax.random.key(6), batch_size)
-    mean, logvar = state.apply_fn(
-        {"params": state.params}, images[indices].astype(jnp.float32) / 255.0, method="encode"
-    )
+    mean, logvar = inference.encode(state.model, state.params, images[indices])
     kl = np.asarray(losses.gaussian_kl(mean, logvar), np.float64).mean()
     np.testing.assert_allclose(values["kl"], kl, rtol=1e-4)
     np.testing.assert_allclose(values["loss"], values["mse"] + 3.4 * values["kl"], rtol=1e-5)
@@ -117,7 +115,7 @@ def test_a_decoder_that_knows_the_answer_has_no_error(state: train_state.TrainSt
     """Oracle: with zero weights every pixel is sigmoid(bias), so a flat image of that value has squared error 0."""
     params = jax.tree.map(jnp.zeros_like, state.params)
     flat = jnp.full((2, 128, 128, 3), 127.5 / 255.0)
-    mse, kl, _ = state.apply_fn({"params": params}, flat, jax.random.split(jax.random.key(0)), train=False)
+    mse, kl, _ = inference.apply(state.model, params, flat, jax.random.split(jax.random.key(0)), train=False)
     assert np.asarray(mse).tolist() == np.asarray(kl).tolist() == [0.0, 0.0]
 
 

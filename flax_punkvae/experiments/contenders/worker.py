@@ -93,6 +93,7 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
     import numpy as np
 
     from flax_punkvae.devices import backend
+    from flax_punkvae.model import inference
     from flax_punkvae.training import state as train_state
     from flax_punkvae.training import steps
 
@@ -120,7 +121,7 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
     return {
         "train": train_some,
         "forward": repeat(lambda: steps.eval_step(state, images, order[0], key)),
-        "sample": repeat(lambda: steps.decode(state, z)),
+        "sample": repeat(lambda: inference.decode(state.model, state.params, z)),
         "input": repeat(lambda: gather(images, steps.epoch_order(key, 0, len(images), batch_size)[0])),
         "product": repeat(lambda: multiply(side)),
     }, {

@@ -1,0 +1,127 @@
+"""What a decoded pixel is: each likelihood p(image | z) is one value, and LIKELIHOODS has them by name.
+
+Adding one is a value here and a line in the table, with its name and renders in `config`, which imports no model.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped, UInt8
+
+from flax_punkvae.model import losses
+
+# Below it the Gaussian's log-likelihood overflows, or sigma is 0.
+_LEAST_BETA = 1e-100
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A likelihood, from the uint8 pixels of a dataset to the image that a decoder's output stands for.
+
+    distortion_name: its name in metrics. described: what the distortion is, and its unit, for people. palette: whether
+    pixels are indices, so that the encoder embeds them and the decoder gives logits over the colours. squashed: whether
+    the decoder ends in a sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, and so reported in
+    bits.
+
+    pixels: uint8 [b h w c] as the model takes them. distortion: (pixels, decoded) to [b], summed over an image.
+    image: decoded [b h w c] to floats in [0, 1] or uint8 indices.
+
+    noise: what beta says of the decoder's noise, by name; None where there is no density at that beta.
+    log_likelihood: (distortion [n], beta, numbers in an image) to log p(image | z) [n], in nats, in float64.
+    negative_elbo: (distortion, KL, beta, numbers in an image) to the -ELBO and what it depends on, by name.
+    """
+
+    distortion_name: str
+    described: str
+    palette: bool
+    squashed: bool
+    bits: bool
+    pixels: Callable[[UInt8[Array, "b h w c"]], Shaped[Array, "b h w c"]]
+    distortion: Callable[[Shaped[Array, "b h w c"], Float[Array, "b h w e"]], Float[Array, "b"]]
+    image: Callable[[Float[Array, "b h w e"]], Shaped[Array, "b h w c"]]
+    noise: Callable[[float], dict[str, float] | None]
+    log_likelihood: Callable[[Float[np.ndarray, "n"], float, int], Float[np.ndarray, "n"]]
+    negative_elbo: Callable[[float, float, float, int], dict[str, float]]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of a step's metrics, in the order in which they are recorded."""
+        return ("loss", self.distortion_name, "kl", *(("bits",) if self.bits else ()))
+
+
+def implied_sigma(beta: float) -> float:
+    """sqrt(beta / 2): the standard deviation of the Gaussian decoder whose ELBO, times -beta, is mse + beta kl + const.
+
+    On pixels in [0, 1]. From -log N(x; m, sigma^2) = (x - m)^2 / (2 sigma^2) + const.
+    """
+    return math.sqrt(beta / 2)
+
+
+def pythae_beta(beta: float) -> float:
+    """beta / 2: the same objective's beta in Pythae, which takes half the squared error."""
+    return beta / 2
+
+
+def gaussian_log_likelihood(
+    squared_error: Float[np.ndarray, "*n"], sigma: float, elements: int
+) -> Float[np.ndarray, "*n"]:
+    """log N(x; m, sigma^2 I) = -|x - m|^2 / (2 sigma^2) - elements / 2 log(2 pi sigma^2), in nats."""
+    return -squared_error.astype(float) / (2 * sigma**2) - elements / 2 * math.log(2 * math.pi * sigma**2)
+
+
+def _unit_floats(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return images.astype(jnp.float32) / 255.0
+
+
+def _sigma(beta: float) -> dict[str, float] | None:
+    return {"sigma": implied_sigma(beta)} if beta >= _LEAST_BETA else None
+
+
+def _gaussian_elbo(distortion: float, kl: float, beta: float, elements: int) -> dict[str, float]:
+    found = {"pythae_beta": pythae_beta(beta)}
+    if (noise := _sigma(beta)) is None:
+        return found
+    likelihood = gaussian_log_likelihood(np.array([distortion]), noise["sigma"], elements)
+    return {**found, **noise, "negative_elbo_nats_at_sigma": kl - float(likelihood[0])}
+
+
+def _most_probable(logits: Float[Array, "b h w p"]) -> UInt8[Array, "b h w 1"]:
+    return logits.argmax(-1, keepdims=True).astype(jnp.uint8)
+
+
+# A decoded number is the mean of a Gaussian, and beta sets its deviation. Images are in [0, 1].
+GAUSSIAN = Likelihood(
+    distortion_name="mse",
+    described="squared error an image",
+    palette=False,
+    squashed=True,
+    bits=False,
+    pixels=_unit_floats,
+    distortion=losses.squared_error,
+    image=lambda decoded: decoded,
+    noise=_sigma,
+    log_likelihood=lambda distortion, beta, elements: gaussian_log_likelihood(
+        distortion, implied_sigma(beta), elements
+    ),
+    negative_elbo=_gaussian_elbo,
+)
+
+# The decoded numbers of a pixel are logits over the colours of a palette. Images are indices, in one channel.
+CATEGORICAL = Likelihood(
+    distortion_name="cross_entropy",
+    described="cross-entropy, nats an image",
+    palette=True,
+    squashed=False,
+    bits=True,
+    pixels=lambda images: images,
+    distortion=losses.cross_entropy,
+    image=_most_probable,
+    noise=lambda beta: {},
+    log_likelihood=lambda distortion, beta, elements: -distortion.astype(float),
+    negative_elbo=lambda distortion, kl, beta, elements: {"negative_elbo_bits": (distortion + kl) / math.log(2)},
+)
+
+LIKELIHOODS = {"gaussian": GAUSSIAN, "categorical": CATEGORICAL}
