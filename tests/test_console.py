@@ -135,7 +135,7 @@ def test_a_bar_needs_a_terminal_that_can_redraw(term: str, bar: bool, monkeypatc
     stream = Tty()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr("flax_punkvae.reporting._PLAIN_LINE_EVERY", 0.0)
+    monkeypatch.setattr("flax_punkvae.training.reporting._PLAIN_LINE_EVERY", 0.0)
     with Report(tmp_path, epochs=3, steps_per_epoch=4, batch_size=8, first_step=0) as output:
         output.steps(2, {"loss": 1.0, "mse": 1.0, "kl": 1.0}, 0.1)
     assert ("\x1b[" in stream.getvalue()) == bar

@@ -114,7 +114,7 @@ def test_many_samples_are_those_of_smaller_chunks(
     large = images.enlarge(first, max(256 // first.shape[1], 1))
     np.testing.assert_array_equal(opened(tmp_path / "parts" / "grid.png"), images.grid(large, 5, gap=8))
     told = capsys.readouterr().out
-    assert "show the first 5 of 9; samples.json has all" in told and "0004.png" in told and "0005.png" not in told
+    assert "show the first 5 of 9; samples.json lists all" in told and "0004.png" in told and "0005.png" not in told
 
 
 def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,7 +183,7 @@ def test_a_link_out_of_the_run_is_not_followed(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program, arguments: tuple[str, ...], link: str
 ):
     """Oracle: what the link leads to is as it was. An --output is the user's own place, and is followed."""
-    monkeypatch.setattr("flax_punkvae.editing.eligible", lambda run, add, remove: run.test_indices[:1])
+    monkeypatch.setattr("flax_punkvae.trained.editing.eligible", lambda run, add, remove: run.test_indices[:1])
     run = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("samples", "explore")))
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -200,7 +200,7 @@ def test_a_sheet_has_a_sensible_height(run: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(explore, "_MOST_ROWS", 3)
     assert explore.main([str(run), "traverse", "2", "--top", "4"]) == 0
     assert opened(run / "explore" / "traverse-2-top4.png").shape == (3 * 260 + 4, 7 * 260 + 4, 3)
-    assert "the sheet has the first 3 of them" in capsys.readouterr().out
+    assert "the sheet shows the first 3" in capsys.readouterr().out
 
 
 def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos: np.ndarray):
