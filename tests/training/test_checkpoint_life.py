@@ -4,6 +4,7 @@ PUNKVAE_LIFE_RUNS sets how many runs of it (default 20).
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -84,6 +86,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.patches.close()
+        gc.collect()
         shutil.rmtree(self.directory.parent)
 
     # The record.
@@ -274,7 +277,8 @@ class Life(RuleBasedStateMachine):
             assert leftovers == []
 
 
-TestLife = Life.TestCase
+# A restore that fails half-way leaves tasks of the libraries' own to the garbage collector.
+TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(Life.TestCase)
 TestLife.settings = hypothesis.settings(
     max_examples=int(os.environ.get("PUNKVAE_LIFE_RUNS", "20")), stateful_step_count=25, deadline=None
 )
