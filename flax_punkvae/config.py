@@ -1,30 +1,14 @@
-"""The configuration of a run: typed fields, TOML presets, command-line flags, validation.
+"""The configuration of a run: typed fields and their ranges.
 
 Every field is declared once, here; its docstring is also its `--help` text.
 """
 
-import ast
-import codecs
-import contextlib
 import dataclasses
-import difflib
-import functools
-import inspect
-import io
-import itertools
-import json
 import math
-import os
 import re
-import textwrap
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import tyro
+from typing import Any, Literal
 
 from flax_punkvae.errors import UserError
 
@@ -140,8 +124,6 @@ class Config:
     """Seed of the initialisation, the order of images, dropout and latent noise."""
 
 
-T = TypeVar("T")
-
 # Larger than any sensible run, small enough that nothing overflows on the way.
 _MOST = 2**31 - 1
 
@@ -218,60 +200,6 @@ def validate(config: Config) -> None:
         )
 
 
-def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) -> T:
-    """Parse the command line into a dataclass.
-
-    Values that no flag sets, and the defaults that --help prints, come from `default`. Without it they come from the
-    class, and fields without a default are required.
-
-    Raises UserError for unknown flags, values of the wrong type and values that are not UTF-8. `validate` checks
-    ranges.
-    """
-    _check_utf8(arguments)
-    _join_help(cls)
-    defaults: dict[str, Any] = {} if default is None else {"default": default}
-    with _tyro_errors_as_one_line():
-        return tyro.cli(cls, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,), **defaults)
-
-
-def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
-    """Parse the fields of `cls` and ignore all other flags. Raises UserError."""
-    _check_utf8(arguments)
-    with _tyro_errors_as_one_line():
-        parsed, _ = tyro.cli(
-            cls, args=list(arguments), return_unknown_args=True, add_help=False, config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    return parsed
-
-
-def read_preset(path: Path) -> Config:
-    """Read a TOML file as a validated Config; missing fields keep their defaults. Raises UserError."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the preset ({error.strerror}): name a TOML file") from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:2].count(0) == 1 < len(content):
-        raise UserError(f"{path}: the preset is in UTF-16 or UTF-32: save it again as UTF-8")
-    try:
-        # Some editors begin UTF-8 with a byte order mark.
-        table = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
-    return from_table(table, path)
-
-
-def from_table(table: Any, where: Path) -> Config:
-    """Turn a parsed file into a validated Config; missing fields keep defaults. Raises UserError, naming `where`."""
-    # Turned into arguments, not defaults, so that one parser checks presets and flags alike.
-    try:
-        with _tyro_errors_as_one_line():
-            config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
-        validate(config)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    return config
-
-
 def to_table(config: Config) -> dict[str, Any]:
     """The config as nested tables for JSON and TOML, without fields that are None."""
     tables = dataclasses.asdict(config)
@@ -281,141 +209,23 @@ def to_table(config: Config) -> dict[str, Any]:
     }
 
 
-def to_toml(config: Config) -> str:
-    """The config as TOML that `read_preset` reads back to an equal Config."""
-    tables = to_table(config)
-    lines = [f"{name} = {_toml_value(value)}" for name, value in tables.items() if not isinstance(value, dict)]
-    for name, table in tables.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
-    return "\n".join(lines) + "\n"
-
-
 def differences(ours: Config, theirs: Config) -> list[str]:
     """The fields in which two configs differ, as `train.beta (3.4, was 2.0)`: ours first."""
-    pairs = zip(_flat(dataclasses.asdict(ours)), _flat(dataclasses.asdict(theirs)), strict=True)
+    pairs = zip(flat(dataclasses.asdict(ours)), flat(dataclasses.asdict(theirs)), strict=True)
     return [f"{name} ({value}, was {other})" for (name, value), (_, other) in pairs if value != other]
 
 
 def by_name(config: Config) -> dict[str, Any]:
     """Every field's value by its dotted name, such as `train.beta`."""
-    return dict(_flat(dataclasses.asdict(config)))
+    return dict(flat(dataclasses.asdict(config)))
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every field of nested tables."""
     for key, value in table.items():
         # A quoted key of TOML, which names no field of a table.
         name = f'"{key}"' if "." in key else key
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _arguments(table: dict[str, Any]) -> Iterator[str]:
-    """The table as flags, each value checked against the type of its field, so that none can pass for another flag."""
-    types = dict(_types(Config))
-    for name, value in _flat(table):
-        if value == {} and name in get_type_hints(Config) and name not in types:
-            continue
-        if name not in types:
-            nearest = difflib.get_close_matches(name, types, n=1, cutoff=0.0)[0]
-            raise UserError(f"unknown field {name}: perhaps you meant {nearest}")
-        if not _fits(value, types[name]):
-            raise UserError(f"{name}: expected {_described(types[name])}, got {value!r}")
-        flag = "--" + name.replace("_", "-")
-        if isinstance(value, list):
-            yield flag
-            yield from map(str, value)
-        else:
-            yield f"{flag}={value}"
-
-
-def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, declared type) of every field, and of those of fields that are dataclasses."""
-    for name, declared in get_type_hints(cls).items():
-        if dataclasses.is_dataclass(declared):
-            yield from _types(declared, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
-        else:
-            yield prefix + name, declared
-
-
-def _fits(value: object, declared: Any) -> bool:
-    """Whether a value of a TOML file is of the type that a field declares; choices are left to the parser of flags."""
-    if get_origin(declared) is tuple:
-        return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
-    if get_origin(declared) is Literal:
-        return isinstance(value, str)
-    accepted = get_args(declared) or (declared,)
-    # TOML's true is an int to Python; a whole number is a number.
-    return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
-
-
-def _described(declared: Any) -> str:
-    if get_origin(declared) is tuple:
-        return "an array of whole numbers"
-    if int in (declared, *get_args(declared)):
-        return "a whole number"
-    return "a number" if declared is float else "a string"
-
-
-@functools.cache
-def _join_help(cls: Any) -> None:
-    """Make every field's docstring one line of help text, so that --help wraps it to the width of the terminal.
-
-    tyro keeps the line breaks of a docstring, but prefers `metadata["help"]` to it.
-    """
-    for declared in get_type_hints(cls).values():
-        for part in (declared, *get_args(declared)):
-            if dataclasses.is_dataclass(part):
-                _join_help(part)
-    texts: dict[str, str] = {}
-    for owner in reversed([base for base in cls.__mro__ if "__dataclass_fields__" in vars(base)]):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(definition, ast.ClassDef)
-        for statement, below in itertools.pairwise(definition.body):
-            match statement, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    texts[name] = " ".join(text.split())
-    for described in dataclasses.fields(cls):
-        if described.name in texts:
-            described.metadata = MappingProxyType({**described.metadata, "help": texts[described.name]})
-
-
-def _check_utf8(arguments: Sequence[str]) -> None:
-    """Raise UserError for paths that are not UTF-8: config.toml, run.json and checkpoints cannot store them."""
-    with contextlib.suppress(FileNotFoundError):
-        arguments = [*arguments, os.getcwd()]
-    for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError as error:
-            shown = argument.encode(errors="backslashreplace").decode()
-            raise UserError(f"{shown}: not UTF-8: rename the file or folder") from error
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, str):
-        # A JSON string is a TOML basic string, but that TOML wants DEL escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(list(value)) if isinstance(value, tuple) else repr(value)
-
-
-@contextlib.contextmanager
-def _tyro_errors_as_one_line() -> Iterator[None]:
-    """tyro prints a box of several lines and exits; the house wants one line, raised."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # Coloured, where standard output is a terminal.
-        text = re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue())
-        text = re.sub(r"[╭╮╰╯│]|─+ [A-Z][a-z ]+ ─+", " ", text)
-        message, *rest = (" ".join(part.split()) for part in re.split(r"─{3,}", text) if part.strip(" \n─"))
-        hints = [re.findall(r"--\S+", part)[0] for part in rest if part.startswith("Perhaps you meant")]
-        hint = f": perhaps you meant {hints[0]}" if hints else ""
-        raise UserError(f"{message.rstrip('.')}{hint} (--help lists the options)") from None

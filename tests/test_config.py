@@ -11,20 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_punkvae.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainConfig,
-    differences,
-    parse,
-    parse_known,
-    read_preset,
-    to_toml,
-    validate,
-)
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, differences, validate
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import benchmark, doctor, evaluate, explore, sample, train, train_features
+from flax_punkvae.flags import parse, parse_known
+from flax_punkvae.presets import read_preset, to_toml
 from helpers.bad_input import BAD_FLAGS, BAD_PRESETS
 
 REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"

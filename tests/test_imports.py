@@ -10,7 +10,8 @@ PACKAGE = Path(flax_punkvae.__file__).parent
 FLOORS = (
     {"console", "colours"},
     {"errors"},
-    {"config", "images", "opening"},
+    {"config", "images", "opening", "flags"},
+    {"presets"},
     {"data", "model", "devices", "measures"},
     {"training"},
     {"trained"},

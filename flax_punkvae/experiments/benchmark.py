@@ -17,8 +17,8 @@ from statistics import median
 from typing import Any, Literal
 
 from flax_punkvae import console
-from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.flags import parse
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
 # Multiply-adds of a forward pass of the reference on one image; a step is counted as three forward passes.

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flax_punkvae import __version__, console
-from flax_punkvae.config import Config, Device, ModelConfig, TrainConfig, parse
+from flax_punkvae.config import Config, Device, ModelConfig, TrainConfig
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.flags import parse
 
 PROG = "python -m flax_punkvae.experiments.doctor"
 _LIBRARIES = (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import tyro
 
 from flax_punkvae import console
-from flax_punkvae.config import parse
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:

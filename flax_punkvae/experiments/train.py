@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from flax_punkvae import console
-from flax_punkvae.config import Config, Device, by_name, parse, parse_known, read_preset, validate
+from flax_punkvae.config import Config, Device, by_name, validate
 from flax_punkvae.errors import UserError, memory_told, run_program
+from flax_punkvae.flags import parse, parse_known
+from flax_punkvae.presets import read_preset
 
 PROG = "python -m flax_punkvae.experiments.train"
 # Where images come from; processes may differ in this as long as the images have the same SHA-256.

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flax_punkvae import console
-from flax_punkvae.config import DataConfig, parse
+from flax_punkvae.config import DataConfig
 from flax_punkvae.errors import UserError, run_program
+from flax_punkvae.flags import parse
 
 PROG = "python -m flax_punkvae.experiments.train_features"
 

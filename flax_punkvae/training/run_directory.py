@@ -16,8 +16,9 @@ import filelock
 import jax
 
 from flax_punkvae import __version__
-from flax_punkvae.config import Config, differences, from_table, read_preset, to_table, to_toml
+from flax_punkvae.config import Config, differences, to_table
 from flax_punkvae.errors import UserError
+from flax_punkvae.presets import from_table, read_preset, to_toml
 
 _CONFIG = "config.toml"
 _FACTS = "run.json"

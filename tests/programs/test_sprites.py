@@ -18,10 +18,11 @@ from PIL import Image
 from scipy import special
 
 from flax_punkvae import data, images
-from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, read_preset
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
 from flax_punkvae.model import inference, losses
+from flax_punkvae.presets import read_preset
 from flax_punkvae.trained.model import decode, encode, kl_per_latent, open_run, sample_new
 from flax_punkvae.trained.model import sample as draw
 from flax_punkvae.training import state as train_state

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flax_punkvae.config import read_preset
+from flax_punkvae.presets import read_preset
 from helpers.programs import SMALL, TRAIN, train, trained
 
 

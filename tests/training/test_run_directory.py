@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flax_punkvae.config import Config, DataConfig, TrainConfig, read_preset, to_table, to_toml
+from flax_punkvae.config import Config, DataConfig, TrainConfig, to_table
 from flax_punkvae.errors import UserError
+from flax_punkvae.presets import read_preset, to_toml
 from flax_punkvae.training import run_directory
 
 FACTS = {"data": {"sha256": "abc", "source": "synthetic"}, "starts": []}

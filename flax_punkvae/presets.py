@@ -1,0 +1,109 @@
+"""Configs as TOML files, read with the types and ranges that flags are held to."""
+
+import codecs
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from flax_punkvae.config import Config, flat, to_table, validate
+from flax_punkvae.errors import UserError
+from flax_punkvae.flags import errors_as_one_line
+
+
+def read_preset(path: Path) -> Config:
+    """Read a TOML file as a validated Config; missing fields keep their defaults. Raises UserError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the preset ({error.strerror}): name a TOML file") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:2].count(0) == 1 < len(content):
+        raise UserError(f"{path}: the preset is in UTF-16 or UTF-32: save it again as UTF-8")
+    try:
+        # Some editors begin UTF-8 with a byte order mark.
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
+    return from_table(table, path)
+
+
+def from_table(table: Any, where: Path) -> Config:
+    """Turn a parsed file into a validated Config; missing fields keep defaults. Raises UserError, naming `where`."""
+    # Turned into arguments, not defaults, so that one parser checks presets and flags alike.
+    try:
+        with errors_as_one_line():
+            config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The config as TOML that `read_preset` reads back to an equal Config."""
+    tables = to_table(config)
+    lines = [f"{name} = {_toml_value(value)}" for name, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _arguments(table: dict[str, Any]) -> Iterator[str]:
+    """The table as flags, each value checked against the type of its field, so that none can pass for another flag."""
+    types = dict(_types(Config))
+    for name, value in flat(table):
+        if value == {} and name in get_type_hints(Config) and name not in types:
+            continue
+        if name not in types:
+            nearest = difflib.get_close_matches(name, types, n=1, cutoff=0.0)[0]
+            raise UserError(f"unknown field {name}: perhaps you meant {nearest}")
+        if not _fits(value, types[name]):
+            raise UserError(f"{name}: expected {_described(types[name])}, got {value!r}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, list):
+            yield flag
+            yield from map(str, value)
+        else:
+            yield f"{flag}={value}"
+
+
+def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, declared type) of every field, and of those of fields that are dataclasses."""
+    for name, declared in get_type_hints(cls).items():
+        if dataclasses.is_dataclass(declared):
+            yield from _types(declared, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
+        else:
+            yield prefix + name, declared
+
+
+def _fits(value: object, declared: Any) -> bool:
+    """Whether a value of a TOML file is of the type that a field declares; choices are left to the parser of flags."""
+    if get_origin(declared) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
+    if get_origin(declared) is Literal:
+        return isinstance(value, str)
+    accepted = get_args(declared) or (declared,)
+    # TOML's true is an int to Python; a whole number is a number.
+    return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
+
+
+def _described(declared: Any) -> str:
+    if get_origin(declared) is tuple:
+        return "an array of whole numbers"
+    if int in (declared, *get_args(declared)):
+        return "a whole number"
+    return "a number" if declared is float else "a string"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but that TOML wants DEL escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)
