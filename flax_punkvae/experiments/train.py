@@ -71,12 +71,12 @@ def _train(options: Options, command: list[str]) -> int:
 
     from flax_punkvae import data
     from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import loop, run_directory
+    from flax_punkvae.training import environment, loop, run_directory
     from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
-    environment = run_directory.environment()
-    processes.agree(_common(options, config, environment))
+    here = environment.describe()
+    processes.agree(_common(options, config, here))
     mesh = parallel.make_mesh()
     processes.together(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
     if options.run_dir is not None:
@@ -95,12 +95,12 @@ def _train(options: Options, command: list[str]) -> int:
     key = loop.make_keys(config.seed)["init"]
     state = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
-        _describe(environment, dataset, parts, state.params)
+        _describe(here, dataset, parts, state.params)
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
         processes.by_first(lambda: _claim(run_dir, options.resume, config, dataset.provenance()))
-        return _run(run_dir, options.resume, config, dataset, parts, state, {"command": command, **environment})
+        return _run(run_dir, options.resume, config, dataset, parts, state, {"command": command, **here})
 
 
 def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:

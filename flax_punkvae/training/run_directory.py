@@ -1,21 +1,16 @@
 """A run on disk: whether it may be started or resumed there, its lock, its config.toml and run.json."""
 
 import contextlib
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
-import jax
 
-from flax_punkvae import __version__
 from flax_punkvae.config import Config, differences, to_table
 from flax_punkvae.errors import UserError
 from flax_punkvae.presets import from_table, read_preset, to_toml
@@ -24,14 +19,6 @@ _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
 _DIGEST = "params_sha256"
-# Of jax: what decides how random numbers are drawn and products rounded.
-_SETTINGS = (
-    "jax_default_matmul_precision",
-    "jax_default_prng_impl",
-    "jax_enable_x64",
-    "jax_threefry_partitionable",
-)
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "datasets")
 # What may differ between a run and its continuation: it changes no step (but where a schedule counts on the number of
 # epochs), or only where the images come from, of which the SHA-256 decides.
 _MAY_CHANGE = (
@@ -242,37 +229,6 @@ def begin(path: Path, config: Config, start: dict[str, Any], unfinished: bool) -
 def finish(path: Path, step: int, params_sha256: str) -> None:
     """Say in run.json where the run ended."""
     _replace(path / _FACTS, _json({**read_facts(path), "final_step": step, _DIGEST: params_sha256}))
-
-
-def environment() -> dict[str, Any]:
-    """Versions, platform, device and git commit: what may explain a difference between two runs."""
-    device = jax.devices()[0]
-    return {
-        "version": __version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "backend": device.platform,
-        "device": device.device_kind,
-        "devices": jax.device_count(),
-        "settings": {name: getattr(jax.config, name) for name in _SETTINGS},
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this package is run from; None where it is installed elsewhere."""
-    here = Path(__file__)
-    try:
-        # An installed copy may lie below somebody's checkout without being part of it.
-        subprocess.run(
-            ["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True
-        )
-        commit = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(commit, cwd=here.parent, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _json(facts: dict[str, Any]) -> str:
