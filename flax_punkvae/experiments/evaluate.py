@@ -22,18 +22,18 @@ PROG = "python -m flax_punkvae.experiments.evaluate"
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Say how good a run is, on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
+    """Measure a trained run on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Directory of the run."""
+    """Run directory."""
     seed: int = 0
     """Seed of samples, noise and subsets."""
     iwae_images: int = 64
-    """How many held-out images the IWAE bound is computed for."""
+    """Number of held-out images for the IWAE bound."""
     iwae_samples: int = 1000
-    """Importance samples for each of them: 1, 100 or 1000."""
+    """Importance samples per image: 1, 100 or 1000."""
     output: Path | None = None
-    """Directory for evaluation.json and evaluation.png; the run's own where none is given."""
+    """Directory for evaluation.json and evaluation.png. The default is the run directory."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,17 +41,15 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, None, PROG)
     for name, value, least in (("seed", options.seed, 0), ("iwae-images", options.iwae_images, 1)):
         if not least <= value < 2**31:
-            raise UserError(f"--{name}: expected a whole number from {least} to {2**31 - 1}, got {value}")
+            raise UserError(f"--{name}: {value} is out of range: choose a whole number from {least} to {2**31 - 1}")
     if options.iwae_samples not in (1, 100, 1000):
-        raise UserError(f"--iwae-samples: expected 1, 100 or 1000, got {options.iwae_samples}")
+        raise UserError(f"--iwae-samples: {options.iwae_samples} is not possible: choose 1, 100 or 1000")
     output = options.output or options.run_dir
     if options.output and not output.is_dir():
-        raise UserError(f"--output: expected a directory that exists, got {output}: make it first")
+        raise UserError(f"--output: there is no directory {output}: make it first")
     missing = [name for name in ("matplotlib", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"expected matplotlib and scikit-learn, got no {', no '.join(missing)}: pip install '.[evaluate]'"
-        )
+        raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
     from flax_punkvae.devices import backend
     from flax_punkvae.measures import features

@@ -21,7 +21,7 @@ def eligible(run: Trained, add: list[int], remove: list[int]) -> Int[np.ndarray,
     labels = run.dataset.labels[run.test_indices] == 1
     fitting = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
     if not len(fitting):
-        raise UserError("edit: expected held-out images that lack what is added and have what is removed, got none")
+        raise UserError("edit: no held-out image lacks what is added and has what is removed: choose other labels")
     return fitting
 
 
@@ -36,7 +36,7 @@ def shift(run: Trained, add: list[int], remove: list[int]) -> Float[np.ndarray, 
     for column, direction in zip(columns, directions, strict=True):
         if np.isnan(direction).any():
             name = run.dataset.label_names[column]
-            raise UserError(f"edit: expected a label that some of the training images have and some lack, got {name!r}")
+            raise UserError(f"edit: all or none of the training images have {name!r}: choose another label")
     return directions[: len(add)].sum(axis=0) - directions[len(add) :].sum(axis=0)
 
 

@@ -60,23 +60,25 @@ class Trained(NamedTuple):
         return images.palette_of(self.dataset.sprites[self.train_indices])
 
     def position(self, number: int) -> int:
-        """Where in the dataset the image with this id is. Raises UserError, with the ids there are, where none is."""
+        """Position in the dataset of the image with this id. Raises UserError if there is none, naming the nearest."""
         ids = self.dataset.ids
         if not ids.min() <= number <= ids.max() or number not in ids:
             nearest = min(ids.tolist(), key=lambda there: abs(there - number))
             raise UserError(
-                f"expected the number of an image, {ids.min()} to {ids.max()}, got {number}: the nearest is {nearest}"
+                f"there is no image {number}: numbers run from {ids.min()} to {ids.max()}, and the nearest is {nearest}"
             )
         return int(np.flatnonzero(ids == number)[0])
 
     def label(self, name: str) -> int:
-        """The column of a label. Raises UserError, with the nearest one, where there is none of this name."""
+        """The column of a label. Raises UserError if no label has this name, naming the nearest."""
         names = self.dataset.label_names
         if not names:
-            raise UserError(f"expected images with labels for {name!r}, got none from {self.dataset.source}")
+            raise UserError(
+                f"{self.dataset.source} has no labels, so none is {name!r}: use a source with labels, such as punks"
+            )
         if name not in names:
             nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
-            raise UserError(f"expected one of the {len(names)} labels, got {name!r}: perhaps you meant {nearest!r}")
+            raise UserError(f"{name!r} is none of the {len(names)} labels: perhaps you meant {nearest!r}")
         return names.index(name)
 
 

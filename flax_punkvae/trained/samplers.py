@@ -130,9 +130,7 @@ def _fit_mixture(source: Source) -> Mixture:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
-        raise UserError("--from mixture: expected scikit-learn, got none installed: `pip install '.[evaluate]'`") from (
-            error
-        )
+        raise UserError("--from mixture needs scikit-learn: pip install '.[evaluate]'") from (error)
     draws = means + np.exp(0.5 * logvars.astype(np.float64)) * streams(0).normal.standard_normal(means.shape)
     mixture = GaussianMixture(min(COMPONENTS, len(draws)), covariance_type=_COVARIANCE, random_state=0)
     with warnings.catch_warnings():

@@ -141,7 +141,7 @@ def is_finished(run: Run, state: TrainState, progress: Progress) -> bool:
 
 def _save(run: Run, state: TrainState, progress: Progress, validation_loss: float | None) -> None:
     if not bool(steps.is_finite(state)):
-        raise _not_finite(run, int(state.step), "parameters or Adam's moments that are not")
+        raise _not_finite(run, int(state.step), "parameters or Adam's moments are not finite")
     meta = {"totals": progress.totals, "best": progress.best, "validation_loss": validation_loss}
     checkpoints.save(run.checkpoints, state, meta)
 
@@ -151,7 +151,7 @@ def _not_finite(run: Run, step: int, got: str) -> UserError:
     saved = checkpoints.steps(run.checkpoints)
     kept = f"what was saved at step {saved[-1]} in all is untouched" if saved else "nothing was saved yet"
     return UserError(
-        f"{run.directory}: expected finite numbers, got {got}, in epoch {epoch + 1} at step {within + 1} of "
+        f"{run.directory}: training diverged ({got}) in epoch {epoch + 1} at step {within + 1} of "
         f"{run.steps_per_epoch}; {kept}: start a new run with a smaller --train.learning-rate"
     )
 

@@ -211,7 +211,7 @@ def test_a_link_out_of_the_run_is_not_followed(
     [
         (("nowhere",), "nowhere holds no run"),
         (("run", "--seed", "-1"), "--seed"),
-        (("run", "--iwae-samples", "7"), "expected 1, 100 or 1000, got 7"),
+        (("run", "--iwae-samples", "7"), "7 is not possible: choose 1, 100 or 1000"),
         (("run", "--iwae-images", "0"), "--iwae-images"),
         (("run", "--output", "missing"), "make it first"),
         ((), "PATH"),
