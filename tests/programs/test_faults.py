@@ -188,7 +188,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(cwd: Path, three_
     with start(cwd, *more, "--compilation-cache", "off", restricted=("file size", str(limit))) as process:
         _, error = process.communicate()
     assert process.returncode == 2, error
-    assert error.startswith("error: ") and error.count("\n") == 1 and "make room" in error
+    assert error.startswith("error: ") and error.count("\n") == 1 and "free some space" in error
     assert trained(cwd, *more[1:]) == three_epochs
 
 
