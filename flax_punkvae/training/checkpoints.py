@@ -90,7 +90,7 @@ def save(directory: Path, state: TrainState, meta: dict[str, Any]) -> None:
             raise
         others = [other for other in steps(directory) if other != step]
         raise UserError(
-            f"{final}: the checkpoint cannot be written ({_first_line(error)}): make room, then continue "
+            f"{final}: the checkpoint cannot be written ({_first_line(error)}): free some space, then continue "
             + (f"with --resume from step {others[-1]}" if others else "by starting again")
         ) from error
 
