@@ -58,8 +58,10 @@ def test_squared_error_is_the_sum_over_an_image(b: int, h: int, w: int, c: int, 
     np.testing.assert_allclose(losses.squared_error(jnp.array(images), jnp.array(reconstructions)), expected, rtol=1e-5)
 
 
-@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31))
-def test_cross_entropy_is_scipys_log_softmax_at_the_index(b: int, h: int, w: int, p: int, seed: int):
+# Of few shapes, each of which compiles.
+@given(st.sampled_from([(1, 1, 1, 1), (2, 3, 4, 5), (3, 2, 5, 2)]), st.integers(0, 2**31))
+def test_cross_entropy_is_scipys_log_softmax_at_the_index(shape: tuple[int, int, int, int], seed: int):
+    b, h, w, p = shape
     random = np.random.default_rng(seed)
     logits = random.normal(0, 20, (b, h, w, p)).astype(np.float32)
     indices = random.integers(0, p, (b, h, w, 1), np.uint8)

@@ -77,11 +77,21 @@ def test_one_epoch_and_a_resume_equal_two(two_epochs: tuple[Path, str], tmp_path
     assert trained(tmp_path, "run", "--resume") == two_epochs[1]
 
 
+# One image a step: epochs long enough that a signal hardly ever falls between two.
+LONG_EPOCHS = (*SMALL, "--train.batch-size", "1", "--train.epochs", "12")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of LONG_EPOCHS without a signal."""
+    return trained(tmp_path_factory.mktemp("whole"), "run", *LONG_EPOCHS)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(tmp_path: Path, number: signal.Signals):
-    # One image a step: epochs long enough that a signal hardly ever falls between two.
-    settings = (*SMALL, "--train.batch-size", "1", "--train.epochs", "12")
-    command = [*TRAIN, *settings, "--run-dir", "run"]
+def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(
+    tmp_path: Path, never_stopped: str, number: signal.Signals
+):
+    command = [*TRAIN, *LONG_EPOCHS, "--run-dir", "run"]
     # A shell that runs the tests in the background ignores SIGINT, and the program then does so too.
     usual = signal.signal(number, signal.SIG_DFL)
     try:
@@ -97,7 +107,7 @@ def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(tmp_path: P
         rest = process.stdout.read()
         assert process.wait(timeout=60) == 128 + number
     assert re.search(r"stopped and saved at step \d+; resume with: .*--run-dir run --resume", rest)
-    assert trained(tmp_path, "run", "--resume") == trained(tmp_path, "whole", *settings)
+    assert trained(tmp_path, "run", "--resume") == never_stopped
 
 
 def test_a_second_run_is_refused_without_resume(two_epochs: tuple[Path, str]):
