@@ -1,6 +1,7 @@
 """The exception for everything a user can cause, and how programs report it."""
 
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -50,7 +51,8 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
         status = 2
     except KeyboardInterrupt:
         console.complain("interrupted")
-        status = 130
+        # At once: threads of a save that was interrupted would end an ordinary exit with tracebacks of their own.
+        os._exit(130)
     if threading.current_thread() is threading.main_thread():
         # All work is done: a Ctrl-C now would only interrupt the interpreter's own cleanup with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

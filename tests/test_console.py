@@ -219,3 +219,30 @@ def test_a_process_ends_with_its_own_status(tmp_path: Path, way: str):
     assert (tmp_path / "result").read_text() == "whole"
     told = done.stderr.decode().splitlines()
     assert not [line for line in told if not line.startswith(("printed \\xe9", "stray", "error: refused \\xe9"))]
+
+
+INTERRUPTED = """
+import concurrent.futures, sys, threading, time
+from flax_punkvae.errors import run_program
+pool = concurrent.futures.ThreadPoolExecutor()
+def save():
+    # As Orbax's threads: work that is handed on until the interpreter refuses it.
+    while True:
+        pool.submit(time.sleep, 0).result()
+def main(arguments):
+    print("begun")
+    threading.Thread(target=save).start()
+    raise KeyboardInterrupt
+run_program(main)
+"""
+
+
+def test_an_interrupted_program_does_not_wait_for_threads_nor_show_their_tracebacks():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "interrupted\n")
