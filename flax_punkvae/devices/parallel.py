@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Int, Shaped
 
 AXIS = "data"
@@ -33,6 +33,12 @@ def replicated(mesh: Mesh | None, tree: Any) -> Any:
     if mesh is None:
         return tree
     return owned(jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, _ALL)))
+
+
+def placed(mesh: Mesh | None, shapes: Any) -> Any:
+    """The shapes of a tree as those of arrays that are whole on every device."""
+    where = SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else NamedSharding(mesh, _ALL)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes)
 
 
 @jax.jit

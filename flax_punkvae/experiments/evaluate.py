@@ -53,17 +53,16 @@ def main(arguments: Sequence[str]) -> int:
 
     from flax_punkvae.devices import backend
     from flax_punkvae.measures import features
-    from flax_punkvae.trained import evaluation, plots
-    from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import evaluation, plots, runs
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir, options)
-    notes = run.opened()
+    run = runs.open_run(options.run_dir, options)
+    notes = list(run.model.notes)
     parts: dict[str, Any] = {
         "run": {
-            "step": int(run.state.step),
-            "checkpoint": run.checkpoint,
+            "step": run.model.description.step,
+            "checkpoint": run.model.checkpoint,
             "source": run.dataset.source,
             "images_sha256": run.dataset.sha256,
             "train": len(run.train_indices),
@@ -105,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         # What cannot be written is still told: it took minutes.
         for note in notes:
             console.say(note)
-        _print(parts, run.state.model.likelihood)
+        _print(parts, run.model.module.likelihood)
     console.say(f"written: {numbers}, {page}")
     return 0
 

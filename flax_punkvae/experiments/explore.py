@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-    from flax_punkvae.trained.model import Trained
+    from flax_punkvae.trained.runs import OpenedRun
 
 PROG = "python -m flax_punkvae.experiments.explore"
 _SCALE = 2
@@ -107,11 +107,11 @@ def main(arguments: Sequence[str]) -> int:
 
     from flax_punkvae import images
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import runs
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir, options.command)
+    run = runs.open_run(options.run_dir, options.command)
     command = options.command
     if isinstance(command, Reconstruct):
         sheet = _reconstruct(run, command)
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
             facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
-    for line in run.opened():
+    for line in run.model.notes:
         console.say(line)
     for part in sheet.told:
         if isinstance(part, str):
@@ -175,27 +175,23 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise UserError(f"--{name}: {value} is out of range: choose a whole number from {low} to {high}")
 
 
-def _encode(run: "Trained", *numbers: int) -> tuple["np.ndarray", "np.ndarray", list[str]]:
+def _encode(run: "OpenedRun", *numbers: int) -> tuple["np.ndarray", "np.ndarray", list[str]]:
     """The images with these numbers, their posterior means, and lines that say which of them were trained on."""
     import numpy as np
-
-    from flax_punkvae.trained import model as trained
 
     positions = [run.position(number) for number in numbers]
     told = [
         f"#{number}: {'held out' if position in run.test_indices else 'trained on'}"
         for number, position in zip(numbers, positions, strict=True)
     ]
-    return run.dataset.pictures(np.array(positions)), trained.encode(run, np.array(positions))[0], told
+    return run.dataset.pictures(np.array(positions)), run.encode(np.array(positions))[0], told
 
 
-def _reconstruct(run: "Trained", command: Reconstruct) -> Sheet:
+def _reconstruct(run: "OpenedRun", command: Reconstruct) -> Sheet:
     import numpy as np
 
-    from flax_punkvae.trained import model as trained
-
     originals, means, told = _encode(run, *command.numbers)
-    decoded = trained.decode(run, means)
+    decoded = run.model.decode(means)
     rows = [originals, decoded]
     named = "rows: originals, reconstructions"
     if run.dataset.sprites is not None and run.dataset.palette is None:
@@ -204,34 +200,32 @@ def _reconstruct(run: "Trained", command: Reconstruct) -> Sheet:
     return Sheet(np.concatenate(rows), len(originals), [*told, named])
 
 
-def _interpolate(run: "Trained", command: Interpolate) -> Sheet:
+def _interpolate(run: "OpenedRun", command: Interpolate) -> Sheet:
     import numpy as np
 
     from flax_punkvae.trained import latents
-    from flax_punkvae.trained import model as trained
 
     originals, (a, b), told = _encode(run, command.first, command.second)
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
-    rows = [trained.decode(run, way) for way in ways]
+    rows = [run.model.decode(way) for way in ways]
     tiles = np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])])
     named = "rows: linear, spherical; first and last column: the originals"
     return Sheet(tiles, command.steps + 2, [*told, named])
 
 
-def _traverse(run: "Trained", command: Traverse) -> Sheet:
+def _traverse(run: "OpenedRun", command: Traverse) -> Sheet:
     import numpy as np
     from rich.table import Table
 
     from flax_punkvae.trained import latents
-    from flax_punkvae.trained import model as trained
 
     _, (z,), told = _encode(run, command.number)
-    kl = trained.kl_per_latent(run, run.test_indices, seed=0)
+    kl = run.model.kl_per_latent(run.dataset.images[run.test_indices], seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
     unit, centre, deviation = "", np.zeros(len(z)), np.ones(len(z))
-    if not run.state.model.prior.is_standard:
+    if not run.model.module.prior.is_standard:
         unit = " deviations of the training posteriors from their mean"
-        centre, covariance = latents.aggregate(*trained.encode(run, run.train_indices))
+        centre, covariance = latents.aggregate(*run.encode(run.train_indices))
         deviation = np.sqrt(np.diag(covariance))
     set_to = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
     path = np.concatenate([latents.traverse(z, latent, set_to[latent]) for latent in order[:_MOST_ROWS].tolist()])
@@ -242,25 +236,24 @@ def _traverse(run: "Trained", command: Traverse) -> Sheet:
     rows = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
     if len(order) > _MOST_ROWS:
         rows += f"; the sheet shows the first {_MOST_ROWS}"
-    return Sheet(trained.decode(run, path), len(_VALUES), [*told, table, columns, rows])
+    return Sheet(run.model.decode(path), len(_VALUES), [*told, table, columns, rows])
 
 
-def _edit(run: "Trained", command: Edit) -> Sheet:
+def _edit(run: "OpenedRun", command: Edit) -> Sheet:
     import numpy as np
 
-    from flax_punkvae.trained import editing
-    from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import editing, traits
 
     add, remove = ([run.label(name) for name in names] for names in (command.add, command.remove))
-    network, note = trained.load_traits(run)
+    network, note = traits.load_network(run.model.description)
     if network is None:
         raise UserError(f"edit: works only on runs trained on punks at 24x24 ({note}): choose another run")
     measured = editing.eligible(run, add, remove)[: command.measured]
     original, (z,), told = _encode(run, command.number)
     shift = editing.shift(run, add, remove)
     facts = {
-        "step": int(run.state.step),
-        "checkpoint": run.checkpoint,
+        "step": run.model.description.step,
+        "checkpoint": run.model.checkpoint,
         "number": command.number,
         "add": list(command.add),
         "remove": list(command.remove),
@@ -269,7 +262,7 @@ def _edit(run: "Trained", command: Edit) -> Sheet:
         "by_strength": editing.measure(run, network, measured, shift, add, remove, _STRENGTHS),
     }
     named = "columns: the original, then each strength"
-    edited = trained.decode(run, np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
+    edited = run.model.decode(np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
     rows = [original, edited]
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
@@ -277,11 +270,11 @@ def _edit(run: "Trained", command: Edit) -> Sheet:
     return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, [*told, *_effects(facts), named], facts)
 
 
-def _snapped(run: "Trained", decoded: "np.ndarray") -> "np.ndarray":
+def _snapped(run: "OpenedRun", decoded: "np.ndarray") -> "np.ndarray":
     """The model's images snapped to sprites in the training palette, rendered again."""
     from flax_punkvae import images
 
-    return images.render(images.snap(run.sprites(decoded), run.palette()), run.config.data.render)
+    return images.render(run.model.to_sprites(decoded), run.config.data.render)
 
 
 def _effects(facts: dict[str, Any]) -> "list[str | Table]":

@@ -1,4 +1,4 @@
-"""Draw characters: `python -m flax_punkvae.experiments.sample RUN_DIR`; for each, the nearest training image."""
+"""Draw characters: `python -m flax_punkvae.experiments.sample RUN_DIR`, and say which of them are new."""
 
 import json
 import math
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flax_punkvae.measures.features import Network
-    from flax_punkvae.trained.model import Trained
+    from flax_punkvae.trained.model import Model
+    from flax_punkvae.trained.runs import TrainingSprites
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
@@ -29,8 +30,8 @@ _SHOWN = 96
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Draw images from a trained run: one PNG per image, grid.png with the first 96, and samples.json with the nearest
-    training image of each."""
+    """Draw images from a trained run: one PNG per image, grid.png with the first 96, and samples.json, which says of
+    each whether it is new and, if the training images are on this machine, which of them is nearest."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
@@ -58,43 +59,41 @@ def main(arguments: Sequence[str]) -> int:
     _validate(options)
 
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import runs, traits
 
     backend.prepare("auto")
-    run = trained.open_run(options.run_dir, options)
+    model = runs.open_model(options.run_dir, options)
+    described = model.description
     for name, asked in (("--snap", options.snap), ("--new", options.new)):
-        if asked and run.dataset.sprites is None:
+        if asked and described.palette is None:
             raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
-    network, note = trained.load_traits(run)
-    pick = trained.sample_new if options.new else trained.sample
-    z = pick(run, options.how, options.count, options.seed, options.temperature)
-    if len(z) < options.count:
-        raise UserError(
-            f"--new: found only {len(z)} of {options.count} new and distinct sprites in {20 * options.count} draws: "
-            "raise --temperature, or leave out --new"
-        )
+    known, reason = runs.find_training_sprites(options.run_dir, model, options.data)
+    network, note = traits.load_network(described)
+    z = _draw(model, options)
     facts = {
-        "step": int(run.state.step),
-        "checkpoint": run.checkpoint,
+        "step": described.step,
+        "checkpoint": model.checkpoint,
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
         "only_new": options.new,
-        "compared_with": f"{len(run.train_indices)} training images, {run.dataset.source}",
+        "compared_with": f"{len(described.train_digests)} training images, {described.source}",
         "traits": note,
     }
     output = options.output or _free(options)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        certificates = _write(output, run, network, z, options.snap)
+        certificates = _write(output, model, known, network, z, options.snap)
         (output / "samples.json").write_text(
             json.dumps({**facts, "samples": certificates}, indent=2) + "\n", encoding="utf-8"
         )
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
-    for line in run.opened():
+    for line in model.notes:
         console.say(line)
     _print_table(facts, certificates)
+    if reason:
+        console.say(reason)
     console.say(f"written to {output}")
     return 0
 
@@ -126,8 +125,36 @@ def _free(options: Options) -> Path:
     return run_directory.free_name(options.run_dir / "samples" / name)
 
 
+def _draw(model: "Model", options: Options) -> "np.ndarray":
+    """The latents. Raises UserError if there are not enough new ones."""
+    import numpy as np
+
+    from flax_punkvae.trained import model as trained
+    from flax_punkvae.trained import runs
+
+    def posteriors() -> "tuple[np.ndarray, np.ndarray]":
+        run = runs.open_run(options.run_dir, options)
+        return run.encode(run.train_indices)
+
+    asked = (options.how, options.count, options.seed, options.temperature, posteriors)
+    if not options.new:
+        return np.concatenate(list(model.draw(*asked)))
+    z = model.draw_new(*asked)
+    if len(z) < options.count:
+        raise UserError(
+            f"--new: found only {len(z)} of {options.count} new and distinct sprites in "
+            f"{trained.TRIES * options.count} draws: raise --temperature, or leave out --new"
+        )
+    return z
+
+
 def _write(
-    output: Path, run: "Trained", network: "Network | None", z: "np.ndarray", snap: bool
+    output: Path,
+    model: "Model",
+    known: "TrainingSprites | None",
+    network: "Network | None",
+    z: "np.ndarray",
+    snap: bool,
 ) -> list[dict[str, Any]]:
     """Decode and write the images and the grid of the first ones; returns their certificates.
 
@@ -136,98 +163,104 @@ def _write(
     import numpy as np
 
     from flax_punkvae import images
-    from flax_punkvae.trained import model as trained
     from flax_punkvae.trained import samplers
 
-    palette = None if run.dataset.sprites is None else run.palette()
-    certificates, shown = [], []
+    certificates, in_grid = [], []
     for first in range(0, len(z), samplers.CHUNK):
-        drawn = trained.decode(run, z[first : first + samplers.CHUNK])
-        sprites = None
-        if palette is None:
-            found = _nearest_images(run, drawn)
-        else:
-            sprites = images.snap(run.sprites(drawn), palette)
-            found = _nearest_sprites(run, sprites, drawn)
-            if network is not None:
-                for certificate, has in zip(found, trained.read_traits(network, sprites), strict=True):
-                    certificate["traits"] = [network.label_names[label] for label in np.flatnonzero(has)]
-        for number, (certificate, single) in enumerate(
-            zip(found, sprites if snap and sprites is not None else drawn, strict=True), first
-        ):
+        decoded = model.decode(z[first : first + samplers.CHUNK])
+        sprites = model.to_sprites(decoded)
+        found = _certify(model, known, network, decoded, sprites)
+        for number, (certificate, image) in enumerate(zip(found, sprites if snap else decoded, strict=True), first):
             name = f"{number:04d}.png"
-            images.save_png(single, output / name)
+            images.save_png(image, output / name)
             certificates.append({"file": name, **certificate})
             if number < _SHOWN:
-                shown.append(single)
-    large = images.enlarge(np.stack(shown), max(256 // max(shown[0].shape[:2]), 1))
+                in_grid.append(image)
+    large = images.enlarge(np.stack(in_grid), max(256 // max(in_grid[0].shape[:2]), 1))
     images.save_png(images.grid(large, min(_COLUMNS, len(large)), gap=8), output / "grid.png")
     return certificates
 
 
-def _nearest_sprites(run: "Trained", sprites: "np.ndarray", drawn: "np.ndarray") -> list[dict[str, Any]]:
-    """The training sprite with the fewest differing pixels, and the distance of the image from its snapped sprite."""
+def _certify(
+    model: "Model",
+    known: "TrainingSprites | None",
+    network: "Network | None",
+    decoded: "np.ndarray",
+    sprites: "np.ndarray",
+) -> list[dict[str, Any]]:
+    """Whether each image is new, and what else is known of it."""
     import numpy as np
 
     from flax_punkvae import images
+    from flax_punkvae.trained import traits
+
+    described = model.description
+    certificates: list[dict[str, Any]] = [{"new": bool(new)} for new in model.is_new(sprites)]
+    parts: list[list[dict[str, Any]]] = []
+    if known is not None:
+        nearest = _nearest_images if described.palette is None else _nearest_sprites
+        parts.append(nearest(known, sprites))
+    if described.palette is not None:
+        # Euclidean in RGB, pixel by pixel of the image.
+        pairs = zip(decoded, images.render(sprites, described.render), strict=True)
+        off = [np.linalg.norm(image.astype(np.float32) - own, axis=-1) for image, own in pairs]
+        parts.append([{"rgb_distance_to_sprite": {"mean": float(x.mean()), "max": float(x.max())}} for x in off])
+    if network is not None:
+        present = traits.read(network, sprites)
+        parts.append([{"traits": [network.label_names[at] for at in np.flatnonzero(row)]} for row in present])
+    for part in parts:
+        for certificate, facts in zip(certificates, part, strict=True):
+            certificate |= facts
+    return certificates
+
+
+def _nearest_sprites(known: "TrainingSprites", sprites: "np.ndarray") -> list[dict[str, Any]]:
+    """The training sprite with the fewest differing pixels."""
     from flax_punkvae.measures import fidelity
 
-    assert run.dataset.sprites is not None
-    known = run.dataset.sprites[run.train_indices]
-    # Euclidean in RGB, pixel by pixel of the image.
-    pairs = zip(drawn, images.render(sprites, run.config.data.render), strict=True)
-    off = [np.linalg.norm(image.astype(np.float32) - own, axis=-1) for image, own in pairs]
-    nearest, differing = fidelity.nearest_sprites(sprites, known)
+    nearest, differing = fidelity.nearest_sprites(sprites, known.sprites)
+    of = sprites.shape[1] * sprites.shape[2]
     return [
-        {
-            "nearest": int(run.dataset.ids[run.train_indices[nearest[index]]]),
-            "pixels_differ": int(differing[index]),
-            "of_pixels": sprites.shape[1] * sprites.shape[2],
-            "new": bool(differing[index] > 0),
-            "rgb_distance_to_sprite": {"mean": float(off[index].mean()), "max": float(off[index].max())},
-        }
-        for index in range(len(sprites))
+        {"nearest": int(known.ids[index]), "pixels_differ": int(count), "of_pixels": of}
+        for index, count in zip(nearest, differing, strict=True)
     ]
 
 
-def _nearest_images(run: "Trained", drawn: "np.ndarray") -> list[dict[str, Any]]:
+def _nearest_images(known: "TrainingSprites", decoded: "np.ndarray") -> list[dict[str, Any]]:
     """The training image at the smallest root-mean-square distance, in levels of 0..255."""
     import numpy as np
 
-    flat = drawn.reshape(len(drawn), -1).astype(np.float64)
+    flat = decoded.reshape(len(decoded), -1).astype(np.float64)
     own = np.einsum("ij,ij->i", flat, flat)[:, None]
     squares = []
-    for start in range(0, len(run.train_indices), 128):
-        known = run.dataset.images[run.train_indices[start : start + 128]]
-        known = known.reshape(len(known), -1).astype(np.float64)
+    for start in range(0, len(known.sprites), 128):
+        some = known.sprites[start : start + 128]
+        some = some.reshape(len(some), -1).astype(np.float64)
         # Sums of whole numbers below 2^53: exact.
-        squares.append(own - 2 * (flat @ known.T) + np.einsum("ij,ij->i", known, known))
+        squares.append(own - 2 * (flat @ some.T) + np.einsum("ij,ij->i", some, some))
     distances = np.sqrt(np.concatenate(squares, axis=1) / flat.shape[1])
-    return [
-        {
-            "nearest": int(run.dataset.ids[run.train_indices[row.argmin()]]),
-            "rms_distance": float(row.min()),
-            "new": bool(row.min() > 0),
-        }
-        for row in distances
-    ]
+    return [{"nearest": int(known.ids[row.argmin()]), "rms_distance": float(row.min())} for row in distances]
 
 
 def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    as_sprites = "pixels_differ" in certificates[0]
-    table = Table("image", "nearest", "differing pixels" if as_sprites else "RMS distance (0-255)")
-    if as_sprites:
-        table.add_column("RGB distance to its sprite")
-    table.add_column("traits")
+    first = certificates[0]
+    columns = {"image": lambda row: row["file"], "new": lambda row: "new" if row["new"] else "not new"}
+    if "nearest" in first:
+        columns["nearest"] = lambda row: f"#{row['nearest']}"
+    if "pixels_differ" in first:
+        columns["differing pixels"] = lambda row: f"{row['pixels_differ']} of {row['of_pixels']}"
+    if "rms_distance" in first:
+        columns["RMS distance (0-255)"] = lambda row: f"{row['rms_distance']:.2f}"
+    if "rgb_distance_to_sprite" in first:
+        columns["RGB distance to its sprite"] = lambda row: "mean {mean:.1f}, max {max:.0f}".format(
+            **row["rgb_distance_to_sprite"]
+        )
+    columns["traits"] = lambda row: ", ".join(row["traits"]) if "traits" in row else "not read"
+    table = Table(*columns)
     for row in certificates[:_SHOWN]:
-        off = row.get("rgb_distance_to_sprite")
-        distance = f"{row['pixels_differ']} of {row['of_pixels']}" if off else f"{row['rms_distance']:.2f}"
-        cells = [row["file"], f"#{row['nearest']}", distance]
-        if off:
-            cells.append(f"mean {off['mean']:.1f}, max {off['max']:.0f}")
-        table.add_row(*cells, ", ".join(row["traits"]) if "traits" in row else "not read")
+        table.add_row(*(cell(row) for cell in columns.values()))
     console.show(table)
     if len(certificates) > _SHOWN:
         console.say(f"the grid and this table show the first {_SHOWN} of {len(certificates)}; samples.json lists all")

@@ -71,7 +71,7 @@ def _train(options: Options, command: list[str]) -> int:
 
     from flax_punkvae import data
     from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import environment, loop, run_directory
+    from flax_punkvae.training import environment, run_directory
     from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
@@ -92,15 +92,14 @@ def _train(options: Options, command: list[str]) -> int:
             f"train.batch_size: {config.train.batch_size} is more than the {len(parts.train)} training images: "
             "choose a smaller one"
         )
-    key = loop.make_keys(config.seed)["init"]
-    state = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours, mesh)
+    shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
-        _describe(here, dataset, parts, state.params)
+        _describe(here, dataset, parts, shapes.params)
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
         processes.by_first(lambda: _claim(run_dir, options.resume, config, dataset.provenance()))
-        return _run(run_dir, options.resume, config, dataset, parts, state, {"command": command, **here})
+        return _run(run_dir, options.resume, config, dataset, parts, shapes, {"command": command, **here})
 
 
 def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:
@@ -131,17 +130,26 @@ def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, An
 
 
 def _run(
-    run_dir: Path, resume: bool, config: Config, dataset: Any, parts: Any, state: Any, start: dict[str, Any]
+    run_dir: Path, resume: bool, config: Config, dataset: Any, parts: Any, shapes: Any, start: dict[str, Any]
 ) -> int:
-    """Train in a run directory that this process has locked, from its checkpoint if it has one."""
+    """Train in a run directory that this process has locked, from its checkpoint if it has one.
+
+    `shapes` are those of the state.
+    """
     import numpy as np
 
     from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import checkpoints, loop, run_directory, signals
+    from flax_punkvae.training import checkpoints, description, loop, retention, run_directory, signals
+    from flax_punkvae.training import state as train_state
     from flax_punkvae.training.reporting import Report
 
-    restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", state)) if resume else None
-    state = restored.state if restored else state
+    keys = loop.make_keys(config.seed)
+    restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", shapes)) if resume else None
+    if restored:
+        state = restored.state
+    else:
+        train_images = dataset.images[parts.train]
+        state = train_state.create_state(config, keys["init"], train_images, dataset.colours, shapes.mesh)
     processes.agree(
         {"the step of the checkpoint": int(state.step)}, advice=f"put {run_dir} on a disk that all of them share"
     )
@@ -159,17 +167,18 @@ def _run(
             images=parallel.sharded(state.mesh, dataset.images),
             shown=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
             palette=dataset.palette,
+            description=description.describe(config, dataset, parts),
             train_indices=parts.train,
             validation_indices=parts.validation,
             test_indices=parts.test,
-            keys=loop.make_keys(config.seed),
+            keys=keys,
             report=None,
             signals=stack.enter_context(signals.caught()),
         )
 
         def prepare() -> None:
             with run_directory.writing(run_dir):
-                checkpoints.tidy(run.checkpoints, first_step)
+                retention.tidy(run.checkpoints, first_step)
                 run_directory.write_config(run_dir, config)
                 begin = {"step": first_step, "time": _now().isoformat(timespec="seconds"), **start}
                 run_directory.begin(run_dir, config, begin, not loop.is_finished(run, state, progress))

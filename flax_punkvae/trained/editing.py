@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from flax_punkvae import images
 from flax_punkvae.errors import UserError
-from flax_punkvae.trained import latents
-from flax_punkvae.trained import model as trained
-from flax_punkvae.trained.model import Trained
+from flax_punkvae.measures.features import Network
+from flax_punkvae.trained import latents, traits
+from flax_punkvae.trained.runs import OpenedRun
 
 
-def eligible(run: Trained, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
+def eligible(run: OpenedRun, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
     """Positions of the held-out images that lack every label to add and have every one to remove.
 
     Raises UserError where there is none.
@@ -25,13 +24,13 @@ def eligible(run: Trained, add: list[int], remove: list[int]) -> Int[np.ndarray,
     return fitting
 
 
-def shift(run: Trained, add: list[int], remove: list[int]) -> Float[np.ndarray, "d"]:
+def shift(run: OpenedRun, add: list[int], remove: list[int]) -> Float[np.ndarray, "d"]:
     """The sum of the directions of labels to add less those of labels to remove, from the training images alone.
 
     Raises UserError where all or none of these have one of the labels.
     """
     columns = add + remove
-    means, _ = trained.encode(run, run.train_indices)
+    means, _ = run.encode(run.train_indices)
     directions = latents.directions(means, run.dataset.labels[run.train_indices][:, columns])
     for column, direction in zip(columns, directions, strict=True):
         if np.isnan(direction).any():
@@ -41,8 +40,8 @@ def shift(run: Trained, add: list[int], remove: list[int]) -> Float[np.ndarray, 
 
 
 def measure(
-    run: Trained,
-    network: Any,
+    run: OpenedRun,
+    network: Network,
     positions: Int[np.ndarray, "m"],
     shift: Float[np.ndarray, "d"],
     add: list[int],
@@ -51,15 +50,14 @@ def measure(
 ) -> list[dict[str, Any]]:
     """For each strength, what `latents.effect` says of these images moved by strength * shift, snapped to sprites.
 
-    Traits are read by the network of `trained.load_traits`, before an edit off the reconstructions.
+    Traits are read by the network of `traits.load_network`, before an edit off the reconstructions.
     """
     names = run.dataset.label_names
-    palette = run.palette()
-    means, _ = trained.encode(run, positions)
+    means, _ = run.encode(positions)
 
     def read(strength: float) -> np.ndarray:
-        sprites = trained.decode_sprites(run, means + np.float32(strength) * shift)
-        return trained.read_traits(network, images.snap(sprites, palette))
+        decoded = run.model.decode_sprites(means + np.float32(strength) * shift)
+        return traits.read(network, run.model.to_sprites(decoded))
 
     before = read(0.0)
     effects = [latents.effect(before, read(strength), add, remove) for strength in strengths]

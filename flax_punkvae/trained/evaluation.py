@@ -4,19 +4,17 @@ Held-out means the run's own test images. Every part states its n and its seed.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flax_punkvae import images
 from flax_punkvae.data import punks
-from flax_punkvae.measures import codes as codes
-from flax_punkvae.measures import features, fidelity, metrics
+from flax_punkvae.measures import codes, features, fidelity, metrics
 from flax_punkvae.model import inference
-from flax_punkvae.trained import model as trained
-from flax_punkvae.trained.model import Trained
+from flax_punkvae.trained.runs import OpenedRun
 from flax_punkvae.trained.samplers import SAMPLERS
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
@@ -26,18 +24,19 @@ LEAST_HELD_OUT = 40
 _CHUNK = 100
 
 
-def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
+def rate_distortion(run: OpenedRun, seed: int) -> dict[str, Any]:
     """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
 
     Of indices also what the palette lacks. Left out are the -ELBO of a sigma of 0, and the active units of a single
     image.
     """
-    dataset, beta, likelihood = run.dataset, run.config.train.beta, run.state.model.likelihood
+    dataset, beta, likelihood = run.dataset, run.config.train.beta, run.model.module.likelihood
     held_out = dataset.images[run.test_indices]
     batch = min(run.config.train.batch_size, len(held_out))
     placed = jax.device_put(held_out)
-    found = steps.evaluate(run.state, placed, np.arange(len(held_out)), jax.random.key(seed), batch)
-    per_latent = np.sort(trained.kl_per_latent(run, run.test_indices, seed))[::-1]
+    key, everything = jax.random.key(seed), np.arange(len(held_out))
+    found = steps.evaluate(run.model.module, run.model.params, beta, placed, everything, key, batch)
+    per_latent = np.sort(run.model.kl_per_latent(held_out, seed))[::-1]
     common = {
         "n": len(held_out),
         "seed": seed,
@@ -57,12 +56,12 @@ def rate_distortion(run: Trained, seed: int) -> dict[str, Any]:
     return {**common, **elbo, "pixels_outside_palette": pixels, "sprites_outside_palette": sprites}
 
 
-def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, Any] | None:
+def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str, Any] | None:
     """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000; in bits too where the likelihood is.
 
     Of these K, those that divide `samples`, the weights drawn for each image. None where there is no density at beta.
     """
-    likelihood, beta = run.state.model.likelihood, run.config.train.beta
+    likelihood, beta = run.model.module.likelihood, run.config.train.beta
     if (noise := likelihood.noise(beta)) is None:
         return None
     chosen = run.dataset.images[run.test_indices[:count]]
@@ -72,7 +71,7 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
     for row, image in enumerate(chosen):
         for start in range(0, samples, chunk):
             one = jax.random.fold_in(jax.random.fold_in(key, row), start)
-            drawn = inference.importance_samples(run.state.model, run.state.params, image, one, chunk)
+            drawn = inference.importance_samples(run.model.module, run.model.params, image, one, chunk)
             distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
             log_weights = likelihood.log_likelihood(distortion, beta, image.size) + log_ratio
             weights[row, start : start + chunk] = log_weights
@@ -85,7 +84,7 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
     return found
 
 
-def yardsticks(run: Trained) -> dict[str, Any] | None:
+def yardsticks(run: OpenedRun) -> dict[str, Any] | None:
     """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
     dataset = run.dataset
     if dataset.palette is None:
@@ -106,31 +105,32 @@ def yardsticks(run: Trained) -> dict[str, Any] | None:
     return {"n": len(held_out), "bits": bits}
 
 
-def recovery(run: Trained) -> dict[str, Any]:
+def recovery(run: OpenedRun) -> dict[str, Any]:
     """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
-    sprites, palette = run.dataset.sprites, run.palette()
-    assert sprites is not None
-    means, _ = trained.encode(run, run.test_indices)
-    drawn = trained.decode_sprites(run, means)
-    pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
-    return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
+    sprites, palette = run.dataset.sprites, run.model.description.palette
+    assert sprites is not None and palette is not None
+    means, _ = run.encode(run.test_indices)
+    decoded = run.model.to_sprites(run.model.decode_sprites(means))
+    pixels, whole = metrics.shares_right(decoded, sprites[run.test_indices])
+    return {"n": len(decoded), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
 
-def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """As many samples as there are held-out images from every sampler, read back as sprites.
 
     Where the prior draws training sprites or one sprite twice, also as many from it of which none is either: like the
     held-out ones, among which there are no two alike and none that was trained on.
     """
-    count = len(run.test_indices)
-    chosen = {how: trained.sample(run, how, count, seed) for how in SAMPLERS}
-    new = trained.sample_new(run, "prior", count, seed, tries=4)
+    count, model = len(run.test_indices), run.model
+    posteriors = cache(lambda: run.encode(run.train_indices))
+    chosen = {how: np.concatenate(list(model.draw(how, count, seed, posteriors=posteriors))) for how in SAMPLERS}
+    new = model.draw_new("prior", count, seed, tries=4)
     if len(new) == count and not np.array_equal(new, chosen["prior"]):
         chosen["prior, new only"] = new
-    return {row: trained.decode_sprites(run, z) for row, z in chosen.items()}
+    return {row: model.decode_sprites(z) for row, z in chosen.items()}
 
 
-def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def resemblance(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
 
     At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
@@ -166,7 +166,7 @@ def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]
     }
 
 
-def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def copying(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Whether samples are training sprites over again; the floor is held-out sprites, which cannot be.
 
     Exact copies are no proof of copying: a model that knows how traits combine draws common combinations again. Then
@@ -177,12 +177,11 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: 
     sprites = run.dataset.sprites
     assert sprites is not None
     train, held_out = sprites[run.train_indices], sprites[run.test_indices]
-    palette = run.palette()
     order = np.random.default_rng(seed).permutation(len(held_out))
     first, second = held_out[order[::2]], held_out[order[1::2]]
     found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
     for row, content in {"held-out (floor)": held_out, **drawn}.items():
-        snapped = images.snap(content, palette)
+        snapped = run.model.to_sprites(content)
         test, generated = (first, second) if content is held_out else (held_out, content)
         found["rows"][row] = {
             "exact_copies": fidelity.exact_copies(train, snapped),
@@ -194,12 +193,12 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: 
     return found
 
 
-def knowledge(run: Trained) -> dict[str, Any] | None:
+def knowledge(run: OpenedRun) -> dict[str, Any] | None:
     """What a linear probe reads of every label off the posterior means; None where the images have no labels."""
     dataset = run.dataset
     if not dataset.label_names:
         return None
-    train, test = (trained.encode(run, part)[0] for part in (run.train_indices, run.test_indices))
+    train, test = (run.encode(part)[0] for part in (run.train_indices, run.test_indices))
     probes = metrics.label_probes(train, dataset.labels[run.train_indices], test, dataset.labels[run.test_indices])
     labels = {dataset.label_names[label]: {"auroc": a, "balanced_accuracy": b} for label, (a, b) in probes.items()}
     return {

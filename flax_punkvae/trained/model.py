@@ -1,237 +1,217 @@
-"""A finished (or begun) run, opened to be measured and to generate from."""
+"""Model: a trained PunkVAE apart from the run that made it. `runs.load` opens one without its images."""
 
-import difflib
-import hashlib
-import re
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
-from flax_punkvae import data, images
-from flax_punkvae.config import Config, DataConfig
-from flax_punkvae.data import Dataset
+from flax_punkvae import images as im
+from flax_punkvae.devices import backend
 from flax_punkvae.errors import UserError
-from flax_punkvae.measures import features
-from flax_punkvae.measures.features import Network
 from flax_punkvae.model import inference
-from flax_punkvae.opening import Opening
+from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.trained import samplers
-from flax_punkvae.trained.samplers import SamplerName
-from flax_punkvae.training import checkpoints, loop, run_directory
-from flax_punkvae.training import state as train_state
-from flax_punkvae.training.state import TrainState
+from flax_punkvae.trained.samplers import Posteriors, SamplerName
+from flax_punkvae.training.description import Description, digests
+from flax_punkvae.training.state import make_module
 
+# Rows computed in one call; a last, smaller batch is filled up, so that one shape compiles once.
 _BATCH = 64
+# To find n new sprites, draw at most this many times n.
+TRIES = 20
 
 
-class Trained(NamedTuple):
-    """A checkpoint of a run with the images it was trained on; positions are those of the run's own split.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained PunkVAE: its parameters, on the default device, and their description.
 
-    `checkpoint` says which was asked for (last, best or a step), `damaged` which were skipped.
+    An image is what the network sees; a sprite has one array element per pixel of the character. Both are uint8 RGB.
+    They are the same for a model of sprites as they are, such as the sprite preset's; the reference model sees 128x128
+    images of 24x24 sprites. Methods that take images take sprites too. Latents are float32 [n, d].
+
+    `checkpoint` says which one was opened: last, best, or the one asked for by its step. `notes` are lines to show to
+    the user, such as which damaged checkpoints were skipped.
     """
 
-    directory: Path
-    config: Config
-    state: TrainState
+    description: Description
+    params: Any
     checkpoint: str
-    dataset: Dataset
-    train_indices: Int[np.ndarray, "train"]
-    validation_indices: Int[np.ndarray, "validation"]
-    test_indices: Int[np.ndarray, "test"]
-    damaged: list[str]
+    notes: tuple[str, ...] = ()
 
-    def opened(self) -> list[str]:
-        """What a program prints first: which checkpoint was opened, and which were skipped."""
-        skipped = [f"skipped damaged checkpoint {text}" for text in self.damaged]
-        return [*skipped, f"checkpoint: step {int(self.state.step)} ({self.checkpoint})"]
+    @cached_property
+    def module(self) -> PunkVAE:
+        """The Flax module that the parameters belong to."""
+        described = self.description
+        colours = 0 if self.index_palette is None else len(self.index_palette)
+        return make_module(described.model, described.train, described.image_shape, colours)
 
-    def sprites(self, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
-        """The model's images read back as sprites; colours as they come, not snapped to any palette."""
-        return images.read_sprites(decoded, self.config.data.render)
+    @property
+    def index_palette(self) -> UInt8[np.ndarray, "p 3"] | None:
+        """The colours that the network's images are indices into; None if it sees RGB."""
+        return self.description.palette if self.description.render == "indices" else None
 
-    def palette(self) -> UInt8[np.ndarray, "p 3"]:
-        """The colours of the training sprites, of which there must be some."""
-        assert self.dataset.sprites is not None
-        return images.palette_of(self.dataset.sprites[self.train_indices])
+    def sample(
+        self, count: int, seed: int = 0, temperature: float = 1.0, new: bool = False
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """`count` images decoded from latents of the prior; a larger count starts with the same images.
 
-    def position(self, number: int) -> int:
-        """Position in the dataset of the image with this id. Raises UserError if there is none, naming the nearest."""
-        ids = self.dataset.ids
-        if not ids.min() <= number <= ids.max() or number not in ids:
-            nearest = min(ids.tolist(), key=lambda there: abs(there - number))
+        `temperature` scales the latents' standard deviation. With `new`, images are drawn until `count` of them are
+        distinct and `is_new`. Raises UserError if an argument is out of range or there are not enough new ones.
+        """
+        for name, value, low, high in (("count", count, 1, 10**7), ("seed", seed, 0, 2**31 - 1)):
+            if not low <= value <= high:
+                raise UserError(f"sample: expected {name} from {low} to {high}, got {value}")
+        if not (math.isfinite(temperature) and 0 <= temperature <= 100):
+            raise UserError(f"sample: expected a temperature from 0 to 100, got {temperature}")
+        if not new:
+            return np.concatenate([self.decode(z) for z in self.draw("prior", count, seed, temperature)])
+        found = self.draw_new("prior", count, seed, temperature)
+        if len(found) < count:
             raise UserError(
-                f"there is no image {number}: numbers run from {ids.min()} to {ids.max()}, and the nearest is {nearest}"
+                f"sample: found only {len(found)} of {count} new and distinct sprites in {TRIES * count} draws: raise "
+                "the temperature, or sample without new=True"
             )
-        return int(np.flatnonzero(ids == number)[0])
+        return self.decode(found)
 
-    def label(self, name: str) -> int:
-        """The column of a label. Raises UserError if no label has this name, naming the nearest."""
-        names = self.dataset.label_names
-        if not names:
-            raise UserError(
-                f"{self.dataset.source} has no labels, so none is {name!r}: use a source with labels, such as punks"
-            )
-        if name not in names:
-            nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
-            raise UserError(f"{name!r} is none of the {len(names)} labels: perhaps you meant {nearest!r}")
-        return names.index(name)
+    def encode(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+        """(mean, logvar) of the posterior q(z | image) of each image.
 
+        Sprites are rendered first. For a palette model, a colour outside the palette counts as the nearest one in it.
+        Raises UserError if the images are not uint8 or have another size than the model's images and sprites.
+        """
+        images = self._checked("encode", images)
+        if images.shape[1:] != (*self.description.image_shape[:2], 3):
+            images = im.render(images, self.description.render)
+        if self.index_palette is not None:
+            images = im.to_indices(images, self.index_palette)[..., None].astype(np.uint8, copy=False)
+        return self.encode_pixels(images)
 
-def open_run(directory: Path, opening: Opening | None = None) -> Trained:
-    """The run in a directory, on the default device; nothing in the directory is changed.
+    def encode_pixels(
+        self, pixels: UInt8[np.ndarray, "n h w c"]
+    ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+        """`encode` for images as a Dataset holds them: RGB or, for a palette model, indices."""
+        means, logvars = self._batched(inference.encode, pixels)
+        return means, logvars
 
-    Raises UserError where there is no run, no such or no whole checkpoint, or the images are not there or are others.
-    """
-    config = run_directory.read_config(directory)
-    opening = opening or Opening()
-    moved = {name: value for name, value in vars(opening.data).items() if value is not None}
-    config = replace(config, data=replace(config.data, **moved))
-    which = _which(config, opening.checkpoint)
-    if not checkpoints.steps(directory / "checkpoints"):
-        raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
-    dataset = data.load(config.data)
-    run_directory.check_same_data(directory, dataset.provenance())
-    parts = data.parts(len(dataset.images), config.data)
-    key = loop.make_keys(config.seed)["init"]
-    blank = train_state.create_state(config, key, dataset.images[parts.train], dataset.colours)
-    restored = checkpoints.restore(directory / "checkpoints", blank, which)
-    if restored is None:
-        raise UserError(f"{directory} has no whole checkpoint yet: let it finish an epoch")
-    asked = which if isinstance(which, str) else "as asked for"
-    return Trained(directory, config, restored.state, asked, dataset, *parts, restored.damaged)
+    def decode(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
+        """The image of each latent: the mean of the likelihood or, for a palette model, the most probable colours.
 
+        Raises UserError if the latents have the wrong shape.
+        """
+        latents, width = np.asarray(z, np.float32), self.description.model.latent
+        if latents.ndim != 2 or latents.shape[1] != width or not len(latents):
+            raise UserError(f"decode: expected latents of shape [n, {width}], got {list(latents.shape)}")
+        (decoded,) = self._batched(lambda *arguments: (inference.decode(*arguments),), latents)
+        return im.to_rgb(decoded, self.index_palette)
 
-def _which(config: Config, checkpoint: str | None) -> checkpoints.Which:
-    validated = config.data.validation_fraction > 0
-    if checkpoint is None:
-        return "best" if validated else "last"
-    if checkpoint == "best" and not validated:
-        raise UserError(
-            "--checkpoint best: the run has no validation images to tell the best by (data.validation_fraction is 0): "
-            "open the last, or one by its step"
-        )
-    if checkpoint == "last" or checkpoint == "best":
-        return checkpoint
-    if not re.fullmatch("[0-9]{1,18}", checkpoint, re.ASCII):
-        raise UserError(f"--checkpoint: {checkpoint!r} is none of last, best, or the number of a step")
-    return int(checkpoint)
+    def decode_sprites(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+        """The sprites that the images of latents show, in the colours decoded; many take less memory than their images.
 
+        Raises UserError as `decode` does.
+        """
+        starts = range(0, max(len(z), 1), _BATCH)
+        render = self.description.render
+        return np.concatenate([im.read_sprites(self.decode(z[start : start + _BATCH]), render) for start in starts])
 
-def decode(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The images of any number of latents, in RGB, decoded in batches of one size."""
-    return np.concatenate(list(_decoded(run, z)))
+    def to_sprites(self, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+        """The sprite that each image shows, in the nearest colours of the training sprites.
 
+        The images themselves if the model was not trained on sprites. Raises UserError as `encode` does.
+        """
+        images, described = self._checked("to_sprites", images), self.description
+        if described.palette is None:
+            return images
+        if images.shape[1:3] != described.sprite_size:
+            images = im.read_sprites(images, described.render)
+        return im.snap(images, described.palette)
 
-def decode_sprites(run: Trained, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
-    """The same read back as sprites, of which many take less memory than their images."""
-    return np.concatenate([run.sprites(batch) for batch in _decoded(run, z)])
+    def is_new(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n"]:
+        """Whether each image, after `to_sprites`, differs from every training sprite; they are told by their SHA-256.
 
+        Raises UserError as `encode` does.
+        """
+        known = set(map(bytes, self.description.train_digests))
+        return np.array([bytes(digest) not in known for digest in digests(self.to_sprites(images))])
 
-def _decoded(run: Trained, z: Float[np.ndarray, "n d"]) -> Iterator[UInt8[np.ndarray, "b h w 3"]]:
-    for full, count in _batches(z):
-        yield images.to_rgb(
-            np.asarray(inference.decode(run.state.model, run.state.params, full))[:count], run.dataset.palette
-        )
+    def draw(
+        self, how: SamplerName, count: int, seed: int, temperature: float = 1.0, posteriors: Posteriors | None = None
+    ) -> Iterator[Float[np.ndarray, "b d"]]:
+        """`count` latents of a sampler, some at a time; a larger count starts with the same latents.
 
+        `posteriors` computes (means, logvars) of the training images for samplers that are fitted to them. Raises
+        UserError if such a sampler gets none.
+        """
+        source = samplers.Source(self.description.model.latent, posteriors or _no_posteriors, self._from_prior)
+        return samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
 
-def encode(run: Trained, positions: Int[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """(mean, logvar) of the posteriors of any number of the run's images."""
-    starts = range(0, len(positions), _BATCH)
-    batches = (_filled(run.dataset.images[positions[start : start + _BATCH]]) for start in starts)
-    parts = [
-        [np.asarray(x)[:count] for x in inference.encode(run.state.model, run.state.params, full)]
-        for full, count in batches
-    ]
-    means, logvars = zip(*parts, strict=True)
-    return np.concatenate(means), np.concatenate(logvars)
+    def draw_new(
+        self,
+        how: SamplerName,
+        count: int,
+        seed: int,
+        temperature: float = 1.0,
+        posteriors: Posteriors | None = None,
+        tries: int = TRIES,
+    ) -> Float[np.ndarray, "m d"]:
+        """The first `count` latents of `draw` whose sprites are distinct and `is_new`; fewer in `tries * count`."""
+        seen = set(map(bytes, self.description.train_digests))
+        new: list[np.ndarray] = []
+        for z in self.draw(how, tries * count, seed, temperature, posteriors):
+            for latent, digest in zip(z, map(bytes, digests(self.to_sprites(self.decode(z)))), strict=True):
+                if digest not in seen:
+                    seen.add(digest)
+                    new.append(latent)
+            if len(new) >= count:
+                break
+        return np.array(new[:count], np.float32).reshape(-1, self.description.model.latent)
 
+    def kl_per_latent(self, pixels: UInt8[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
+        """KL of the posteriors of images, as a Dataset holds them, from the prior: of each latent, averaged, in nats.
 
-def sample(run: Trained, how: SamplerName, count: int, seed: int, temperature: float = 1.0) -> Float[np.ndarray, "m d"]:
-    """`count` latents, from the run's prior or, fitted to its training posteriors, as the sampler of that name says."""
-    return np.concatenate(list(_samples(run, how, count, seed, temperature)))
+        In closed form or at one sample of z per image, as the prior gives it.
+        """
+        means, logvars = self.encode_pixels(pixels)
+        noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
+        z = means + np.exp(0.5 * logvars) * noise
+        (found,) = self._batched(lambda *arguments: (inference.kl(*arguments),), means, logvars, z)
+        return found.astype(np.float64).mean(axis=0)
 
+    def _from_prior(self, noise: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        return self._batched(lambda *arguments: (inference.from_prior(*arguments),), noise, uniform)[0]
 
-def sample_new(
-    run: Trained, how: SamplerName, count: int, seed: int, temperature: float = 1.0, tries: int = 20
-) -> Float[np.ndarray, "m d"]:
-    """Those latents of `sample` whose sprites, snapped, are no training sprites and no two the same: the first `count`.
+    def _batched(self, function: Callable[..., tuple[Array, ...]], *rows: np.ndarray) -> list[np.ndarray]:
+        """function(module, params, *rows), computed in batches of one size."""
+        parts = []
+        with _float32_products():
+            for start in range(0, len(rows[0]), _BATCH):
+                batch = [part[start : start + _BATCH] for part in rows]
+                count = len(batch[0])
+                filled = (part[np.resize(np.arange(count), _BATCH)] for part in batch)
+                parts.append([np.asarray(x)[:count] for x in function(self.module, self.params, *filled)])
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    Fewer where `tries` times as many were drawn and that is all they gave. The run's images must be sprites.
-    """
-    assert run.dataset.sprites is not None
-    seen = {_digest(run.dataset.sprites[index]) for index in run.train_indices}
-    palette = run.palette()
-    new = []
-    for z in _samples(run, how, tries * count, seed, temperature):
-        for latent, sprite in zip(z, images.snap(decode_sprites(run, z), palette), strict=True):
-            if (digest := _digest(sprite)) not in seen:
-                seen.add(digest)
-                new.append(latent)
-        if len(new) >= count:
-            break
-    return np.array(new[:count], np.float32).reshape(-1, run.config.model.latent)
-
-
-def _samples(
-    run: Trained, how: SamplerName, count: int, seed: int, temperature: float
-) -> Iterator[Float[np.ndarray, "b d"]]:
-    def from_prior(noise: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        rows = _batches(np.stack([noise, uniform], axis=1))
-        model, params = run.state.model, run.state.params
-        drawn = (inference.from_prior(model, params, full[:, 0], full[:, 1])[:size] for full, size in rows)
-        return np.concatenate([np.asarray(part) for part in drawn])
-
-    source = samplers.Source(run.config.model.latent, lambda: encode(run, run.train_indices), from_prior)
-    return samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
-
-
-def _digest(sprite: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    # Instead of the sprite, of which there may be hundreds of thousands.
-    return hashlib.sha256(sprite.tobytes()).digest()
-
-
-def kl_per_latent(run: Trained, positions: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "d"]:
-    """What each latent adds to the KL of those images from the prior, averaged over them, in nats.
-
-    In closed form, or at one draw of z an image, as the prior gives it.
-    """
-    means, logvars = encode(run, positions)
-    noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
-    z = means + np.exp(0.5 * logvars) * noise
-    rows = _batches(np.stack([means, logvars, z], axis=1))
-    model, params = run.state.model, run.state.params
-    found = (inference.kl(model, params, full[:, 0], full[:, 1], full[:, 2])[:size] for full, size in rows)
-    return np.concatenate([np.asarray(part, np.float64) for part in found]).mean(axis=0)
+    def _checked(self, what: str, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+        sizes = {self.description.image_shape[:2], self.description.sprite_size or self.description.image_shape[:2]}
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] not in {(*size, 3) for size in sizes}:
+            expected = " or ".join(f"[n, {height}, {width}, 3]" for height, width in sorted(sizes))
+            raise UserError(f"{what}: expected uint8 RGB {expected}, got {images.dtype} {list(images.shape)}")
+        if not len(images):
+            raise UserError(f"{what}: expected at least one image, got none")
+        return images
 
 
-def load_traits(run: Trained) -> tuple[Network | None, str]:
-    """The network that reads traits off sprites like the run's, or None; and which it is, or why it is none."""
-    if run.dataset.sprites is None:
-        return None, "traits are not read: the run's images are no sprites"
-    if run.dataset.sprites.shape[1:3] != features.SPRITE[:2]:
-        return None, "traits are not read: the sprite features know sprites of 24x24 only"
-    network = features.load()
-    if network.label_names != run.dataset.label_names:
-        return None, "traits are not read: the run's images do not have the labels of punks"
-    if run.config.data.background != DataConfig().background:
-        return None, "traits are not read: the sprite features know punks over the default background only"
-    return network, f"traits are read by the sprite features, SHA-256 {network.sha256}"
+def _no_posteriors() -> Any:
+    raise UserError("this sampler is fitted to the training images, which are not at hand")
 
 
-def read_traits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n a"]:
-    """Which labels the network of `load_traits` sees in each sprite: those of a positive logit."""
-    return features.label_logits(network, sprites) > 0
-
-
-def _batches(rows: np.ndarray) -> Iterator[tuple[jax.Array, int]]:
-    return (_filled(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
-
-
-def _filled(batch: np.ndarray) -> tuple[jax.Array, int]:
-    # Filled up, so that one shape compiles once.
-    return jax.numpy.asarray(batch[np.resize(np.arange(len(batch)), _BATCH)]), len(batch)
+def _float32_products() -> contextlib.AbstractContextManager[Any]:
+    # A notebook has not called `backend.prepare`, which sets this for a whole program.
+    precision = backend.matmul_precision(jax.default_backend())
+    return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()

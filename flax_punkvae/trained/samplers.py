@@ -24,6 +24,9 @@ _COVARIANCE = "diag"
 CHUNK = 256
 
 
+Posteriors = Callable[[], tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]]
+
+
 class Streams(NamedTuple):
     """Sources of standard normal and of uniform draws; two, so that the count moves neither."""
 
@@ -39,7 +42,7 @@ class Source(NamedTuple):
     """
 
     latent: int
-    posteriors: Callable[[], tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]]
+    posteriors: Posteriors
     from_prior: Callable[[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]], Float[np.ndarray, "m d"]]
 
 

@@ -19,7 +19,8 @@ from flax_punkvae.config import TrainConfig
 from flax_punkvae.devices import processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
-from flax_punkvae.training import checkpoints, run_directory, steps
+from flax_punkvae.training import checkpoints, retention, run_directory, steps
+from flax_punkvae.training.description import Description
 from flax_punkvae.training.reporting import Report, losses_text
 from flax_punkvae.training.state import TrainState
 
@@ -59,8 +60,8 @@ class Progress:
 class Run(NamedTuple):
     """What stays the same from the first step to the last.
 
-    `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices; only the first
-    process has a report. `signals` fills as signals arrive.
+    `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices, `description` is
+    that of the model at step 0; only the first process has a report. `signals` fills as signals arrive.
     """
 
     directory: Path
@@ -68,6 +69,7 @@ class Run(NamedTuple):
     images: UInt8[Array, "n h w c"]
     shown: UInt8[np.ndarray, "b h w c"]
     palette: UInt8[np.ndarray, "p 3"] | None
+    description: Description
     train_indices: Int[np.ndarray, "train"]
     validation_indices: Int[np.ndarray, "validation"]
     test_indices: Int[np.ndarray, "test"]
@@ -143,12 +145,12 @@ def _save(run: Run, state: TrainState, progress: Progress, validation_loss: floa
     if not bool(steps.is_finite(state)):
         raise _not_finite(run, int(state.step), "parameters or Adam's moments are not finite")
     meta = {"totals": progress.totals, "best": progress.best, "validation_loss": validation_loss}
-    checkpoints.save(run.checkpoints, state, meta)
+    checkpoints.save(run.checkpoints, state, meta, run.description)
 
 
 def _not_finite(run: Run, step: int, got: str) -> UserError:
     epoch, within = divmod(step - 1, run.steps_per_epoch)
-    saved = checkpoints.steps(run.checkpoints)
+    saved = retention.steps(run.checkpoints)
     kept = f"what was saved at step {saved[-1]} in all is untouched" if saved else "nothing was saved yet"
     return UserError(
         f"{run.directory}: training diverged ({got}) in epoch {epoch + 1} at step {within + 1} of "
@@ -206,7 +208,16 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
     losses = {f"train/{name}": value for name, value in train.items()}
     for part, indices in (("validation", run.validation_indices), ("test", run.test_indices)):
         if len(indices):
-            found = steps.evaluate(state, run.images, indices, run.keys[part], run.config.batch_size)
+            found = steps.evaluate(
+                state.model,
+                state.params,
+                state.beta,
+                run.images,
+                indices,
+                run.keys[part],
+                run.config.batch_size,
+                state.mesh,
+            )
             if not all(map(math.isfinite, found.values())):
                 got = f"{losses_text(found)} on the {part} images (the epoch's training: {losses_text(train)})"
                 raise _not_finite(run, int(state.step), got)

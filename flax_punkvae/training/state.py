@@ -34,18 +34,20 @@ class TrainState(struct.PyTreeNode):
     mesh: Mesh | None = struct.field(pytree_node=False)
 
 
-@cache
-def build(
-    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int, steps: int
-) -> tuple[PunkVAE, optax.GradientTransformation]:
-    """The module and its optimiser; cached, since jit compares such static arguments by identity."""
+def make_module(model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int) -> PunkVAE:
+    """The PunkVAE of a config; `colours` is the size of the palette of a categorical likelihood."""
     dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[train.precision]
+    return PunkVAE(model, image_shape=image_shape, colours=colours, dtype=dtype)
+
+
+@cache
+def make_optimiser(train: TrainConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser of a run of so many steps; cached, since jit compares such static arguments by identity."""
     rate: Any = train.learning_rate
     if train.schedule == "cosine":
         rising = max(steps // 20, 1)
         rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
-    tx = optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
-    return PunkVAE(model, image_shape=image_shape, colours=colours, dtype=dtype), tx
+    return optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
 
 
 @partial(jax.jit, static_argnames="model")
@@ -69,18 +71,36 @@ def create_state(
     the bias of the palette: how often each colour is where. Without them the images are 128x128x3. Raises UserError
     where the encoder cannot halve the images as often as it has widths.
     """
+    state = state_shapes(config, train_images, colours, mesh)
+    params = init(state.model, key)
+    if state.model.likelihood.palette:
+        assert train_images is not None
+        params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
+    step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, state.tx.init(params)))
+    return state.replace(step=step, params=params, opt_state=opt_state)
+
+
+def state_shapes(
+    config: Config,
+    train_images: UInt8[np.ndarray, "n h w c"] | None = None,
+    colours: int = 0,
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """The state of `create_state` with shapes in the place of its arrays: what a checkpoint is restored into."""
     shape, steps = (128, 128, 3), config.train.epochs
     if train_images is not None:
         _, *sides = train_images.shape
         shape = (sides[0], sides[1], sides[2])
         steps *= len(train_images) // config.train.batch_size
     _check_stages(len(config.model.encoder_widths), shape)
-    model, tx = build(config.model, config.train, shape, colours, steps)
-    params = init(model, key)
-    if model.likelihood.palette:
-        assert train_images is not None
-        params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
-    step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, tx.init(params)))
+    model = make_module(config.model, config.train, shape, colours)
+    tx = make_optimiser(config.train, steps)
+
+    def arrays() -> tuple[Array, Any, Any]:
+        params = init(model, jax.random.key(0))
+        return jnp.zeros((), jnp.int32), params, tx.init(params)
+
+    step, params, opt_state = parallel.placed(mesh, jax.eval_shape(arrays))
     return TrainState(
         step,
         params,

@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Key, Shaped, UInt8
 
 from flax_punkvae.data import shuffled
 from flax_punkvae.devices import parallel
 from flax_punkvae.measures.metrics import active_units
 from flax_punkvae.model import inference, losses
+from flax_punkvae.model.likelihoods import Likelihood
+from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -21,9 +24,9 @@ Metrics = dict[str, Array]
 _NATS_PER_BIT = math.log(2.0)
 
 
-def _metrics(state: TrainState, distortion: Array, kl: Array, beta: Array | float) -> Metrics:
+def _metrics(likelihood: Likelihood, distortion: Array, kl: Array, beta: Array | float) -> Metrics:
     """Of each image: loss, distortion, kl and, where the likelihood has it, -ELBO in bits."""
-    loss, likelihood = losses.negative_elbo(distortion, kl, beta), state.model.likelihood
+    loss = losses.negative_elbo(distortion, kl, beta)
     metrics = {"loss": loss, likelihood.distortion_name: distortion, "kl": kl}
     return metrics | ({"bits": (distortion + kl) / _NATS_PER_BIT} if likelihood.bits else {})
 
@@ -35,7 +38,7 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
 
     def total_loss(params: Any, images: Array, keys: Array) -> tuple[Array, Metrics]:
         distortion, kl, _ = inference.apply(state.model, params, images, keys, train=True)
-        sums = jax.tree.map(jnp.sum, _metrics(state, distortion, kl, beta))
+        sums = jax.tree.map(jnp.sum, _metrics(state.model.likelihood, distortion, kl, beta))
         return sums["loss"], sums
 
     keys = jax.random.split(key, len(images))
@@ -72,34 +75,46 @@ def train_steps(
     return jax.lax.scan(body, state, indices)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames=("module", "beta", "mesh"))
 def eval_step(
-    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[Array, "b"], key: Key[Array, ""]
+    module: PunkVAE,
+    params: Any,
+    beta: float,
+    images: UInt8[Array, "n h w c"],
+    indices: Int[Array, "b"],
+    key: Key[Array, ""],
+    mesh: Mesh | None = None,
 ) -> Metrics:
     """Each metric [b] and the posterior mean [b, d] of `images[indices]`, with dropout off and one sample of z."""
 
     def values(params: Any, pixels: Array, keys: Array) -> Metrics:
-        distortion, kl, mean = inference.apply(state.model, params, pixels, keys, train=False)
-        return {**_metrics(state, distortion, kl, state.beta), "mean": mean}
+        distortion, kl, mean = inference.apply(module, params, pixels, keys, train=False)
+        return {**_metrics(module.likelihood, distortion, kl, beta), "mean": mean}
 
-    pixels = state.model.likelihood.pixels(parallel.rows(state.mesh, images, indices))
-    return parallel.mapped(state.mesh, values, state.params, pixels, jax.random.split(key, len(indices)))
+    pixels = module.likelihood.pixels(parallel.rows(mesh, images, indices))
+    return parallel.mapped(mesh, values, params, pixels, jax.random.split(key, len(indices)))
 
 
 def evaluate(
-    state: TrainState,
+    module: PunkVAE,
+    params: Any,
+    beta: float,
     images: UInt8[Array, "n h w c"],
     indices: Int[np.ndarray, "m"],
     key: Key[Array, ""],
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> dict[str, float]:
-    """The metrics of a step averaged over `images[indices]`, each counted exactly once, and active_units, a number."""
+    """The metrics of a step averaged over `images[indices]`, each counted exactly once, and active_units, a number.
+
+    `images` are `parallel.sharded` over the mesh, and the parameters are whole on every device of it.
+    """
     parts: list[dict[str, np.ndarray]] = []
     for number, start in enumerate(range(0, len(indices), batch_size)):
         batch = indices[start : start + batch_size]
         # One shape compiles once: the last batch is filled up, and what fills it is cut from the result.
         full = np.resize(batch, batch_size).astype(np.int32)
-        metrics = eval_step(state, images, full, jax.random.fold_in(key, number))
+        metrics = eval_step(module, params, beta, images, full, jax.random.fold_in(key, number), mesh)
         parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = values.pop("mean")

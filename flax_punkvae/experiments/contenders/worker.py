@@ -120,7 +120,7 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
     z = jax.random.normal(key, (batch_size, Config().model.latent))
     return {
         "train": train_some,
-        "forward": repeat(lambda: steps.eval_step(state, images, order[0], key)),
+        "forward": repeat(lambda: steps.eval_step(state.model, state.params, state.beta, images, order[0], key)),
         "sample": repeat(lambda: inference.decode(state.model, state.params, z)),
         "input": repeat(lambda: gather(images, steps.epoch_order(key, 0, len(images), batch_size)[0])),
         "product": repeat(lambda: multiply(side)),

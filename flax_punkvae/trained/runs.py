@@ -1,0 +1,171 @@
+"""Opening a run: the Model that it trained and, for what needs them, its images. Nothing in a run is changed."""
+
+import difflib
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from flax_punkvae import data
+from flax_punkvae.config import Config
+from flax_punkvae.data import Dataset
+from flax_punkvae.errors import UserError
+from flax_punkvae.opening import Images, Opening
+from flax_punkvae.trained.model import Model
+from flax_punkvae.training import checkpoints, retention, run_directory
+from flax_punkvae.training.description import Description, describe, digests
+
+
+class OpenedRun(NamedTuple):
+    """A run's Model together with the images of the run; positions are those of its own split."""
+
+    model: Model
+    config: Config
+    dataset: Dataset
+    train_indices: Int[np.ndarray, "train"]
+    validation_indices: Int[np.ndarray, "validation"]
+    test_indices: Int[np.ndarray, "test"]
+
+    def position(self, number: int) -> int:
+        """Position in the dataset of the image with this id. Raises UserError if there is none, naming the nearest."""
+        ids = self.dataset.ids
+        if not ids.min() <= number <= ids.max() or number not in ids:
+            nearest = min(ids.tolist(), key=lambda there: abs(there - number))
+            raise UserError(
+                f"there is no image {number}: numbers run from {ids.min()} to {ids.max()}, and the nearest is {nearest}"
+            )
+        return int(np.flatnonzero(ids == number)[0])
+
+    def label(self, name: str) -> int:
+        """The column of a label. Raises UserError if no label has this name, naming the nearest."""
+        names = self.dataset.label_names
+        if not names:
+            raise UserError(
+                f"{self.dataset.source} has no labels, so none is {name!r}: use a source with labels, such as punks"
+            )
+        if name not in names:
+            nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+            raise UserError(f"{name!r} is none of the {len(names)} labels: perhaps you meant {nearest!r}")
+        return names.index(name)
+
+    def encode(self, positions: Int[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, logvar), each [n d], of the posteriors of the images at these positions."""
+        return self.model.encode_pixels(self.dataset.images[positions])
+
+
+class TrainingSprites(NamedTuple):
+    """The sprites (or, if they are none, the images) a model was trained on, in RGB, and their ids."""
+
+    sprites: UInt8[np.ndarray, "n h w 3"]
+    ids: Int[np.ndarray, "n"]
+
+
+def load(where: str | Path, checkpoint: str | int | None = None) -> Model:
+    """Open the trained model of a run directory.
+
+    `checkpoint` is last, best or a step; None is best for runs with validation images, last for others. Needs no
+    images, except for runs that were saved before checkpoints held a description of the model; a line in `notes` says
+    so. Raises UserError if there is no run, no such checkpoint or no intact one.
+    """
+    opening = Opening(checkpoint=None if checkpoint is None else str(checkpoint))
+    return open_model(Path(where).expanduser(), opening)
+
+
+def open_model(directory: Path, opening: Opening) -> Model:
+    """`load` with the flags of a program."""
+    return _open(directory, opening)[0]
+
+
+def open_run(directory: Path, opening: Opening | None = None) -> OpenedRun:
+    """Open a run together with its images.
+
+    Raises UserError as `load` does, or if the images cannot be found or are different ones.
+    """
+    opening = opening or Opening()
+    model, dataset = _open(directory, opening)
+    config = _config(directory, opening.data)
+    dataset = dataset or _load_images(directory, config)
+    return OpenedRun(model, config, dataset, *data.parts(len(dataset.images), config.data))
+
+
+def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple[TrainingSprites | None, str]:
+    """The sprites that a model was trained on, or None if they are not on this machine; and why they are not.
+
+    Raises UserError if `moved` says where they are and they are not there.
+    """
+    config = _config(directory, moved)
+    source = config.data.source
+    if moved.source is None and not data.is_local(source):
+        where = f"hub:{data.hub.CRYPTOPUNKS}" if source == "auto" else source
+        return None, f"the nearest training images were not looked up: add --data.source {where} to fetch them"
+    try:
+        sprites, ids = data.load_sprites(config.data)
+        trained_on = model.description.train_indices
+        same = trained_on.max() < len(sprites) and np.array_equal(
+            digests(sprites[trained_on]), model.description.train_digests
+        )
+        if not same:
+            raise UserError(f"{source} holds other images than {directory} was trained on")
+    except UserError as error:
+        if moved.source is not None:
+            raise
+        return None, f"the nearest training images were not looked up ({error}): add --data.source"
+    return TrainingSprites(sprites[trained_on], ids[trained_on]), ""
+
+
+def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
+    """The model and, if opening it took them, the images."""
+    config = _config(directory, opening.data)
+    which = _which(config, opening.checkpoint)
+    if not retention.steps(directory / "checkpoints"):
+        raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
+    saved = checkpoints.read(directory / "checkpoints", which)
+    if saved is None:
+        raise UserError(f"{directory} has no whole checkpoint yet: let it finish an epoch")
+    described, dataset = saved.description, None
+    notes = [f"skipped damaged checkpoint {text}" for text in saved.damaged]
+    if described is None:
+        dataset = _load_images(directory, config)
+        described = _describe_old(config, dataset, saved)
+        notes.append("opened with its training images, since it was saved before runs described their model themselves")
+    asked = which if isinstance(which, str) else "as asked for"
+    notes.append(f"checkpoint: step {described.step} ({asked})")
+    return Model(described, jax.device_put(saved.params), asked, tuple(notes)), dataset
+
+
+def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
+    described = describe(config, dataset, data.parts(len(dataset.images), config.data))
+    return described.at(saved.step, checkpoints.digest(saved.params))
+
+
+def _config(directory: Path, moved: Images) -> Config:
+    """The run's config, with its images where they are now."""
+    config = run_directory.read_config(directory)
+    changes: dict[str, Any] = {name: value for name, value in vars(moved).items() if value is not None}
+    return replace(config, data=replace(config.data, **changes))
+
+
+def _load_images(directory: Path, config: Config) -> Dataset:
+    dataset = data.load(config.data)
+    run_directory.check_same_data(directory, dataset.provenance())
+    return dataset
+
+
+def _which(config: Config, checkpoint: str | None) -> retention.Which:
+    validated = config.data.validation_fraction > 0
+    if checkpoint is None:
+        return "best" if validated else "last"
+    if checkpoint == "best" and not validated:
+        raise UserError(
+            "--checkpoint best: the run has no validation images to tell the best by (data.validation_fraction is 0): "
+            "open the last, or one by its step"
+        )
+    if checkpoint == "last" or checkpoint == "best":
+        return checkpoint
+    if not re.fullmatch("[0-9]{1,18}", checkpoint, re.ASCII):
+        raise UserError(f"--checkpoint: {checkpoint!r} is none of last, best, or the number of a step")
+    return int(checkpoint)

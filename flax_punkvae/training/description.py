@@ -1,0 +1,136 @@
+"""What a trained model needs beside its parameters, saved with each checkpoint so that a run opens without its images.
+
+Two files: `model.json` and, for the arrays, `model.safetensors`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from safetensors.numpy import load, save
+
+from flax_punkvae import images
+from flax_punkvae.config import Config, ModelConfig, TrainConfig
+from flax_punkvae.data import Dataset, Parts
+from flax_punkvae.presets import from_table
+
+_FACTS = "model.json"
+_ARRAYS = "model.safetensors"
+_FORMAT = 1
+_PLAIN = ("label_names", "source", "images_sha256", "step", "epochs", "params_sha256")
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """A model's architecture, its images and its training.
+
+    model, train, seed: from the run's config. image_shape: (h, w, c) of the images as the network takes them. render,
+    background: how sprites become such images. palette: the colours of the training sprites, sorted; None if the images
+    are not sprites. label_names: the labels of the training set. source, images_sha256: where its images came from and
+    the SHA-256 of all of them, rendered.
+
+    train_indices: the positions of the training images among them. train_digests: the SHA-256 of each of these, of its
+    RGB bytes, as a sprite if it is one. step, epochs: how long the model was trained. params_sha256: the digest of the
+    parameters, as `checkpoints.digest` computes it.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    seed: int
+    image_shape: tuple[int, int, int]
+    render: images.Render
+    background: str
+    palette: UInt8[np.ndarray, "p 3"] | None
+    label_names: tuple[str, ...]
+    source: str
+    images_sha256: str
+    train_indices: Int[np.ndarray, "n"]
+    train_digests: UInt8[np.ndarray, "n 32"]
+    step: int = 0
+    epochs: float = 0.0
+    params_sha256: str = ""
+
+    @property
+    def sprite_size(self) -> tuple[int, int] | None:
+        """(height, width) of a sprite; None if the images are not sprites."""
+        if self.palette is None:
+            return None
+        whole = self.render in ("sprite", "indices")
+        return self.image_shape[:2] if whole else (images.SPRITE_SIZE, images.SPRITE_SIZE)
+
+    def at(self, step: int, params_sha256: str) -> "Description":
+        """The same model at another step of its training."""
+        epochs = step / (len(self.train_indices) // self.train.batch_size)
+        return dataclasses.replace(self, step=step, epochs=epochs, params_sha256=params_sha256)
+
+
+def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
+    """The description of a run's model at step 0, without a digest of its parameters."""
+    known = dataset.images if dataset.sprites is None else dataset.sprites
+    _, height, width, channels = dataset.images.shape
+    return Description(
+        model=config.model,
+        train=config.train,
+        seed=config.seed,
+        image_shape=(height, width, channels),
+        render=config.data.render,
+        background=config.data.background,
+        palette=None if dataset.sprites is None else images.palette_of(dataset.sprites[parts.train]),
+        label_names=dataset.label_names,
+        source=dataset.source,
+        images_sha256=dataset.sha256,
+        train_indices=parts.train,
+        train_digests=digests(known[parts.train]),
+    )
+
+
+def digests(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 32"]:
+    """SHA-256 of the bytes of each sprite (or image): RGB, row by row."""
+    found = b"".join(hashlib.sha256(np.ascontiguousarray(sprite).data).digest() for sprite in sprites)
+    return np.frombuffer(found, np.uint8).reshape(-1, 32)
+
+
+def write(directory: Path, description: Description) -> None:
+    """Write the two files into a new directory. Raises OSError."""
+    facts = {name: getattr(description, name) for name in _PLAIN}
+    tables = {
+        "data": {"render": description.render, "background": description.background},
+        "model": dataclasses.asdict(description.model),
+        "train": dataclasses.asdict(description.train),
+        "seed": description.seed,
+    }
+    arrays = {"train_indices": description.train_indices, "train_digests": description.train_digests}
+    if description.palette is not None:
+        arrays["palette"] = description.palette
+    directory.mkdir()
+    text = json.dumps({"format": _FORMAT, "config": tables, "image_shape": description.image_shape, **facts}, indent=2)
+    (directory / _FACTS).write_text(text + "\n", encoding="utf-8")
+    (directory / _ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def read(directory: Path) -> Description:
+    """Read the two files. Raises OSError, UserError or ValueError if they are missing or not as `write` leaves them."""
+    facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
+    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
+        raise ValueError(f"{_FACTS} is not of format {_FORMAT}: update flax_punkvae")
+    config = from_table(facts["config"], directory / _FACTS)
+    arrays: dict[str, Any] = load((directory / _ARRAYS).read_bytes())
+    height, width, channels = facts["image_shape"]
+    plain = {name: facts[name] for name in _PLAIN}
+    return Description(
+        model=config.model,
+        train=config.train,
+        seed=config.seed,
+        image_shape=(height, width, channels),
+        render=config.data.render,
+        background=config.data.background,
+        palette=arrays.get("palette"),
+        train_indices=arrays["train_indices"],
+        train_digests=arrays["train_digests"],
+        **{**plain, "label_names": tuple(plain["label_names"])},
+    )
