@@ -85,7 +85,7 @@ def importance(run: Trained, count: int, samples: int, seed: int) -> dict[str, A
     return found
 
 
-def yardsticks(run: Trained) -> dict[str, Any] | None:
+def other_codes(run: Trained) -> dict[str, Any] | None:
     """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
     dataset = run.dataset
     if dataset.palette is None:
@@ -106,13 +106,13 @@ def yardsticks(run: Trained) -> dict[str, Any] | None:
     return {"n": len(held_out), "bits": bits}
 
 
-def recovery(run: Trained) -> dict[str, Any]:
+def reconstruction(run: Trained) -> dict[str, Any]:
     """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
     sprites, palette = run.dataset.sprites, run.palette()
     assert sprites is not None
     means, _ = trained.encode(run, run.test_indices)
     drawn = trained.decode_sprites(run, means)
-    pixels, whole = metrics.shares_right(images.snap(drawn, palette), sprites[run.test_indices])
+    pixels, whole = metrics.pixel_and_sprite_accuracy(images.snap(drawn, palette), sprites[run.test_indices])
     return {"n": len(drawn), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
 
@@ -130,7 +130,7 @@ def draw(run: Trained, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     return {row: trained.decode_sprites(run, z) for row, z in chosen.items()}
 
 
-def resemblance(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def sample_fidelity(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
 
     At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
@@ -194,7 +194,7 @@ def copying(run: Trained, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: 
     return found
 
 
-def knowledge(run: Trained) -> dict[str, Any] | None:
+def label_probes(run: Trained) -> dict[str, Any] | None:
     """What a linear probe reads of every label off the posterior means; None where the images have no labels."""
     dataset = run.dataset
     if not dataset.label_names:

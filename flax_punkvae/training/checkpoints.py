@@ -112,15 +112,15 @@ def restore(directory: Path, target: TrainState, which: Which = "last") -> Resto
             continue
         arrays, meta = found
         if digest(arrays) == meta.get("digest"):
-            told = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
-            return Restored(target.replace(**parallel.owned(arrays)), meta, told)
+            skipped = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
+            return Restored(target.replace(**parallel.owned(arrays)), meta, skipped)
         damaged[step] = "damaged: the digest of its leaves differs"
     if not damaged or _is_first_cut_off(directory):
         return None
-    told = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
+    skipped = [f"{step} ({text})" for step, text in sorted(damaged.items(), reverse=True)]
     raise UserError(
-        f"{directory} has no intact checkpoint, only {', '.join(told)}: restore one from a backup, or start a new run "
-        "in another --run-dir"
+        f"{directory} has no intact checkpoint, only {', '.join(skipped)}: restore one from a backup, or start a new "
+        "run in another --run-dir"
     )
 
 
