@@ -26,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def memory_told(advice: str) -> Iterator[None]:
+def explain_out_of_memory(advice: str) -> Iterator[None]:
     """Turn running out of memory in this context into a UserError that ends with the advice."""
     try:
         yield
@@ -44,7 +44,7 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """
     console.install()
     try:
-        with memory_told("ask for less at once, or free some memory"):
+        with explain_out_of_memory("ask for less at once, or free some memory"):
             status = main(sys.argv[1:])
     except UserError as error:
         console.complain(f"error: {error}")

@@ -18,8 +18,8 @@ SPRITE_SIZE = 24
 IMAGE_SIZE = 128
 # The hub's images are sprites with every pixel 14x14.
 HUB_SCALE = 14
-# What the eye takes in without a lens.
-_SHOWN = 128
+# Side to which small images are enlarged for viewing.
+_VIEWING_SIZE = 128
 # Pixels worked on at once, where numbers wider than a pixel's are needed.
 _AT_ONCE = 2**18
 # Pillow's weights are of so many bits that those of a pixel, and 2 to spare, fill a sum of 32.
@@ -216,9 +216,9 @@ def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray,
     return sprites if same else None
 
 
-def shown(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:
+def enlarge_for_viewing(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:
     """Images of few pixels as large as they can be within 128x128; others as they are."""
-    return enlarge(images, max(_SHOWN // max(images.shape[1:3]), 1))
+    return enlarge(images, max(_VIEWING_SIZE // max(images.shape[1:3]), 1))
 
 
 def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw 3"]:

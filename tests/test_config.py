@@ -262,9 +262,9 @@ def test_help_wraps_as_running_text(
     monkeypatch.setenv("COLUMNS", "3000")
     with pytest.raises(SystemExit):
         parse(options, (*words, "--help"), None, "prog")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for text in _descriptions(described):
-        assert " ".join(text.split()) in told
+        assert " ".join(text.split()) in output
 
 
 def test_differences_name_the_fields():

@@ -73,9 +73,9 @@ def test_a_stream_that_fails_is_dropped_for_good(failing: Failing):
 def test_a_pipe_that_nobody_reads_costs_nothing(closed_pipe: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdout", closed_pipe)
     monkeypatch.setattr(sys, "stderr", closed_pipe)
-    console.say("told")
-    console.complain("told")
-    console.show(Table("told"))
+    console.say("a line")
+    console.complain("a line")
+    console.show(Table("a line"))
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
@@ -84,12 +84,12 @@ def test_no_stream_at_all_costs_nothing(stream: str | None, monkeypatch: pytest.
     closed.close()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None if stream is None else closed)
-    console.say("told")
-    console.complain("told")
-    console.show(Table("told"))
+    console.say("a line")
+    console.complain("a line")
+    console.show(Table("a line"))
     assert not console.terminal().is_terminal
     with pytest.raises(SystemExit) as stop:
-        run_program(lambda _: print("told", flush=True) or 0)
+        run_program(lambda _: print("a line", flush=True) or 0)
     assert stop.value.code == 0
 
 
@@ -169,7 +169,7 @@ def test_an_epoch_is_recorded_though_nobody_reads(failing: Failing, tmp_path: Pa
         losses = {f"{part}/{name}": 1.0 for part in ("train", "test") for name in ("loss", "mse", "kl")}
         record = {"epoch": 1, "step": 4, "seconds": 1.0, **losses, "test/active_units": 3}
         output.epoch(record, np.zeros((2, 2, 3), np.uint8))
-        output.say("told")
+        output.say("a line")
     assert (tmp_path / "metrics.jsonl").stat().st_size and (tmp_path / "images" / "epoch-0001.png").exists()
 
 
@@ -217,8 +217,8 @@ def test_a_process_ends_with_its_own_status(tmp_path: Path, way: str):
     )
     assert (tmp_path / "status").read_text() == "2\n"
     assert (tmp_path / "result").read_text() == "whole"
-    told = done.stderr.decode().splitlines()
-    assert not [line for line in told if not line.startswith(("printed \\xe9", "stray", "error: refused \\xe9"))]
+    lines = done.stderr.decode().splitlines()
+    assert not [line for line in lines if not line.startswith(("printed \\xe9", "stray", "error: refused \\xe9"))]
 
 
 INTERRUPTED = """

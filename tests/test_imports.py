@@ -57,7 +57,7 @@ def test_no_program_imports_another():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             if module.startswith("flax_punkvae.experiments"):
-                assert module.startswith("flax_punkvae.experiments.contenders"), path
+                assert module.startswith("flax_punkvae.experiments.baselines"), path
 
 
 def test_no_test_file_imports_another():

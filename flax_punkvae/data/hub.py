@@ -98,8 +98,8 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[st
     if isinstance(rows.features.get(_COLUMN), datasets.Image):
         rows = rows.cast_column(_COLUMN, datasets.Image(decode=False))
     others = sorted((split, of.num_examples) for split, of in (builder.info.splits or {}).items() if split != _SPLIT)
-    told = ", ".join(f"{split} ({count} rows)" for split, count in others)
-    notes = (f"left out the set's other splits: {told}",) if others else ()
+    left_out = ", ".join(f"{split} ({count} rows)" for split, count in others)
+    notes = (f"left out the set's other splits: {left_out}",) if others else ()
     return rows, str(builder.hash), notes
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 # Statuses of jax's errors that come of what this process asked for, not of another one that is gone.
 _OWN_FAULTS = ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNIMPLEMENTED", "OUT_OF_RANGE")
-# Of what differs between processes, and of each value, this much is told.
+# An error names at most this many facts that differ, and this many characters of each value.
 _MOST_NAMED = 8
 _LONGEST_VALUE = 100
 
@@ -123,7 +123,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def together(action: Callable[[], T]) -> T:
+def on_all(action: Callable[[], T]) -> T:
     """Run the action in every process; if it raises UserError in any, all raise the error of the first that did."""
     if jax.process_count() == 1:
         return action()
@@ -138,13 +138,13 @@ def together(action: Callable[[], T]) -> T:
 
 def by_first(action: Callable[[], object]) -> None:
     """Run the action in the first process while the others wait; if it raises UserError, all do."""
-    together(action if is_first() else lambda: None)
+    on_all(action if is_first() else lambda: None)
 
 
 def _agree(message: str) -> None:
-    for told in _gathered_texts(message):
-        if told:
-            raise AgreedError(told)
+    for found in _gathered_texts(message):
+        if found:
+            raise AgreedError(found)
 
 
 def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | None = None) -> None:
@@ -155,8 +155,8 @@ def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | N
     """
     if jax.process_count() == 1:
         return
-    told = [json.loads(text) for text in _gathered_texts(json.dumps(facts))]
-    if message := disagreement(told, deciding):
+    by_process = [json.loads(text) for text in _gathered_texts(json.dumps(facts))]
+    if message := disagreement(by_process, deciding):
         raise AgreedError(
             f"the processes of this run differ in {message}: "
             + (
@@ -167,13 +167,13 @@ def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | N
         )
 
 
-def disagreement(told: Sequence[Mapping[str, Any]], deciding: str | None = None) -> str:
+def disagreement(by_process: Sequence[Mapping[str, Any]], deciding: str | None = None) -> str:
     """The facts that differ between processes, each with two of its values; empty if none does."""
-    first, *others = told
+    first, *others = by_process
     if deciding is not None and all(other.get(deciding) == first.get(deciding) for other in others):
         return ""
     found = []
-    for name in dict.fromkeys(name for facts in told for name in facts):
+    for name in dict.fromkeys(name for facts in by_process for name in facts):
         for number, other in enumerate(others, 1):
             if (name in other, other.get(name)) != (name in first, first.get(name)):
                 found.append(f"{name} ({_shown(first, name)} in process 0, {_shown(other, name)} in process {number})")

@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        command = [sys.executable, "-c", "from flax_punkvae.experiments.contenders.worker import main; main()"]
+        command = [sys.executable, "-c", "from flax_punkvae.experiments.baselines.worker import main; main()"]
         sizes = [str(options.batch_size), options.source, str(options.product_side)]
         self._process = subprocess.Popen(
             [*command, name, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -94,27 +94,27 @@ def main(arguments: Sequence[str]) -> int:
         return Worker(name, options)
 
     ours = start("f32")
-    contenders = [ours]
+    workers = [ours]
     if ours.facts["backend"] in ("gpu", "tpu"):
-        contenders.append(start("bf16"))
+        workers.append(start("bf16"))
     settings = {}
     if options.peer == "plain":
-        contenders.append(start("plain"))
+        workers.append(start("plain"))
     elif options.peer == "torch":
         best, settings = _best_torch(start)
-        contenders.append(best)
-    rounds = [{worker.name: worker.ask("train", options.steps) for worker in contenders} for _ in range(options.rounds)]
+        workers.append(best)
+    rounds = [{worker.name: worker.ask("train", options.steps) for worker in workers} for _ in range(options.rounds)]
     parts = {
         request: median(ours.ask(request, options.steps)["seconds"] for _ in range(options.rounds))
         for request in ("forward", "sample", "input")
     }
     products = {
         worker.name: median(worker.ask("product", options.steps)["seconds"] for _ in range(options.rounds))
-        for worker in contenders
+        for worker in workers
         if worker.name in ("f32", "bf16")
     }
-    facts = {worker.name: worker.facts for worker in contenders}
-    for worker in contenders:
+    facts = {worker.name: worker.facts for worker in workers}
+    for worker in workers:
         worker.close()
     loader = start("load")
     loading = loader.facts
@@ -157,7 +157,7 @@ def _summary(
     settings: dict[str, float],
     loading: dict[str, Any],
 ) -> dict[str, Any]:
-    # Of a product in the contender's own precision; peers compute in float32.
+    # Of a product in the implementation's own precision; peers compute in float32.
     ceilings = {name: 2 * options.product_side**3 / seconds for name, seconds in products.items()}
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}

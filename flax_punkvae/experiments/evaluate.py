@@ -76,10 +76,10 @@ def main(arguments: Sequence[str]) -> int:
         parts["iwae"] = bound
     else:
         notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: -ELBO and IWAE bound left out")
-    if (codes := evaluation.yardsticks(run)) is not None:
-        parts["yardsticks"] = codes
-    parts["knowledge"] = evaluation.knowledge(run)
-    left_out = "recovery, resemblance and copying left out"
+    if (codes := evaluation.other_codes(run)) is not None:
+        parts["other_codes"] = codes
+    parts["label_probes"] = evaluation.label_probes(run)
+    left_out = "reconstruction, sample fidelity and copying left out"
     if run.dataset.sprites is None:
         notes.append(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
     elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
@@ -90,8 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         notes.append(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
     else:
         drawn = evaluation.draw(run, options.seed)
-        parts["recovery"] = evaluation.recovery(run)
-        parts["resemblance"] = evaluation.resemblance(run, drawn, options.seed)
+        parts["reconstruction"] = evaluation.reconstruction(run)
+        parts["sample_fidelity"] = evaluation.sample_fidelity(run, drawn, options.seed)
         parts["copying"] = evaluation.copying(run, drawn, options.seed)
     numbers, page = output / "evaluation.json", output / "evaluation.png"
     try:
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
             plots.evaluation_page(parts, page)
     finally:
-        # What cannot be written is still told: it took minutes.
+        # Print the results even if they cannot be written: they took minutes.
         for note in notes:
             console.say(note)
         _print(parts, run.model.module.likelihood)
@@ -119,7 +119,7 @@ def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
             made.add_column(column, justify="left" if column == columns[0] else "right")
         return made
 
-    rate, iwae, knowledge = parts["rate_distortion"], parts.get("iwae"), parts["knowledge"]
+    rate, iwae, probes = parts["rate_distortion"], parts.get("iwae"), parts["label_probes"]
     numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
     rows = [("rate: KL, nats an image", f"{rate['rate_nats']:.2f}")]
     pythae = f" (in Pythae beta is {rate['pythae_beta']:g})" if "pythae_beta" in rate else ""
@@ -147,27 +147,27 @@ def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
         "undefined for one image" if rate["active_units"] is None else f"{rate['active_units']} of {rate['latents']}"
     )
     rows.append(("active units (variance of the mean > 0.01)", active))
-    if knowledge and knowledge["labels"]:
+    if probes and probes["labels"]:
         rows += [
-            (f"linear probes of {knowledge['labels']} labels: mean AUROC", f"{knowledge['mean_auroc']:.3f}"),
-            ("and mean balanced accuracy", f"{knowledge['mean_balanced_accuracy']:.3f}"),
+            (f"linear probes of {probes['labels']} labels: mean AUROC", f"{probes['mean_auroc']:.3f}"),
+            ("and mean balanced accuracy", f"{probes['mean_balanced_accuracy']:.3f}"),
         ]
-    if recovery := parts.get("recovery"):
+    if reconstruction := parts.get("reconstruction"):
         rows += [
-            ("reconstructions snapped to the palette: pixels right", f"{100 * recovery['pixels_right']:.2f} %"),
-            ("and sprites right in every pixel", f"{100 * recovery['sprites_right']:.2f} %"),
+            ("reconstructions snapped to the palette: pixels right", f"{100 * reconstruction['pixels_right']:.2f} %"),
+            ("and sprites right in every pixel", f"{100 * reconstruction['sprites_right']:.2f} %"),
         ]
     for row in rows:
         numbers.add_row(*row)
     console.show(numbers)
-    if "yardsticks" in parts:
-        others = table(f"the same {parts['yardsticks']['n']} held-out sprites by other codes", "code", "bits a sprite")
-        for name, bits in parts["yardsticks"]["bits"].items():
+    if "other_codes" in parts:
+        others = table(f"the same {parts['other_codes']['n']} held-out sprites by other codes", "code", "bits a sprite")
+        for name, bits in parts["other_codes"]["bits"].items():
             others.add_row(name, f"{bits:.1f}")
         console.show(others)
-    if "resemblance" not in parts:
+    if "sample_fidelity" not in parts:
         return
-    found = parts["resemblance"]
+    found = parts["sample_fidelity"]
     for network in (name for name in ("trained", "random") if name in found):
         columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
         like = table(

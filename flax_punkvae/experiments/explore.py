@@ -96,7 +96,7 @@ class Sheet(NamedTuple):
 
     tiles: "np.ndarray"
     columns: int
-    told: "list[str | Table]"
+    lines: "list[str | Table]"
     facts: dict[str, Any] | None = None
 
 
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
             run_directory.inside(options.run_dir, path)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        tiles = images.enlarge(images.shown(sheet.tiles), _SCALE)
+        tiles = images.enlarge(images.enlarge_for_viewing(sheet.tiles), _SCALE)
         images.save_png(images.grid(tiles, sheet.columns, gap=2 * _SCALE), output)
         if sheet.facts:
             facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
     for line in run.model.notes:
         console.say(line)
-    for part in sheet.told:
+    for part in sheet.lines:
         if isinstance(part, str):
             console.say(part)
         else:
@@ -180,24 +180,24 @@ def _encode(run: "OpenedRun", *numbers: int) -> tuple["np.ndarray", "np.ndarray"
     import numpy as np
 
     positions = [run.position(number) for number in numbers]
-    told = [
+    lines = [
         f"#{number}: {'held out' if position in run.test_indices else 'trained on'}"
         for number, position in zip(numbers, positions, strict=True)
     ]
-    return run.dataset.pictures(np.array(positions)), run.encode(np.array(positions))[0], told
+    return run.dataset.pictures(np.array(positions)), run.encode(np.array(positions))[0], lines
 
 
 def _reconstruct(run: "OpenedRun", command: Reconstruct) -> Sheet:
     import numpy as np
 
-    originals, means, told = _encode(run, *command.numbers)
+    originals, means, lines = _encode(run, *command.numbers)
     decoded = run.model.decode(means)
     rows = [originals, decoded]
     named = "rows: originals, reconstructions"
     if run.dataset.sprites is not None and run.dataset.palette is None:
         rows.append(_snapped(run, decoded))
         named += ", reconstructions snapped to sprites and the palette"
-    return Sheet(np.concatenate(rows), len(originals), [*told, named])
+    return Sheet(np.concatenate(rows), len(originals), [*lines, named])
 
 
 def _interpolate(run: "OpenedRun", command: Interpolate) -> Sheet:
@@ -205,12 +205,12 @@ def _interpolate(run: "OpenedRun", command: Interpolate) -> Sheet:
 
     from flax_punkvae.trained import latents
 
-    originals, (a, b), told = _encode(run, command.first, command.second)
+    originals, (a, b), lines = _encode(run, command.first, command.second)
     ways = [walk(a, b, command.steps) for walk in (latents.interpolate, latents.slerp)]
     rows = [run.model.decode(way) for way in ways]
     tiles = np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])])
     named = "rows: linear, spherical; first and last column: the originals"
-    return Sheet(tiles, command.steps + 2, [*told, named])
+    return Sheet(tiles, command.steps + 2, [*lines, named])
 
 
 def _traverse(run: "OpenedRun", command: Traverse) -> Sheet:
@@ -219,7 +219,7 @@ def _traverse(run: "OpenedRun", command: Traverse) -> Sheet:
 
     from flax_punkvae.trained import latents
 
-    _, (z,), told = _encode(run, command.number)
+    _, (z,), lines = _encode(run, command.number)
     kl = run.model.kl_per_latent(run.dataset.images[run.test_indices], seed=0)
     order = np.argsort(-kl, kind="stable")[: command.top]
     unit, centre, deviation = "", np.zeros(len(z)), np.ones(len(z))
@@ -236,7 +236,7 @@ def _traverse(run: "OpenedRun", command: Traverse) -> Sheet:
     rows = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
     if len(order) > _MOST_ROWS:
         rows += f"; the sheet shows the first {_MOST_ROWS}"
-    return Sheet(run.model.decode(path), len(_VALUES), [*told, table, columns, rows])
+    return Sheet(run.model.decode(path), len(_VALUES), [*lines, table, columns, rows])
 
 
 def _edit(run: "OpenedRun", command: Edit) -> Sheet:
@@ -249,7 +249,7 @@ def _edit(run: "OpenedRun", command: Edit) -> Sheet:
     if network is None:
         raise UserError(f"edit: works only on runs trained on punks at 24x24 ({note}): choose another run")
     measured = editing.eligible(run, add, remove)[: command.measured]
-    original, (z,), told = _encode(run, command.number)
+    original, (z,), lines = _encode(run, command.number)
     shift = editing.shift(run, add, remove)
     facts = {
         "step": run.model.description.step,
@@ -267,7 +267,7 @@ def _edit(run: "OpenedRun", command: Edit) -> Sheet:
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
         named += "; rows: as decoded, snapped to sprites and the palette"
-    return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, [*told, *_effects(facts), named], facts)
+    return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, [*lines, *_effects(facts), named], facts)
 
 
 def _snapped(run: "OpenedRun", decoded: "np.ndarray") -> "np.ndarray":

@@ -12,7 +12,7 @@ from typing import Any
 
 from flax_punkvae import console
 from flax_punkvae.config import Config, Device, by_name, validate
-from flax_punkvae.errors import UserError, memory_told, run_program
+from flax_punkvae.errors import UserError, explain_out_of_memory, run_program
 from flax_punkvae.flags import parse, parse_known
 from flax_punkvae.presets import read_preset
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
     with processes.joined(options.coordinator, options.processes, options.process):
         backend.prepare(options.compilation_cache, options.device)
-        with memory_told("choose a smaller --train.batch-size or a smaller model"):
+        with explain_out_of_memory("choose a smaller --train.batch-size or a smaller model"):
             return _train(options, [PROG, *arguments])
 
 
@@ -78,11 +78,11 @@ def _train(options: Options, command: list[str]) -> int:
     here = environment.describe()
     processes.agree(_common(options, config, here))
     mesh = parallel.make_mesh()
-    processes.together(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
+    processes.on_all(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
     if options.run_dir is not None:
         check = run_directory.check_same if options.resume else lambda path, _: run_directory.check_free(path)
         processes.by_first(partial(check, options.run_dir, config))
-    dataset = processes.together(lambda: data.load(config.data))
+    dataset = processes.on_all(lambda: data.load(config.data))
     addresses = {name: value for name, value in by_name(config).items() if name in _ADDRESS}
     processes.agree({**addresses, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
@@ -144,7 +144,7 @@ def _run(
     from flax_punkvae.training.reporting import Report
 
     keys = loop.make_keys(config.seed)
-    restored = processes.together(lambda: checkpoints.restore(run_dir / "checkpoints", shapes)) if resume else None
+    restored = processes.on_all(lambda: checkpoints.restore(run_dir / "checkpoints", shapes)) if resume else None
     if restored:
         state = restored.state
     else:
@@ -165,7 +165,7 @@ def _run(
             directory=run_dir,
             config=config.train,
             images=parallel.sharded(state.mesh, dataset.images),
-            shown=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
+            grid_images=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
             palette=dataset.palette,
             description=description.describe(config, dataset, parts),
             train_indices=parts.train,

@@ -65,9 +65,9 @@ def main(arguments: Sequence[str]) -> int:
     console.say(f"data: {dataset.source}, {len(train)} to train on, {len(test)} held out; {dataset.verification}")
 
     network = _train(options, dataset.sprites[train], dataset.labels[train], dataset.label_names)
-    told = features.label_logits(network, dataset.sprites[test]) > 0
+    predicted = features.label_logits(network, dataset.sprites[test]) > 0
     about = {
-        **accuracies(told, dataset.labels[test].astype(bool)),
+        **accuracies(predicted, dataset.labels[test].astype(bool)),
         "seed": options.seed,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
@@ -145,17 +145,17 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
     return network._replace(params=params)
 
 
-def accuracies(told: Any, labels: Any) -> dict[str, Any]:
+def accuracies(predicted: Any, labels: Any) -> dict[str, Any]:
     """Accuracy on held-out labels [n, a]: fractions of labels, and of sprites with all labels, that are right.
 
     Also the balanced accuracy, (true positive rate + true negative rate) / 2, averaged over labels with enough
     positives; None if there are none.
     """
-    right = told == labels
+    right = predicted == labels
     counted = (labels.sum(0) >= _POSITIVES) & (~labels).any(0)
-    told, labels = told[:, counted], labels[:, counted]
-    positive = (told & labels).sum(0) / labels.sum(0)
-    negative = (~told & ~labels).sum(0) / (~labels).sum(0)
+    predicted, labels = predicted[:, counted], labels[:, counted]
+    positive = (predicted & labels).sum(0) / labels.sum(0)
+    negative = (~predicted & ~labels).sum(0) / (~labels).sum(0)
     return {
         "balanced_accuracy": float((positive + negative).mean() / 2) if counted.any() else None,
         "balanced_over_labels": int(counted.sum()),

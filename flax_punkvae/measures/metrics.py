@@ -28,7 +28,9 @@ def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.
     return (np.log(np.exp(groups - largest).mean(axis=-1)) + largest[..., 0]).mean(axis=-1)
 
 
-def shares_right(sprites: UInt8[np.ndarray, "n h w c"], originals: UInt8[np.ndarray, "n h w c"]) -> tuple[float, float]:
+def pixel_and_sprite_accuracy(
+    sprites: UInt8[np.ndarray, "n h w c"], originals: UInt8[np.ndarray, "n h w c"]
+) -> tuple[float, float]:
     """(fraction of pixels right, fraction of sprites with every pixel right); a pixel is right if all channels are."""
     right = (sprites == originals).all(axis=-1)
     return float(right.mean()), float(right.all(axis=(1, 2)).mean())

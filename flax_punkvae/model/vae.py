@@ -1,7 +1,7 @@
 """PunkVAE, the variational autoencoder: what a ModelConfig makes of encoder, decoder, likelihood and prior.
 
-What a decoded pixel is, the likelihood says; what latents are held to, the prior. How parameters are laid out is told
-in `networks`.
+The likelihood defines the distribution of a pixel, the prior that of the latents. `networks` describes the layout of
+the parameters.
 """
 
 from typing import Any

@@ -84,7 +84,7 @@ def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str,
     return found
 
 
-def yardsticks(run: OpenedRun) -> dict[str, Any] | None:
+def other_codes(run: OpenedRun) -> dict[str, Any] | None:
     """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
     dataset = run.dataset
     if dataset.palette is None:
@@ -105,13 +105,13 @@ def yardsticks(run: OpenedRun) -> dict[str, Any] | None:
     return {"n": len(held_out), "bits": bits}
 
 
-def recovery(run: OpenedRun) -> dict[str, Any]:
+def reconstruction(run: OpenedRun) -> dict[str, Any]:
     """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
     sprites, palette = run.dataset.sprites, run.model.description.palette
     assert sprites is not None and palette is not None
     means, _ = run.encode(run.test_indices)
     decoded = run.model.to_sprites(run.model.decode_sprites(means))
-    pixels, whole = metrics.shares_right(decoded, sprites[run.test_indices])
+    pixels, whole = metrics.pixel_and_sprite_accuracy(decoded, sprites[run.test_indices])
     return {"n": len(decoded), "palette": len(palette), "pixels_right": pixels, "sprites_right": whole}
 
 
@@ -130,7 +130,7 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     return {row: model.decode_sprites(z) for row, z in chosen.items()}
 
 
-def resemblance(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def sample_fidelity(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
     """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
 
     At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
@@ -193,7 +193,7 @@ def copying(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed
     return found
 
 
-def knowledge(run: OpenedRun) -> dict[str, Any] | None:
+def label_probes(run: OpenedRun) -> dict[str, Any] | None:
     """What a linear probe reads of every label off the posterior means; None where the images have no labels."""
     dataset = run.dataset
     if not dataset.label_names:

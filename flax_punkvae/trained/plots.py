@@ -20,8 +20,8 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
     latents.bar(np.arange(1, len(values) + 1), values, width=1.0)
     latents.set(title="KL of each latent, sorted", xlabel="latent", ylabel="nats an image")
 
-    if parts["knowledge"] and parts["knowledge"]["labels"]:
-        by_label = sorted(parts["knowledge"]["by_label"].items(), key=lambda item: item[1]["auroc"])
+    if parts["label_probes"] and parts["label_probes"]["labels"]:
+        by_label = sorted(parts["label_probes"]["by_label"].items(), key=lambda item: item[1]["auroc"])
         labels.plot([row["auroc"] for _, row in by_label], np.arange(len(by_label)), "o", label="AUROC")
         labels.plot([row["balanced_accuracy"] for _, row in by_label], np.arange(len(by_label)), "x", label="balanced")
         labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=6)
@@ -31,9 +31,9 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
     else:
         labels.set_axis_off()
 
-    if "resemblance" in parts:
-        network = "trained" if "trained" in parts["resemblance"] else "random"
-        rows = parts["resemblance"][network]
+    if "sample_fidelity" in parts:
+        network = "trained" if "trained" in parts["sample_fidelity"] else "random"
+        rows = parts["sample_fidelity"][network]
         distance.bar(list(rows), [row["frechet"] for row in rows.values()])
         distance.set(
             title=f"Frechet distance to held-out sprites, features of the {network} network", ylabel="lower is better"

@@ -123,22 +123,21 @@ def _read_state(checkpoint: Path, target: TrainState) -> tuple[dict[str, Any], d
     return read["state"], meta
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+def _shape(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else ocp.utils.to_shape_dtype_struct(leaf)
 
 
 def _read_model(checkpoint: Path) -> tuple[Any, Description | None]:
     path = checkpoint.absolute() / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        saved = checkpointer.metadata(path)
-        # Older versions of Orbax give the tree itself.
-        saved = getattr(getattr(saved, "item_metadata", saved), "tree", saved)
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(saved)["params"])
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        restoring = ocp.args.PyTreeRestore(
-            item={"params": shapes}, partial_restore=True, restore_args={"params": as_numpy}
-        )
-        params = checkpointer.restore(path, args=restoring)["params"]
+    handler: Any = ocp.PyTreeCheckpointHandler()
+    saved = handler.metadata(path)
+    # Orbax 0.11 wraps the tree, and its own kind of tree looks like a dict.
+    saved = dict(getattr(saved, "tree", saved))["params"]
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved)
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+    restoring = ocp.args.PyTreeRestore(item={"params": shapes}, partial_restore=True, restore_args={"params": as_numpy})
+    params = handler.restore(path, args=restoring)["params"]
+    handler.close()
     if not (checkpoint / "model").exists():
         return params, None
     described = description.read(checkpoint / "model")

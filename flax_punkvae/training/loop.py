@@ -60,14 +60,15 @@ class Progress:
 class Run(NamedTuple):
     """What stays the same from the first step to the last.
 
-    `images` are on the devices, `shown` are the test images of the grid, `palette` is that of indices, `description` is
-    that of the model at step 0; only the first process has a report. `signals` fills as signals arrive.
+    `images` are on the devices, `grid_images` are the test images of the grid, `palette` is that of indices,
+    `description` is that of the model at step 0; only the first process has a report. `signals` fills as signals
+    arrive.
     """
 
     directory: Path
     config: TrainConfig
     images: UInt8[Array, "n h w c"]
-    shown: UInt8[np.ndarray, "b h w c"]
+    grid_images: UInt8[np.ndarray, "b h w c"]
     palette: UInt8[np.ndarray, "p 3"] | None
     description: Description
     train_indices: Int[np.ndarray, "train"]
@@ -240,10 +241,10 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
     """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
     model, params = state.model, state.params
-    size = (2 * len(run.shown), model.config.latent)
+    size = (2 * len(run.grid_images), model.config.latent)
     noise = jax.random.normal(run.keys["samples"], size)
     uniform = jax.random.uniform(jax.random.fold_in(run.keys["samples"], 1), size)
     z = inference.from_prior(model, params, noise, uniform)
-    rows = [run.shown, inference.reconstruct(model, params, run.shown), inference.decode(model, params, z)]
+    rows = [run.grid_images, inference.reconstruct(model, params, run.grid_images), inference.decode(model, params, z)]
     pictures = np.concatenate([images.to_rgb(np.asarray(row), run.palette) for row in rows])
-    return images.grid(images.shown(pictures), len(run.shown))
+    return images.grid(images.enlarge_for_viewing(pictures), len(run.grid_images))

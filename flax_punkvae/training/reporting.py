@@ -139,9 +139,9 @@ class Report:
         # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
         active = record.get("test/active_units")
         parts = [part for part in ("train", "validation", "test") if f"{part}/loss" in record]
-        told = [f"epoch {epoch}/{self._epochs}", *(f"{part} {losses_text(record, f'{part}/')}" for part in parts)]
-        told += [f"{active} active latents"] if active is not None else []
-        self.say("  ".join([*told, seconds_text(record["seconds"])]))
+        fields = [f"epoch {epoch}/{self._epochs}", *(f"{part} {losses_text(record, f'{part}/')}" for part in parts)]
+        fields += [f"{active} active latents"] if active is not None else []
+        self.say("  ".join([*fields, seconds_text(record["seconds"])]))
         collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
         if collapsed and not self._collapsed:
             self.say(

@@ -138,7 +138,7 @@ def test_a_sheet_of_fewer_than_two(tmp_path: Path, pixels: np.ndarray):
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("none.png", "there is no file 'none.png'"),
         ("pnuks", "perhaps you meant punks"),
@@ -146,8 +146,8 @@ def test_a_sheet_of_fewer_than_two(tmp_path: Path, pixels: np.ndarray):
         ("\0", "there is no file"),
     ],
 )
-def test_a_path_of_nothing(path: str, told: str):
-    assert told in refusal(files.load, Path(path))
+def test_a_path_of_nothing(path: str, expected: str):
+    assert expected in refusal(files.load, Path(path))
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -163,12 +163,12 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 # Image files of every kind.
 
 
-@pytest.mark.parametrize(("content", "told"), BAD_IMAGES.values(), ids=list(BAD_IMAGES))
-def test_bad_images(tmp_path: Path, content: bytes, told: str):
+@pytest.mark.parametrize(("content", "expected"), BAD_IMAGES.values(), ids=list(BAD_IMAGES))
+def test_bad_images(tmp_path: Path, content: bytes, expected: str):
     file = tmp_path / "image.png"
     file.write_bytes(content)
     message = refusal(files.load, file)
-    assert message.startswith(f"{file}: ") and told in message
+    assert message.startswith(f"{file}: ") and expected in message
 
 
 @pytest.mark.parametrize("content", [animated("GIF"), *(encoded("RGB", form) for form in ("PNG", "JPEG", "WEBP"))])
@@ -244,16 +244,16 @@ def test_a_folder_of_two_sizes(tmp_path: Path):
     assert refusal(files.load, folder).endswith("got 0.png of 48x48 and 2.png of 24x24")
 
 
-@pytest.mark.parametrize(("count", "told"), [(3, 3), (10, 10), (12, 10)])
-def test_bad_files_are_named_at_once(tmp_path: Path, count: int, told: int):
+@pytest.mark.parametrize(("count", "named"), [(3, 3), (10, 10), (12, 10)])
+def test_bad_files_are_named_at_once(tmp_path: Path, count: int, named: int):
     folder = write_folder(tmp_path / "images", {"good.png": flat(0)})
     for number in range(count - 1):
         (folder / f"bad{number}.png").write_bytes(b"")
     (folder / "link.png").symlink_to("nowhere")
     message = refusal(files.load, folder)
     assert f"{count} of {count + 1} images cannot be read: bad0.png (not an image" in message
-    assert message.count("png (") == told
-    assert (f" and {count - told} more" in message) == (count > told)
+    assert message.count("png (") == named
+    assert (f" and {count - named} more" in message) == (count > named)
 
 
 # Load.

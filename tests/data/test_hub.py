@@ -31,13 +31,13 @@ from flax_punkvae.errors import UserError
 for name in json.loads(sys.argv[1]):
     try:
         raw = hub.load(name)
-        told = {"source": raw.source, "ids": raw.ids.tolist()}
-        told |= {"notes": raw.notes, "shape": raw.pixels.shape, "pixels": raw.pixels.tobytes().hex()}
+        answer = {"source": raw.source, "ids": raw.ids.tolist()}
+        answer |= {"notes": raw.notes, "shape": raw.pixels.shape, "pixels": raw.pixels.tobytes().hex()}
     except UserError as error:
-        told = {"error": type(error).__name__, "message": str(error)}
-    told["waits"] = len(waits)
+        answer = {"error": type(error).__name__, "message": str(error)}
+    answer["waits"] = len(waits)
     waits.clear()
-    print(json.dumps(told))
+    print(json.dumps(answer))
 """
 
 
@@ -48,9 +48,9 @@ def ask(home: Path, endpoint: str, *names: str, offline: bool = False) -> list[d
     done = subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(told) == len(names)
-    return told
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(names)
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +60,25 @@ def online(server: HubServer, home: Path) -> dict[str, dict[str, Any]]:
     return dict(zip(names, ask(home, server.address, *names), strict=True))
 
 
-def pixels(told: dict[str, Any]) -> np.ndarray:
-    assert "error" not in told, told
-    return np.frombuffer(bytes.fromhex(told["pixels"]), np.uint8).reshape(told["shape"])
+def pixels(answer: dict[str, Any]) -> np.ndarray:
+    assert "error" not in answer, answer
+    return np.frombuffer(bytes.fromhex(answer["pixels"]), np.uint8).reshape(answer["shape"])
 
 
 def test_rows_come_by_punk_number(online: dict[str, dict[str, Any]], server: HubServer, on_blue: np.ndarray):
-    told = online[hub.CRYPTOPUNKS]
-    assert told["ids"] == sorted(NUMBERS)
+    answer = online[hub.CRYPTOPUNKS]
+    assert answer["ids"] == sorted(NUMBERS)
     # Oracle: the package's sprites of these numbers, over the background.
-    np.testing.assert_array_equal(pixels(told)[..., :3], on_blue[np.argsort(NUMBERS)])
-    assert (pixels(told)[..., 3] == 255).all()
-    assert told["source"] == f"hub:{hub.CRYPTOPUNKS}@{server.commits[hub.CRYPTOPUNKS, 'main'].sha}"
+    np.testing.assert_array_equal(pixels(answer)[..., :3], on_blue[np.argsort(NUMBERS)])
+    assert (pixels(answer)[..., 3] == 255).all()
+    assert answer["source"] == f"hub:{hub.CRYPTOPUNKS}@{server.commits[hub.CRYPTOPUNKS, 'main'].sha}"
 
 
 def test_the_revision_asked_for_is_the_one_requested(online: dict[str, dict[str, Any]], server: HubServer):
-    told = online[f"{hub.CRYPTOPUNKS}@v1"]
+    answer = online[f"{hub.CRYPTOPUNKS}@v1"]
     commit = server.commits[hub.CRYPTOPUNKS, "v1"].sha
-    assert told["source"] == f"hub:{hub.CRYPTOPUNKS}@{commit}"
-    assert told["ids"] == [0, 1]
+    assert answer["source"] == f"hub:{hub.CRYPTOPUNKS}@{commit}"
+    assert answer["ids"] == [0, 1]
     asked = {path for _, path in server.asked}
     resolve = f"/datasets/{hub.CRYPTOPUNKS}/resolve"
     assert {f"{resolve}/v1/README.md", f"{resolve}/{commit}/{PARQUET}"} <= asked
@@ -133,10 +133,10 @@ def test_images_that_are_no_sprites(online: dict[str, dict[str, Any]]):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_line(online: dict[str, dict[str, Any]], name: str):
-    kind, told = WRONG[name]
+    kind, expected = WRONG[name]
     assert online[name]["error"] == kind, online[name]
     message = online[name]["message"]
-    assert told in message
+    assert expected in message
     assert message.startswith(f"hub:{name}: ")
     assert "\n" not in message
 
@@ -160,8 +160,8 @@ def test_without_the_hub(online: dict[str, dict[str, Any]], server: HubServer, h
     names = (hub.CRYPTOPUNKS, f"{hub.CRYPTOPUNKS}@{commit}", f"{hub.CRYPTOPUNKS}@v1", "o/unknown")
     # Port 9 is closed, and would discard what it got.
     cached, pinned, other, unknown = ask(home, "http://127.0.0.1:9", *names, offline=offline)
-    for told in (cached, pinned):
-        assert {**told, "waits": 0} == {**online[hub.CRYPTOPUNKS], "waits": 0}
+    for answer in (cached, pinned):
+        assert {**answer, "waits": 0} == {**online[hub.CRYPTOPUNKS], "waits": 0}
     assert other["error"] == unknown["error"] == "Unavailable"
     assert f"the cached copy is of commit {commit}" in other["message"]
     assert unknown["message"].startswith("hub:o/unknown: the hub cannot be reached and no copy is cached (")

@@ -75,12 +75,12 @@ def test_one_changed_pixel_is_told(raw: Raw):
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"), [((3, 24, 24, 4), "3 RGBA images of 24x24"), ((2, 20, 30, 3), "2 RGB images of 30x20")]
+    ("shape", "expected"), [((3, 24, 24, 4), "3 RGBA images of 24x24"), ((2, 20, 30, 3), "2 RGB images of 30x20")]
 )
-def test_other_images_cannot_be_verified(shape: tuple[int, ...], told: str):
+def test_other_images_cannot_be_verified(shape: tuple[int, ...], expected: str):
     verification = punks.verify(unlabelled(np.zeros(shape, np.uint8), np.arange(shape[0]), "made up"))
     assert verification.startswith("not verified")
-    assert told in verification
+    assert expected in verification
 
 
 def _not_found(_: str) -> None:

@@ -106,8 +106,8 @@ def another_users_link_to_ours(monkeypatch: pytest.MonkeyPatch, path: Path) -> s
 
 def another_users_link_behind_ours(monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
     path.symlink_to("theirs")
-    told = another_users_link_to_ours(monkeypatch, path.with_name("theirs"))
-    return f"{told}theirs belongs" if os.geteuid() == 0 else told
+    message = another_users_link_to_ours(monkeypatch, path.with_name("theirs"))
+    return f"{message}theirs belongs" if os.geteuid() == 0 else message
 
 
 def a_file(_monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
@@ -144,8 +144,8 @@ def test_a_cache_that_others_may_have_written_is_not_used(
     jax.config.update("jax_compilation_cache_dir", None)
     backend.prepare("auto")
     assert setting("jax_compilation_cache_dir") is None
-    told = capsys.readouterr().err
-    assert told.startswith("continuing without a compilation cache: ") and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("continuing without a compilation cache: ") and message.count("\n") == 1
 
 
 def test_a_named_cache_is_made_and_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,6 +232,6 @@ def test_a_home_that_is_not_utf8_costs_the_cache_alone(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caf\udce9"))
     backend.prepare("auto")
-    told = capsys.readouterr().err
-    assert told.startswith("continuing without a compilation cache: ") and "is not UTF-8" in told
-    assert told.isascii() and list(tmp_path.iterdir()) == []
+    message = capsys.readouterr().err
+    assert message.startswith("continuing without a compilation cache: ") and "is not UTF-8" in message
+    assert message.isascii() and list(tmp_path.iterdir()) == []

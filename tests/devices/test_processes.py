@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from flax_punkvae.devices import processes
-from flax_punkvae.errors import UserError, is_out_of_memory, memory_told, run_program
+from flax_punkvae.errors import UserError, explain_out_of_memory, is_out_of_memory, run_program
 
 # As jax 0.5.0 and 0.10.2 and NumPy said them on CPUs, and XLA says them on GPUs.
 MEMORY = [
@@ -47,7 +47,7 @@ def test_out_of_memory_a_lost_process_and_anything_else_are_told_apart(
 def test_out_of_memory_is_one_line_with_what_to_do(error: Exception):
     with (
         pytest.raises(UserError, match=r"^out of memory \(.+\): choose a smaller batch$") as raised,
-        memory_told("choose a smaller batch"),
+        explain_out_of_memory("choose a smaller batch"),
     ):
         raise error
     assert "\n" not in str(raised.value)
@@ -63,7 +63,7 @@ def test_a_program_out_of_memory_exits_with_2_and_other_errors_stay(capsys: pyte
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("error: out of memory (")
     for error in OTHERS:
-        with pytest.raises(type(error)) as raised, memory_told("never said"):
+        with pytest.raises(type(error)) as raised, explain_out_of_memory("never said"):
             raise error
         assert raised.value is error
 
@@ -72,8 +72,8 @@ def test_what_differs_is_named_with_two_of_its_values():
     same = {"a": 1, "b": [4, 8], "c": None}
     assert processes.disagreement([same, same, same]) == ""
     assert processes.disagreement([same, same, {**same, "a": 2.5}]) == "a (1 in process 0, 2.5 in process 2)"
-    told = processes.disagreement([same, {**same, "b": [4], "c": "x"}])
-    assert told == "b ([4, 8] in process 0, [4] in process 1), c (none in process 0, x in process 1)"
+    message = processes.disagreement([same, {**same, "b": [4], "c": "x"}])
+    assert message == "b ([4, 8] in process 0, [4] in process 1), c (none in process 0, x in process 1)"
     assert processes.disagreement([{}, {"new": None}]) == "new (none in process 0, none in process 1)"
     many = processes.disagreement([{str(i): i for i in range(20)}, {str(i): "x" * 1000 for i in range(20)}])
     assert many.endswith(" and 12 more") and len(many) < 2000
@@ -82,8 +82,8 @@ def test_what_differs_is_named_with_two_of_its_values():
 def test_a_deciding_fact_lets_others_differ():
     here, there = {"source": "a", "sha": 1}, {"source": "b", "sha": 1}
     assert processes.disagreement([here, there], "sha") == ""
-    told = processes.disagreement([here, {**there, "sha": 2}], "sha")
-    assert told == "source (a in process 0, b in process 1), sha (1 in process 0, 2 in process 1)"
+    message = processes.disagreement([here, {**there, "sha": 2}], "sha")
+    assert message == "source (a in process 0, b in process 1), sha (1 in process 0, 2 in process 1)"
 
 
 def test_all_refuse_what_differs_with_the_same_line(monkeypatch: pytest.MonkeyPatch):

@@ -38,8 +38,8 @@ def test_the_shipped_network_tells_the_labels_of_held_out_punks(held_out):
     sprites, labels, names = held_out
     network = features.load()
     assert network.label_names == names
-    told = features.label_logits(network, sprites) > 0
-    right = told == labels
+    predicted = features.label_logits(network, sprites) > 0
+    right = predicted == labels
     assert right.mean() > 0.998
     assert right.all(1).mean() > 0.84
 
@@ -150,16 +150,16 @@ def test_accuracies_are_scikit_learn_s():
 
     rng = np.random.default_rng(0)
     labels = rng.random((100, 4)) < (0.5, 0.3, 0.1, 1.0)
-    told = labels ^ (rng.random((100, 4)) < 0.1)
+    predicted = labels ^ (rng.random((100, 4)) < 0.1)
     # The third has too few positives, the fourth no negatives.
     assert labels.sum(0)[2] < 20
-    got = train_features.accuracies(told, labels)
-    expected = np.mean([balanced_accuracy_score(labels[:, i], told[:, i]) for i in range(2)])
+    got = train_features.accuracies(predicted, labels)
+    expected = np.mean([balanced_accuracy_score(labels[:, i], predicted[:, i]) for i in range(2)])
     np.testing.assert_allclose(got["balanced_accuracy"], expected, rtol=1e-12)
     assert got["balanced_over_labels"] == 2
-    assert got["labels_right"] == (told == labels).mean()
-    assert got["sprites_right"] == np.mean([(a == b).all() for a, b in zip(told, labels, strict=True)])
-    assert train_features.accuracies(told[:, 2:], labels[:, 2:])["balanced_accuracy"] is None
+    assert got["labels_right"] == (predicted == labels).mean()
+    assert got["sprites_right"] == np.mean([(a == b).all() for a, b in zip(predicted, labels, strict=True)])
+    assert train_features.accuracies(predicted[:, 2:], labels[:, 2:])["balanced_accuracy"] is None
 
 
 def test_the_program_trains_and_the_same_seed_gives_the_same_file(

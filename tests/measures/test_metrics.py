@@ -55,11 +55,11 @@ def test_samples_must_divide_the_weights(samples: int):
         metrics.iwae_bound(np.zeros((2, 10)), samples)
 
 
-def test_shares_right():
+def test_pixel_and_sprite_accuracy():
     originals = np.zeros((2, 2, 2, 3), np.uint8)
     sprites = originals.copy()
     sprites[1, 0, 0, 2] = 1
-    assert metrics.shares_right(sprites, originals) == (7 / 8, 1 / 2)
+    assert metrics.pixel_and_sprite_accuracy(sprites, originals) == (7 / 8, 1 / 2)
 
 
 def test_probes_read_what_is_there_and_nothing_else():

@@ -155,8 +155,8 @@ def test_bad_hub_sets(server: HubServer, home: Path, tmp_path: Path):
     env = environment(home / "bad", server.address)
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(told) == len(names)
-    for name, (outcome, message, untouched) in zip(names, told, strict=True):
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(names)
+    for name, (outcome, message, untouched) in zip(names, outcomes, strict=True):
         assert outcome == "UserError" and untouched, name
         assert message and "\n" not in message, name

@@ -27,8 +27,8 @@ METAL = {"jax": "0.5.0", "jaxlib": "0.5.0", "orbax-checkpoint": "0.11.20", "jax-
 def test_each_known_problem_is_named_with_its_fix(
     versions: dict[str, str], system: str, machine: str, problem: str, fix: str
 ):
-    ((told, command),) = doctor.known_problems(versions, system, machine)
-    assert problem in told and fix in command
+    ((named, command),) = doctor.known_problems(versions, system, machine)
+    assert problem in named and fix in command
 
 
 @pytest.mark.parametrize("versions", [GOOD, METAL])

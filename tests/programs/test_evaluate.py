@@ -77,7 +77,7 @@ def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
     np.testing.assert_allclose(bounds["1"], likelihood - rate, rtol=1e-3)
 
 
-def test_recovery_is_of_the_held_out_sprites(found: dict, run: Trained):
+def test_reconstruction_is_of_the_held_out_sprites(found: dict, run: Trained):
     sprites = run.dataset.sprites
     assert sprites is not None
     palette = {tuple(colour) for colour in sprites[run.train_indices].reshape(-1, 3).tolist()}
@@ -85,13 +85,13 @@ def test_recovery_is_of_the_held_out_sprites(found: dict, run: Trained):
     drawn = im.read_sprites(decode(run, means), "reference")
     snapped = im.snap(drawn, np.array(sorted(palette), np.uint8))
     right = (snapped == sprites[run.test_indices]).all(-1)
-    assert found["recovery"]["palette"] == len(palette)
-    np.testing.assert_allclose(found["recovery"]["pixels_right"], right.mean())
-    np.testing.assert_allclose(found["recovery"]["sprites_right"], right.all((1, 2)).mean())
+    assert found["reconstruction"]["palette"] == len(palette)
+    np.testing.assert_allclose(found["reconstruction"]["pixels_right"], right.mean())
+    np.testing.assert_allclose(found["reconstruction"]["sprites_right"], right.all((1, 2)).mean())
 
 
 def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
-    part = found["resemblance"]
+    part = found["sample_fidelity"]
     assert part["n"] == part["n_floor"] == 40
     for network in ("trained", "random"):
         rows = part[network]
@@ -116,7 +116,7 @@ def test_a_planted_copy_is_counted(run: Trained):
 
 
 def test_labels_are_probed(found: dict, run: Trained):
-    part = found["knowledge"]
+    part = found["label_probes"]
     assert part["n"] == 40 and set(part["by_label"]) <= set(run.dataset.label_names)
     assert part["labels"] == len(part["by_label"])
 
@@ -142,9 +142,9 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "recovery, resemblance and copying left out" in done.stdout
+    assert "reconstruction, sample fidelity and copying left out" in done.stdout
     parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert "resemblance" not in parts and parts["knowledge"] is None and parts["rate_distortion"]["n"] == 8
+    assert "sample_fidelity" not in parts and parts["label_probes"] is None and parts["rate_distortion"]["n"] == 8
 
 
 def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -157,7 +157,7 @@ def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time is not measured."""
     monkeypatch.setattr("flax_punkvae.trained.model.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
-    for part in ("yardsticks", "knowledge"):
+    for part in ("other_codes", "label_probes"):
         monkeypatch.setattr(evaluation, part, lambda _: None)
     monkeypatch.setattr(evaluation, "LEAST_HELD_OUT", 1000)
 
@@ -196,7 +196,7 @@ def test_results_are_written_though_nobody_reads(run: Trained, tmp_path: Path, m
 def test_a_link_out_of_the_run_is_not_followed(
     run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ):
-    """Oracle: what the link leads to is not made; the results are told, since they took minutes."""
+    """Oracle: what the link leads to is not made; the results are printed, since they took minutes."""
     evaluated_at_once(run, monkeypatch)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "outside")

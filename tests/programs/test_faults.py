@@ -139,8 +139,8 @@ def test_every_damage_to_every_file_is_found(
         path.unlink()
         assert checkpoints.damage(newest), f"{path} missing"
         # One damage a file the whole way: named, and the checkpoint before taken.
-        step, (told,) = restored_step(directory, target)
-        assert step == 4 and told.startswith("8 (")
+        step, (skipped,) = restored_step(directory, target)
+        assert step == 4 and skipped.startswith("8 (")
         path.write_bytes(content)
         others += 1
     assert checkpoints.damage(newest) == ""

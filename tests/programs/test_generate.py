@@ -113,8 +113,8 @@ def test_many_samples_are_those_of_smaller_chunks(
     first = np.stack([opened(tmp_path / "parts" / f"{number:04d}.png") for number in range(5)])
     large = images.enlarge(first, max(256 // first.shape[1], 1))
     np.testing.assert_array_equal(opened(tmp_path / "parts" / "grid.png"), images.grid(large, 5, gap=8))
-    told = capsys.readouterr().out
-    assert "show the first 5 of 9; samples.json lists all" in told and "0004.png" in told and "0005.png" not in told
+    out = capsys.readouterr().out
+    assert "show the first 5 of 9; samples.json lists all" in out and "0004.png" in out and "0005.png" not in out
 
 
 def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):

@@ -343,7 +343,7 @@ def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
 
 
 def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Oracle: bits of K = 1 by many draws by hand; the yardsticks are those of the same sprites."""
+    """Oracle: bits of K = 1 by many draws by hand; the other codes are measured on the same sprites."""
     options = ("--iwae-images", "4", "--iwae-samples", "1000", "--output", str(tmp_path))
     assert evaluate.main([str(run), *options]) == 0
     printed = capsys.readouterr().out
@@ -362,10 +362,10 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     posterior = -0.5 * (noise**2 + logvars + np.log(2 * np.pi)).sum(-1).reshape(-1)
     kl = posterior - np.asarray(inference.log_prior(opened.state.model, opened.state.params, jnp.array(z))).sum(-1)
     np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
-    assert list(parts["yardsticks"]["bits"]) == [line.strip() for line in parts["yardsticks"]["bits"]]
-    assert len(parts["yardsticks"]["bits"]) == 5 and "lossless WebP" in printed
+    assert list(parts["other_codes"]["bits"]) == [line.strip() for line in parts["other_codes"]["bits"]]
+    assert len(parts["other_codes"]["bits"]) == 5 and "lossless WebP" in printed
     assert re.search(r"IWAE bound, bits a sprite, K = 1000.* [0-9.]+", printed)
-    assert parts["resemblance"]["n"] == 48 and "features_sha256" in parts["resemblance"]
+    assert parts["sample_fidelity"]["n"] == 48 and "features_sha256" in parts["sample_fidelity"]
 
 
 @pytest.mark.parametrize("command", ["reconstruct 3 4", "interpolate 3 4 --steps 3", "traverse 3 --top 2"])
@@ -389,7 +389,7 @@ def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path):
     assert train.main([*arguments, "--run-dir", str(run)]) == 0
     assert evaluate.main([str(run), "--iwae-images", "2", "--iwae-samples", "100"]) == 0
     parts = json.loads((run / "evaluation.json").read_text())
-    assert set(parts["resemblance"]) == {"n", "n_floor", "seed", "random"}
+    assert set(parts["sample_fidelity"]) == {"n", "n_floor", "seed", "random"}
     assert sample.main([str(run), "--count", "2"]) == 0
     with Image.open(run / "samples" / "prior-seed0" / "0001.png") as image:
         assert image.size == (16, 16)

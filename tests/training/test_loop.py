@@ -42,7 +42,7 @@ def run(directory: Path, config: TrainConfig, photos: np.ndarray, *received: int
         directory=directory,
         config=config,
         images=jax.device_put(photos),
-        shown=photos[:2],
+        grid_images=photos[:2],
         palette=None,
         train_indices=np.arange(16 - validation),
         validation_indices=np.arange(16 - validation, 16),

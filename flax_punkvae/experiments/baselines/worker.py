@@ -1,4 +1,4 @@
-"""A contender's process: it builds one, then times what it is asked to on standard input, and answers in JSON lines."""
+"""The process of one implementation: it times the requests on standard input and answers each with a line of JSON."""
 
 import json
 import os
@@ -24,13 +24,13 @@ def main() -> None:
 
 
 def work(name: str, batch_size: int, source: str, product_side: int) -> None:
-    """Build a contender, warm up, say what it is, then answer requests until there are no more."""
+    """Build the implementation `name`, print its versions and devices, then answer requests until input ends."""
     began = time.monotonic()
     if name == "load":
         print(json.dumps(_load(began, source)), flush=True)
         return
     if name.startswith("torch-"):
-        from flax_punkvae.experiments.contenders import pytorch
+        from flax_punkvae.experiments.baselines import pytorch
 
         # Inductor and others print; the answers go to the real standard output alone.
         answers = os.fdopen(os.dup(1), "w")
@@ -135,7 +135,7 @@ def _plain(batch_size: int) -> tuple[dict[str, Callable[[int], Any]], dict[str, 
     import flax
     import jax
 
-    from flax_punkvae.experiments.contenders import plain
+    from flax_punkvae.experiments.baselines import plain
 
     state = plain.create_state(jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (batch_size, 128, 128, 3))
