@@ -93,8 +93,8 @@ def restore(directory: Path, target: TrainState, which: Which = "last") -> Resto
     found = retention.find(directory, which, partial(_read_state, target=target))
     if found is None:
         return None
-    arrays, meta = found.content
-    return Restored(target.replace(**parallel.owned(arrays)), meta, found.damaged)
+    _, (arrays, meta), damaged = found
+    return Restored(target.replace(**parallel.owned(arrays)), meta, damaged)
 
 
 def read(directory: Path, which: Which = "last") -> Saved | None:
@@ -103,7 +103,10 @@ def read(directory: Path, which: Which = "last") -> Saved | None:
     Needs no images, no optimiser and no device. Chooses and raises as `retention.find` does.
     """
     found = retention.find(directory, which, _read_model)
-    return None if found is None else Saved(found.step, *found.content, found.damaged)
+    if found is None:
+        return None
+    step, (params, described), damaged = found
+    return Saved(step, params, described, damaged)
 
 
 def _arrays(state: TrainState) -> dict[str, Any]:

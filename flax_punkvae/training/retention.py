@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from flax_punkvae.devices import processes
 from flax_punkvae.errors import UserError
@@ -31,14 +31,6 @@ Which = Literal["last", "best"] | int
 T = TypeVar("T")
 
 
-class Found(NamedTuple, Generic[T]):
-    """What was read of an intact checkpoint; `damaged` lists the steps tried before it and what is wrong with them."""
-
-    step: int
-    content: T
-    damaged: list[str]
-
-
 def steps(directory: Path) -> list[int]:
     """The steps that have a checkpoint, whole or not, ascending."""
     if not directory.is_dir():
@@ -51,8 +43,10 @@ def damage(checkpoint: Path) -> str:
     return sums.damage(checkpoint, _NEEDED)
 
 
-def find(directory: Path, which: Which, read: Callable[[Path], T]) -> Found[T] | None:
-    """Read the chosen one of the intact checkpoints with `read`; None if none was ever finished.
+def find(directory: Path, which: Which, read: Callable[[Path], T]) -> tuple[int, T, list[str]] | None:
+    """Read the chosen one of the intact checkpoints with `read`: (step, what was read, damaged).
+
+    `damaged` lists the steps tried before it and what is wrong with them. None if no checkpoint was ever finished.
 
     `last` is the newest intact one; `best` is the one with the lowest validation loss, or the newest if none has one; a
     number is that step. A checkpoint that `read` raises for is damaged. Changes nothing on disk. Raises UserError if
@@ -65,7 +59,7 @@ def find(directory: Path, which: Which, read: Callable[[Path], T]) -> Found[T] |
     while (step := _choose(directory, which, damaged)) is not None:
         content = _read_intact(directory / str(step), read, damaged)
         if content is not None:
-            return Found(step, content, _listed(damaged))
+            return step, content, _listed(damaged)
     if not damaged or _is_first_cut_off(directory):
         return None
     raise UserError(

@@ -18,11 +18,11 @@ STRUCTURE = {"func.func", "func.call", "func.return", "stablehlo.custom_call", "
 TYPES = {"i1", "i8", "i32", "ui8", "ui32", "f32"}
 
 
-def unsupported(function: Callable[..., Any], *arguments: Any) -> set[str]:
+def unsupported(function: Callable[..., Any], *arguments: Any, **named: Any) -> set[str]:
     """The ops and element types in the METAL lowering that the plugin does not know."""
     # As the programs set it there: the default brings in 64-bit integers.
     with jax.threefry_partitionable(False):
-        lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("METAL",))
+        lowered = jax.jit(function).trace(*arguments, **named).lower(lowering_platforms=("METAL",))
     text = lowered.as_text()
     ops = set(re.findall(r'(?:^|[=(])\s*"?((?:stablehlo|mhlo|chlo|func|shape|arith|tensor)\.\w+)', text, re.MULTILINE))
     assert ops, "the lowering has no op that the pattern finds"

@@ -17,7 +17,7 @@ from flax_punkvae.experiments import evaluate
 from flax_punkvae.measures import metrics
 from flax_punkvae.model import inference, likelihoods, losses
 from flax_punkvae.trained import evaluation
-from flax_punkvae.trained.model import Trained, decode, encode, open_run
+from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
 from helpers.programs import SMALL, trained
 from helpers.streams import Gone
@@ -33,7 +33,7 @@ def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(cwd: Path) -> Trained:
+def run(cwd: Path) -> OpenedRun:
     return open_run(cwd / "run")
 
 
@@ -43,10 +43,10 @@ def found(cwd: Path) -> dict:
     return json.loads((cwd / "run" / "evaluation.json").read_text())
 
 
-def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: Trained):
+def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: OpenedRun):
     """Oracle: the posteriors, encoded anew; the distortion against the mean image's reconstruction error's order."""
     held_out = run.dataset.images[run.test_indices]
-    means, logvars = encode(run, run.test_indices)
+    means, logvars = run.encode(run.test_indices)
     rate = np.asarray(losses.gaussian_kl(jax.numpy.array(means), jax.numpy.array(logvars)), np.float64).mean()
     part = found["rate_distortion"]
     assert part["n"] == len(held_out) == 40
@@ -60,16 +60,16 @@ def test_rate_and_distortion_are_those_of_the_held_out_images(found: dict, run: 
     assert part["active_units"] == int(metrics.active_units(means.astype(float)).sum())
 
 
-def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
+def test_the_iwae_bound_is_above_the_elbo(found: dict, run: OpenedRun):
     """Oracle: the ELBO of the same images by many draws, for K = 1; larger K only rises."""
     bounds = found["iwae"]["bound_nats"]
     assert list(bounds) == ["1", "100"] and bounds["100"] >= bounds["1"]
     chosen = run.dataset.images[run.test_indices[:3]]
-    means, logvars = encode(run, run.test_indices[:3])
+    means, logvars = run.encode(run.test_indices[:3])
     noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
     draws = means + np.exp(logvars / 2) * noise
     decoded = np.asarray(
-        inference.decode(run.state.model, run.state.params, draws.reshape(-1, means.shape[1]))
+        inference.decode(run.model.module, run.model.params, draws.reshape(-1, means.shape[1]))
     ).reshape(200, *chosen.shape)
     errors = ((decoded.astype(float) - chosen / 255) ** 2).sum((2, 3, 4))
     likelihood = likelihoods.gaussian_log_likelihood(errors, 0.5, chosen[0].size).mean()
@@ -77,12 +77,12 @@ def test_the_iwae_bound_is_above_the_elbo(found: dict, run: Trained):
     np.testing.assert_allclose(bounds["1"], likelihood - rate, rtol=1e-3)
 
 
-def test_reconstruction_is_of_the_held_out_sprites(found: dict, run: Trained):
+def test_reconstruction_is_of_the_held_out_sprites(found: dict, run: OpenedRun):
     sprites = run.dataset.sprites
     assert sprites is not None
     palette = {tuple(colour) for colour in sprites[run.train_indices].reshape(-1, 3).tolist()}
-    means, _ = encode(run, run.test_indices)
-    drawn = im.read_sprites(decode(run, means), "reference")
+    means, _ = run.encode(run.test_indices)
+    drawn = im.read_sprites(run.model.decode(means), "reference")
     snapped = im.snap(drawn, np.array(sorted(palette), np.uint8))
     right = (snapped == sprites[run.test_indices]).all(-1)
     assert found["reconstruction"]["palette"] == len(palette)
@@ -105,7 +105,7 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
     assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in SAMPLERS)
 
 
-def test_a_planted_copy_is_counted(run: Trained):
+def test_a_planted_copy_is_counted(run: OpenedRun):
     sprites = run.dataset.sprites
     assert sprites is not None
     drawn = {"copies": sprites[run.train_indices[:30]], "hits": sprites[run.test_indices[:25]]}
@@ -115,7 +115,7 @@ def test_a_planted_copy_is_counted(run: Trained):
     assert rows["hits"]["exact_copies"] == 0 and rows["hits"]["held_out_hits"] == 25
 
 
-def test_labels_are_probed(found: dict, run: Trained):
+def test_labels_are_probed(found: dict, run: OpenedRun):
     part = found["label_probes"]
     assert part["n"] == 40 and set(part["by_label"]) <= set(run.dataset.label_names)
     assert part["labels"] == len(part["by_label"])
@@ -153,9 +153,9 @@ def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pyte
     assert "40 held-out images or more, here are 8" in capsys.readouterr().out
 
 
-def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def evaluated_at_once(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time is not measured."""
-    monkeypatch.setattr("flax_punkvae.trained.model.open_run", lambda *_: run)
+    monkeypatch.setattr("flax_punkvae.trained.runs.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("other_codes", "label_probes"):
         monkeypatch.setattr(evaluation, part, lambda _: None)
@@ -164,13 +164,18 @@ def evaluated_at_once(run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 5e-324, 1e-300])
 def test_without_a_sigma_the_likelihoods_are_left_out(
-    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], beta: float
+    cwd: Path,
+    run: OpenedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    beta: float,
 ):
     """Oracle: the rest is as with a sigma; the JSON holds finite numbers alone."""
     bound = evaluation.importance
     evaluated_at_once(run._replace(config=replace(run.config, train=replace(run.config.train, beta=beta))), monkeypatch)
     monkeypatch.setattr(evaluation, "importance", bound)
-    assert evaluate.main([str(run.directory), *QUICK, "--output", str(tmp_path)]) == 0
+    assert evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)]) == 0
     parts = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
     whole = evaluation.rate_distortion(run, 0)
     left_out = {"sigma", "negative_elbo_nats_at_sigma"}
@@ -179,22 +184,24 @@ def test_without_a_sigma_the_likelihoods_are_left_out(
     assert "so sigma is 0: -ELBO and IWAE bound left out" in capsys.readouterr().out
 
 
-def test_the_active_units_of_one_image_are_none(run: Trained):
+def test_the_active_units_of_one_image_are_none(run: OpenedRun):
     alone = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:1]), 0)
     two = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:2]), 0)
     assert alone["active_units"] is None and two["active_units"] is not None
 
 
-def test_results_are_written_though_nobody_reads(run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_results_are_written_though_nobody_reads(
+    cwd: Path, run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     evaluated_at_once(run, monkeypatch)
     monkeypatch.setattr(sys, "stdout", Gone())
-    assert evaluate.main([str(run.directory), "--output", str(tmp_path)]) == 0
+    assert evaluate.main([str(cwd / "run"), "--output", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.png"}
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "evaluation.png"])
 def test_a_link_out_of_the_run_is_not_followed(
-    run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ):
     """Oracle: what the link leads to is not made; the results are printed, since they took minutes."""
     evaluated_at_once(run, monkeypatch)

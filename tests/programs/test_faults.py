@@ -15,8 +15,9 @@ import jax
 import pytest
 
 from flax_punkvae.config import Config
-from flax_punkvae.training import checkpoints
+from flax_punkvae.training import checkpoints, retention
 from flax_punkvae.training import state as train_state
+from helpers.descriptions import DESCRIPTION
 from helpers.programs import SMALL, start, train, trained, wait_for
 
 KILLS = 10
@@ -118,7 +119,7 @@ def test_every_damage_to_every_file_is_found(
 ):
     directory = cwd / "run" / "checkpoints"
     newest = directory / "8"
-    assert checkpoints.damage(newest) == ""
+    assert retention.damage(newest) == ""
     files = sorted(path for path in newest.rglob("*") if path.is_file())
     chance = random.Random(0)
     flips = others = 0
@@ -129,21 +130,21 @@ def test_every_damage_to_every_file_is_found(
             flipped = bytearray(content)
             flipped[bit // 8] ^= 1 << bit % 8
             path.write_bytes(flipped)
-            assert checkpoints.damage(newest), f"bit {bit} of {path}"
+            assert retention.damage(newest), f"bit {bit} of {path}"
             flips += 1
         if content:
             for length in {0, len(content) // 2, len(content) - 1}:
                 path.write_bytes(content[:length])
-                assert checkpoints.damage(newest), f"{path} cut to {length} bytes"
+                assert retention.damage(newest), f"{path} cut to {length} bytes"
                 others += 1
         path.unlink()
-        assert checkpoints.damage(newest), f"{path} missing"
+        assert retention.damage(newest), f"{path} missing"
         # One damage a file the whole way: named, and the checkpoint before taken.
         step, (skipped,) = restored_step(directory, target)
         assert step == 4 and skipped.startswith("8 (")
         path.write_bytes(content)
         others += 1
-    assert checkpoints.damage(newest) == ""
+    assert retention.damage(newest) == ""
     assert restored_step(directory, target) == (8, [])
     with capsys.disabled():
         print(f"\n{flips} flipped bits in {len(files)} files found, and {others} cuts and missing files")
@@ -167,7 +168,7 @@ def test_a_run_goes_on_from_the_newest_good_checkpoint(cwd: Path, three_epochs: 
     assert "resuming run at step 4\n" in done.stdout
     assert f"final parameters: SHA-256 {three_epochs}" in done.stdout
     # The damaged one was saved anew on the way.
-    assert checkpoints.damage(cwd / "run" / "checkpoints" / "8") == ""
+    assert retention.damage(cwd / "run" / "checkpoints" / "8") == ""
 
 
 def test_with_no_good_checkpoint_nothing_is_touched(cwd: Path):
@@ -235,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, tar
     # Parameters that are finite, and whose next loss is not.
     mad = jax.tree.map(lambda leaf: leaf * 1e25, restored.state.params)
     state = restored.state.replace(params=mad, step=restored.state.step + 2)
-    checkpoints.save(directory, state, {"totals": {"loss": 1.0, "mse": 1.0, "kl": 1.0}})
+    checkpoints.save(directory, state, {"totals": {"loss": 1.0, "mse": 1.0, "kl": 1.0}}, DESCRIPTION)
     before = contents(directory)
     done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1

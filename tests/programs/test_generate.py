@@ -15,8 +15,9 @@ from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from flax_punkvae.measures import features
-from flax_punkvae.trained import model as trained
 from flax_punkvae.trained import samplers
+from flax_punkvae.trained.model import Model
+from flax_punkvae.trained.runs import open_run
 from helpers.programs import SMALL
 from helpers.streams import Gone
 
@@ -65,7 +66,7 @@ def test_snapped_samples_and_their_certificates(run: Path, tmp_path: Path, how: 
     assert sample.main([str(run), "--count", "5", "--from", how, "--snap", "--output", str(out)]) == 0
     facts = json.loads((out / "samples.json").read_text())
     assert (facts["from"], facts["seed"], len(facts["samples"])) == (how, 0, 5)
-    dataset = trained.open_run(run).dataset
+    dataset = open_run(run).dataset
     assert dataset.sprites is not None
     train_indices, _ = data.split(40, 0.2, 0)
     colours = {tuple(pixel) for pixel in dataset.sprites[train_indices].reshape(-1, 3).tolist()}
@@ -119,7 +120,7 @@ def test_many_samples_are_those_of_smaller_chunks(
 
 def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):
     """Oracle: by hand, of a decoder that draws a training sprite, then each of three others twice, over and over."""
-    opened_run = trained.open_run(run)
+    opened_run = open_run(run)
     assert opened_run.dataset.sprites is not None
     known = opened_run.dataset.sprites[opened_run.train_indices[0]]
     others = np.stack([known.transpose(1, 0, 2), known[::-1], known[:, ::-1]])
@@ -127,15 +128,15 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
     monkeypatch.setattr(samplers, "CHUNK", 5)
     drawn: list[np.ndarray] = []
 
-    def decode(_: trained.Trained, z: np.ndarray) -> np.ndarray:
+    def decode(_: Model, z: np.ndarray) -> np.ndarray:
         start = sum(map(len, drawn))
         drawn.append(z)
         return cycle[np.arange(start, start + len(z)) % len(cycle)]
 
-    monkeypatch.setattr(trained, "decode_sprites", decode)
+    monkeypatch.setattr(Model, "decode", decode)
     for count, chunks in ((3, 2), (4, 4)):
         drawn.clear()
-        new = trained.sample_new(opened_run, "prior", count, 0, tries=5)
+        new = opened_run.model.draw_new("prior", count, 0, tries=5)
         assert len(drawn) == chunks
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
 
@@ -216,7 +217,7 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
     assert not (run / "samples").exists()
     assert sample.main([str(run), "--count", "2"]) == 0
     facts = json.loads((run / "samples" / "prior-seed0" / "samples.json").read_text())
-    dataset = trained.open_run(run).dataset
+    dataset = open_run(run).dataset
     train_indices, _ = data.split(20, 0.2, 0)
     for row in facts["samples"]:
         image = opened(run / "samples" / "prior-seed0" / row["file"]).astype(float)
@@ -224,7 +225,7 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
         rms = {int(dataset.ids[i]): np.sqrt(((image - dataset.images[i]) ** 2).mean()) for i in train_indices}
         assert row["rms_distance"] == pytest.approx(min(rms.values()))
         assert rms[row["nearest"]] == min(rms.values()) and "traits" not in row
-    assert "no sprites" in facts["traits"]
+    assert "not trained on sprites" in facts["traits"]
     assert explore.main([str(run), "reconstruct", str(dataset.ids[0])]) == 0
 
 
@@ -254,7 +255,7 @@ def test_a_sheet_of_each_command(
     sheet = opened(run / "explore" / name)
     assert sheet.shape == (rows * 260 + 4, columns * 260 + 4, 3)
     if arguments[0] != "traverse":
-        original = images.enlarge(trained.open_run(run).dataset.images[[3]], 2)[0]
+        original = images.enlarge(open_run(run).dataset.images[[3]], 2)[0]
         np.testing.assert_array_equal(sheet[4:260, 4:260], original)
     assert explore.main([str(run), *arguments, "--output", str(tmp_path / "again.png")]) == 0
     assert (tmp_path / "again.png").read_bytes() == (run / "explore" / name).read_bytes()
@@ -266,15 +267,15 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
     out = tmp_path / "edit.png"
     assert explore.main([str(run), "edit", "3", "--add", label, "--output", str(out)]) == 0
     facts = json.loads(out.with_suffix(".json").read_text())
-    opened_run = trained.open_run(run)
+    opened_run = open_run(run)
     dataset, column = opened_run.dataset, LABELS.index(label)
     train_indices, test_indices = data.split(40, 0.2, 0)
-    means, _ = trained.encode(opened_run, np.arange(40))
+    means, _ = opened_run.encode(np.arange(40))
     has = dataset.labels[train_indices, column] == 1
     direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
     lacking = test_indices[dataset.labels[test_indices, column] == 0]
-    moved = opened_run.sprites(trained.decode(opened_run, means[lacking] + np.float32(2) * direction))
-    logits = label_logits(features.Network(None, LABELS, None), images.snap(moved, opened_run.palette()))
+    moved = opened_run.model.decode_sprites(means[lacking] + np.float32(2) * direction)
+    logits = label_logits(features.Network(None, LABELS, None), opened_run.model.to_sprites(moved))
     (row,) = (row for row in facts["by_strength"] if row["strength"] == 2)
     assert row["succeeds"] == pytest.approx((logits[:, column] > 0).mean())
     assert facts["held_out_images_measured"] == len(lacking)

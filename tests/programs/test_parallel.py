@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from flax_punkvae.config import Config
-from flax_punkvae.training import checkpoints
+from flax_punkvae.training import checkpoints, retention
 from flax_punkvae.training import state as train_state
 from helpers.programs import SMALL, start, train, trained
 
@@ -73,7 +73,7 @@ for devices in (None, mesh):
     state = train_state.create_state(config, jax.random.key(0), sprites, 8, devices)
     placed = parallel.sharded(devices, sprites)
     state, metrics = steps.train_steps(state, placed, batches, jax.random.key(1))
-    tested = steps.evaluate(state, placed, np.arange(20), jax.random.key(2), 16)
+    tested = steps.evaluate(state.model, state.params, 1.0, placed, np.arange(20), jax.random.key(2), 16, devices)
     bits.append([*np.asarray(metrics["bits"]), tested["bits"]])
 np.testing.assert_allclose(*bits, rtol=1e-5)
 """
@@ -267,4 +267,4 @@ def test_a_signal_to_one_process_saves_and_stops_both(tmp_path: Path):
         printed = [process.communicate(timeout=60) for process in (first, second)]
         assert [process.returncode for process in (first, second)] == [128 + signal.SIGTERM] * 2, printed
     (step,) = re.findall(r"stopped and saved at step (\d+); resume with", printed[0][0])
-    assert checkpoints.damage(tmp_path / "run" / "checkpoints" / step) == ""
+    assert retention.damage(tmp_path / "run" / "checkpoints" / step) == ""

@@ -23,11 +23,12 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
 from flax_punkvae.model import inference, losses
 from flax_punkvae.presets import read_preset
-from flax_punkvae.trained.model import decode, encode, kl_per_latent, open_run, sample_new
-from flax_punkvae.trained.model import sample as draw
+from flax_punkvae.trained.runs import OpenedRun, open_run
+from flax_punkvae.trained.samplers import SAMPLERS, SamplerName
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 from flax_punkvae.training.checkpoints import digest
+from flax_punkvae.training.description import digests
 from helpers.metal import unsupported
 
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
@@ -242,9 +243,9 @@ def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch:
     """Oracle: the rates by the formula: 40 steps, of which 2 rise, then half a cosine down to a hundredth."""
     seen = []
     monkeypatch.setattr(optax, "adam", lambda rate: seen.append(rate) or optax.sgd(1.0))
-    train_state.build.cache_clear()
-    train_state.build(small().model, TrainConfig(learning_rate=0.5, schedule="cosine"), (8, 12, 1), 8, 40)
-    train_state.build.cache_clear()
+    train_state.make_optimiser.cache_clear()
+    train_state.make_optimiser(TrainConfig(learning_rate=0.5, schedule="cosine"), 40)
+    train_state.make_optimiser.cache_clear()
     (rate,) = seen
     expected = [0.25, 0.375] + [0.005 + 0.495 * 0.5 * (1 + math.cos(math.pi * step / 38)) for step in range(38)]
     np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)
@@ -253,10 +254,19 @@ def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch:
 def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_state.TrainState, indices: np.ndarray):
     key = jax.random.key(0)
     z = jnp.zeros((2, 3))
-    model = train_state.build(small().model, small().train, (8, 12, 1), 8, 8)[0]
+    model = state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(steps.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
-    assert unsupported(steps.eval_step, state, jnp.array(indices), jnp.zeros(4, jnp.int32), key) == set()
+    assert (
+        unsupported(
+            partial(steps.eval_step, model, beta=1.0),
+            state.params,
+            images=jnp.array(indices),
+            indices=jnp.zeros(4, jnp.int32),
+            key=key,
+        )
+        == set()
+    )
     assert unsupported(partial(inference.reconstruct, model), state.params, jnp.array(indices)) == set()
     assert unsupported(partial(inference.from_prior, model), state.params, z, z) == set()
     assert unsupported(partial(inference.log_prior, model), state.params, z) == set()
@@ -292,39 +302,47 @@ def test_a_resumed_run_is_the_same_and_its_schedule_stays(run: Path, tmp_path: P
     with pytest.raises(UserError, match=r"holds a run with a different config, train.epochs \(8, was 4\)"):
         train.main(["--run-dir", str(copy), "--resume", "--train.epochs", "8"])
     assert train.main(["--run-dir", str(copy), "--resume"]) == 0
-    assert json.loads((copy / "run.json").read_text())["params_sha256"] == whole == digest(open_run(copy).state.params)
+    assert json.loads((copy / "run.json").read_text())["params_sha256"] == whole == digest(open_run(copy).model.params)
+
+
+def draw(run: OpenedRun, how: SamplerName, count: int) -> np.ndarray:
+    posteriors = run.encode(run.train_indices)
+    return np.concatenate(list(run.model.draw(how, count, 0, posteriors=lambda: posteriors)))
 
 
 def test_samples_have_no_colour_but_those_of_the_training_sprites(run: Path, tmp_path: Path):
     opened = open_run(run)
-    palette = {tuple(colour) for colour in opened.palette().tolist()}
-    for how in ("prior", "gaussian", "mixture"):
-        drawn = decode(opened, draw(opened, how, 70, 0))
+    assert opened.dataset.palette is not None
+    palette = {tuple(colour) for colour in opened.dataset.palette.tolist()}
+    for how in SAMPLERS:
+        z = draw(opened, how, 70)
+        drawn = opened.model.decode(z)
         assert drawn.shape == (70, 24, 24, 3)
         assert {tuple(pixel) for pixel in drawn.reshape(-1, 3).tolist()} <= palette
         # A longer draw begins with the shorter one, in batches of another filling.
-        np.testing.assert_allclose(draw(opened, how, 9, 0), draw(opened, how, 70, 0)[:9], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(draw(opened, how, 9), z[:9], rtol=1e-4, atol=1e-5)
     assert sample.main([str(run), "--count", "3", "--output", str(tmp_path / "drawn")]) == 0
     with Image.open(tmp_path / "drawn" / "0000.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), decode(opened, draw(opened, "prior", 3, 0))[0])
+        np.testing.assert_array_equal(np.asarray(image), opened.model.sample(3)[0])
 
 
 def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_path: Path):
     """Oracle: the first ones of a long draw that are neither, by hand; training sprites are planted among what counts
     as drawn by taking the run's own samples for known."""
     opened = open_run(run)
-    drawn = decode(opened, draw(opened, "prior", 40, 0))
+    drawn = opened.model.sample(40)
     assert opened.dataset.sprites is not None
     known = opened.dataset.sprites.copy()
     known[opened.train_indices[:5]] = drawn[:5]
-    planted = opened._replace(dataset=dataclasses.replace(opened.dataset, sprites=known))
+    described = dataclasses.replace(opened.model.description, train_digests=digests(known[opened.train_indices]))
+    planted = dataclasses.replace(opened.model, description=described)
     seen = {sprite.tobytes() for sprite in known[opened.train_indices]}
     expected = []
     for sprite in drawn:
         if sprite.tobytes() not in seen:
             seen.add(sprite.tobytes())
             expected.append(sprite)
-    new = decode(planted, sample_new(planted, "prior", 10, 0))
+    new = planted.sample(10, new=True)
     np.testing.assert_array_equal(new, np.stack(expected[:10]))
     assert not np.array_equal(new, drawn[:10])
     assert sample.main([str(run), "--new", "--count", "4", "--output", str(tmp_path / "new")]) == 0
@@ -338,7 +356,7 @@ def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
     """Oracle: the rate that training reports, of other draws of z: equal within 5 standard errors of a draw."""
     opened = open_run(run)
     record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    sums = [kl_per_latent(opened, opened.test_indices, seed).sum() for seed in range(8)]
+    sums = [opened.model.kl_per_latent(opened.dataset.images[opened.test_indices], seed).sum() for seed in range(8)]
     assert abs(np.mean(sums) - record["test/kl"]) < 5 * np.std(sums) + 1e-3
 
 
@@ -352,15 +370,15 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert list(bits) == ["1", "100", "1000"] and bits["1000"] <= bits["100"] <= bits["1"]
     opened = open_run(run)
     chosen = opened.test_indices[:4]
-    means, logvars = encode(opened, chosen)
+    means, logvars = opened.encode(chosen)
     noise = np.random.default_rng(0).standard_normal((500, *means.shape)).astype(np.float32)
     z = (means + np.exp(logvars / 2) * noise).reshape(-1, 4)
     copies = np.tile(opened.dataset.images[chosen], (500, 1, 1, 1))
     distortion = inference.apply(
-        opened.state.model, opened.state.params, jnp.array(copies), jnp.array(z), method="distortion"
+        opened.model.module, opened.model.params, jnp.array(copies), jnp.array(z), method="distortion"
     )
     posterior = -0.5 * (noise**2 + logvars + np.log(2 * np.pi)).sum(-1).reshape(-1)
-    kl = posterior - np.asarray(inference.log_prior(opened.state.model, opened.state.params, jnp.array(z))).sum(-1)
+    kl = posterior - np.asarray(inference.log_prior(opened.model.module, opened.model.params, jnp.array(z))).sum(-1)
     np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
     assert list(parts["other_codes"]["bits"]) == [line.strip() for line in parts["other_codes"]["bits"]]
     assert len(parts["other_codes"]["bits"]) == 5 and "lossless WebP" in printed

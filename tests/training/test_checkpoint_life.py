@@ -16,6 +16,7 @@ import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -23,8 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from flax_punkvae.config import ModelConfig
 from flax_punkvae.errors import UserError
 from flax_punkvae.model.vae import PunkVAE
-from flax_punkvae.training import checkpoints, sums
+from flax_punkvae.training import checkpoints, retention, sums
 from flax_punkvae.training.state import TrainState
+from helpers.descriptions import DESCRIPTION
 
 STRAY = (".DS_Store", "._state", "Thumbs.db", "desktop.ini", "notes.txt", "8 copy", "008", "SHA256SUMS~")
 losses = st.none() | st.integers(0, 5).map(float)
@@ -36,6 +38,11 @@ def state_of(step: int, value: float) -> TrainState:
     arrays = {"step": jnp.full((), step, jnp.int32), "params": params, "opt_state": (jnp.full(3, -value),)}
     rest = {"model": PunkVAE(ModelConfig()), "tx": optax.identity(), "beta": 1.0, "beta_warmup": 0}
     return TrainState(**arrays, **rest, mesh=None)
+
+
+def save(directory: Path, state: TrainState, loss: float | None) -> None:
+    meta = {"totals": {}, "best": None, "validation_loss": loss}
+    checkpoints.save(directory, state, meta, DESCRIPTION)
 
 
 def value_of(state: TrainState) -> float:
@@ -68,19 +75,19 @@ class Life(RuleBasedStateMachine):
         self.step, self.value = 0, 0.0
         self.saving: int | None = None
         self.patches = contextlib.ExitStack()
-        for name in ("_read", "_read_meta"):
-            self.patches.enter_context(mock.patch.object(checkpoints, name, self.parsing(getattr(checkpoints, name))))
+        for module, name in ((checkpoints, "_read_state"), (checkpoints, "_read_model"), (retention, "_read_meta")):
+            self.patches.enter_context(mock.patch.object(module, name, self.parsing(getattr(module, name))))
 
     def parsing(self, real):
         """`real`, which no damaged checkpoint must reach."""
 
-        def read(checkpoint: Path, *more):
+        def read(checkpoint: Path, **more):
             step = int(checkpoint.name)
             if step in self.saved and step != self.saving and not self.is_whole(step):
                 there, saved = contents(checkpoint), self.saved[step][2]
                 changed = {name: (there.get(name), saved[name]) for name in saved if there.get(name) != saved[name]}
                 raise Parsed(f"{checkpoint.name} is damaged and was parsed: (now, when saved) {changed}")
-            return real(checkpoint, *more)
+            return real(checkpoint, **more)
 
         return read
 
@@ -141,9 +148,7 @@ class Life(RuleBasedStateMachine):
     def save(self, further: int, loss: float | None) -> None:
         self.step, self.value = self.step + further, self.value + 1
         self.saving, before = self.step, self.whole()
-        checkpoints.save(
-            self.directory, state_of(self.step, self.value), {"totals": {}, "best": None, "validation_loss": loss}
-        )
+        save(self.directory, state_of(self.step, self.value), loss)
         self.saved[self.step] = (self.value, loss, contents(self.directory / str(self.step)))
         whole = sorted({*before, self.step})
         keep = {*whole[-2:], *filter(None, [self.best(whole)])}
@@ -157,7 +162,7 @@ class Life(RuleBasedStateMachine):
         if self.step in self.on_disk():
             self.saving = self.step
             was_whole, before = self.is_whole(self.step), contents(self.directory / str(self.step))
-            checkpoints.save(self.directory, state_of(self.step, self.value), {"totals": {}, "validation_loss": loss})
+            save(self.directory, state_of(self.step, self.value), loss)
             if was_whole:
                 assert contents(self.directory / str(self.step)) == before
             else:
@@ -170,13 +175,13 @@ class Life(RuleBasedStateMachine):
         step, before = self.step + further, self.whole()
         self.saving = step
         target = {
-            "in orbax": (checkpoints, "_checkpointer"),
+            "in orbax": (ocp.Checkpointer, "save"),
             "before sums": (sums, "write"),
-            "after sums": (checkpoints, "_prune"),
+            "after sums": (retention, "prune"),
             "in pruning": (shutil, "rmtree"),
         }[where]
         with mock.patch.object(*target, side_effect=Crash), contextlib.suppress(Crash):
-            checkpoints.save(self.directory, state_of(step, self.value + 1), {"totals": {}, "validation_loss": None})
+            save(self.directory, state_of(step, self.value + 1), None)
             assert where == "in pruning"
         if where in ("after sums", "in pruning"):
             self.saved[step] = (self.value + 1, None, contents(self.directory / str(step)))
@@ -223,14 +228,26 @@ class Life(RuleBasedStateMachine):
 
     # What is read.
 
-    def expected(self, which: checkpoints.Which) -> int | None:
+    def expected(self, which: retention.Which) -> int | None:
         whole = self.whole()
         if isinstance(which, int):
             return which if which in whole else None
         best = self.best(whole) if which == "best" else None
         return best if best is not None else max(whole, default=None)
 
-    def restored(self, which: checkpoints.Which = "last") -> checkpoints.Restored | None:
+    def opened(self, which: retention.Which) -> None:
+        """The same step, without the state, held against the record."""
+        expected = self.expected(which)
+        try:
+            found = checkpoints.read(self.directory, which)
+        except UserError:
+            found = None
+        assert (found and found.step) == expected
+        if found:
+            assert float(found.params["w"][0, 0]) == self.saved[found.step][0]
+            assert found.description is not None and found.description.step == found.step
+
+    def restored(self, which: retention.Which = "last") -> checkpoints.Restored | None:
         """What a reader gets, held against the record; a reader changes nothing."""
         listing = self.listing() if self.directory.exists() else {}
         expected, there = self.expected(which), self.on_disk()
@@ -240,6 +257,7 @@ class Life(RuleBasedStateMachine):
         except UserError as error:
             assert expected is None and there and "\n" not in str(error)
             found = error
+        self.opened(which)
         assert (self.listing() if self.directory.exists() else {}) == listing
         if isinstance(found, checkpoints.Restored):
             assert int(found.state.step) == expected
@@ -251,7 +269,7 @@ class Life(RuleBasedStateMachine):
         return found if isinstance(found, checkpoints.Restored) else None
 
     @rule(which=st.sampled_from(("last", "best")))
-    def read(self, which: checkpoints.Which) -> None:
+    def read(self, which: retention.Which) -> None:
         self.saving = None
         self.restored(which)
 
@@ -270,7 +288,7 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
             self.saved.clear()
         self.step, self.value = (int(found.state.step), value_of(found.state)) if found else (0, 0.0)
-        checkpoints.tidy(self.directory, self.step)
+        retention.tidy(self.directory, self.step)
         assert all(step <= self.step for step in self.on_disk())
         if self.directory.exists():
             leftovers = [path.name for path in self.directory.iterdir() if "saving" in path.name or "tmp" in path.name]

@@ -10,10 +10,12 @@ import pytest
 
 from flax_punkvae.config import Config
 from flax_punkvae.errors import UserError
-from flax_punkvae.training import checkpoints, sums
+from flax_punkvae.training import checkpoints, retention, sums
 from flax_punkvae.training import state as train_state
-from flax_punkvae.training.checkpoints import digest, restore, save, steps
+from flax_punkvae.training.checkpoints import digest, restore
+from flax_punkvae.training.retention import steps
 from flax_punkvae.training.steps import train_steps
+from helpers.descriptions import DESCRIPTION
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,10 @@ def directory(tmp_path: Path) -> Path:
 
 def meta(validation_loss: float | None = None, **totals: float) -> dict:
     return {"totals": totals, "best": None, "validation_loss": validation_loss}
+
+
+def save(directory: Path, state: train_state.TrainState, meta: dict) -> None:
+    checkpoints.save(directory, state, meta, DESCRIPTION)
 
 
 def at_step(state: train_state.TrainState, step: int) -> train_state.TrainState:
@@ -143,7 +149,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_not_called_damaged(
 ):
     """As beside a training that saves two more in the meantime."""
     save(directory, trained, meta())
-    real = checkpoints._read
+    real = checkpoints._read_state
 
     def late(checkpoint: Path, target):
         if checkpoint.name == "1":
@@ -151,7 +157,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_not_called_damaged(
                 save(directory, at_step(trained, step), meta())
         return real(checkpoint, target)
 
-    monkeypatch.setattr(checkpoints, "_read", late)
+    monkeypatch.setattr(checkpoints, "_read_state", late)
     restored = restore(directory, fresh)
     assert restored is not None
     assert int(restored.state.step) == 3 and restored.damaged == []
@@ -165,7 +171,7 @@ def test_a_link_is_never_followed_to_delete(directory: Path, trained, tmp_path: 
     save(directory, trained, meta())
     for name in ("8.saving", "9.deleting", "9"):
         (directory / name).symlink_to(elsewhere)
-    checkpoints.tidy(directory, 1)
+    retention.tidy(directory, 1)
     save(directory, at_step(trained, 9), meta())
     assert (elsewhere / "thesis.tex").exists()
     assert sorted(path.name for path in directory.iterdir()) == ["1", "9"]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from flax_punkvae.config import Config, TrainConfig
 from flax_punkvae.errors import UserError
-from flax_punkvae.training import checkpoints, loop, steps
+from flax_punkvae.training import checkpoints, loop, retention, steps
 from flax_punkvae.training import state as train_state
+from helpers.descriptions import DESCRIPTION
 
 
 @given(st.floats(1e-6, 100), st.integers(1, 1000))
@@ -44,6 +45,7 @@ def run(directory: Path, config: TrainConfig, photos: np.ndarray, *received: int
         images=jax.device_put(photos),
         grid_images=photos[:2],
         palette=None,
+        description=DESCRIPTION,
         train_indices=np.arange(16 - validation),
         validation_indices=np.arange(16 - validation, 16),
         test_indices=np.arange(16, 20),
@@ -53,7 +55,7 @@ def run(directory: Path, config: TrainConfig, photos: np.ndarray, *received: int
     )
 
 
-def restored(run: loop.Run, target: train_state.TrainState, which: checkpoints.Which = "last"):
+def restored(run: loop.Run, target: train_state.TrainState, which: retention.Which = "last"):
     found = checkpoints.restore(run.checkpoints, target, which)
     assert found is not None
     return found.state, loop.Progress.of(found.meta)
@@ -71,7 +73,7 @@ def test_a_signal_between_two_epochs_saves_and_stops(tmp_path: Path, small: Conf
     state = train_state.create_state(small, jax.random.key(0))
     stopped = run(tmp_path, small.train, photos, signal.SIGTERM)
     state = loop.train(stopped, state, loop.Progress())
-    assert int(state.step) == 0 and checkpoints.steps(stopped.checkpoints) == [0]
+    assert int(state.step) == 0 and retention.steps(stopped.checkpoints) == [0]
     resumed = run(tmp_path, small.train, photos)
     assert int(loop.train(resumed, *restored(resumed, state)).step) == 4
 
@@ -80,10 +82,10 @@ class Losses:
     """In place of `steps.evaluate`: these losses on the validation images, one an epoch."""
 
     def __init__(self, *losses: float) -> None:
-        self.losses = losses
+        self.left = list(losses)
 
-    def __call__(self, state, images, indices, key, batch_size):
-        loss = self.losses[int(state.step) - 1] if len(indices) == 8 else 9.0
+    def __call__(self, module, params, beta, images, indices, *_):
+        loss = self.left.pop(0) if len(indices) == 8 else 9.0
         return {"loss": loss, "mse": loss, "kl": 0.0, "active_units": 1}
 
 
@@ -98,7 +100,7 @@ def test_patience_stops_at_the_same_epoch_however_often_it_is_resumed(
     # One step an epoch.
     for epoch in stops:
         part = run(tmp_path, dataclasses.replace(config, epochs=epoch), photos, validation=8)
-        begun = checkpoints.steps(part.checkpoints)
+        begun = retention.steps(part.checkpoints)
         loop.train(part, *(restored(part, target) if begun else (target, loop.Progress())))
     last = run(tmp_path, config, photos, validation=8)
     start = restored(last, target) if stops else (target, loop.Progress())
@@ -136,7 +138,7 @@ def test_what_is_not_finite_is_not_saved(
     with pytest.raises(UserError) as caught:
         loop.train(good, state, loop.Progress())
     message = str(caught.value)
-    assert checkpoints.steps(good.checkpoints) == [2]
+    assert retention.steps(good.checkpoints) == [2]
     if bad == "loss":
         assert "in epoch 2 at step 1 of 2; " in message and "kl nan) (last finite, the step before: loss " in message
     else:

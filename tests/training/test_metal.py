@@ -24,11 +24,20 @@ def state(small: Config) -> train_state.TrainState:
 def test_everything_a_run_compiles_is_supported(small: Config, state: train_state.TrainState):
     key = jax.random.key(0)
     images = jnp.zeros((8, 128, 128, 3), jnp.uint8)
-    model = train_state.build(small.model, small.train, (128, 128, 3), 0, 1)[0]
+    model = state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(steps.train_step, state, jnp.zeros(images.shape), key) == set()
     assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
-    assert unsupported(steps.eval_step, state, images, jnp.zeros(4, jnp.int32), key) == set()
+    assert (
+        unsupported(
+            partial(steps.eval_step, model, beta=1.0),
+            state.params,
+            images=images,
+            indices=jnp.zeros(4, jnp.int32),
+            key=key,
+        )
+        == set()
+    )
     assert unsupported(steps.is_finite, state) == set()
     assert unsupported(partial(inference.reconstruct, model), state.params, images) == set()
     assert unsupported(partial(inference.decode, model), state.params, jnp.zeros((2, 4))) == set()

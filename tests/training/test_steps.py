@@ -104,7 +104,7 @@ def test_evaluate_counts_every_image_once(state: train_state.TrainState, photos:
     """Oracle: the mean over single images of the posterior's KL, which has no noise in it."""
     images = jnp.array(photos)
     indices = np.array([4, 0, 11, 19, 7, 3, 2])
-    values = steps.evaluate(state, images, indices, jax.random.key(6), batch_size)
+    values = steps.evaluate(state.model, state.params, 3.4, images, indices, jax.random.key(6), batch_size)
     mean, logvar = inference.encode(state.model, state.params, images[indices])
     kl = np.asarray(losses.gaussian_kl(mean, logvar), np.float64).mean()
     np.testing.assert_allclose(values["kl"], kl, rtol=1e-4)
