@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,7 @@ class Model:
     """
 
     description: Description
-    params: Any
+    params: Any = field(repr=False)
     checkpoint: str
     notes: tuple[str, ...] = ()
 

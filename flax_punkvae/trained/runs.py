@@ -129,9 +129,15 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
     described, dataset = saved.description, None
     notes = [f"skipped damaged checkpoint {text}" for text in saved.damaged]
     if described is None:
-        dataset = _load_images(directory, config)
+        try:
+            dataset = _load_images(directory, config)
+        except UserError as error:
+            raise UserError(
+                f"{directory} was saved before runs described their model, so it opens with its training images only: "
+                f"{error}"
+            ) from error
         described = _describe_old(config, dataset, saved)
-        notes.append("opened with its training images, since it was saved before runs described their model themselves")
+        notes.append("opened with its training images, since it was saved before runs described their model")
     asked = which if isinstance(which, str) else "as asked for"
     notes.append(f"checkpoint: step {described.step} ({asked})")
     return Model(described, jax.device_put(saved.params), asked, tuple(notes)), dataset

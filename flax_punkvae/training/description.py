@@ -6,7 +6,7 @@ Two files: `model.json` and, for the arrays, `model.safetensors`.
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ class Description:
     image_shape: tuple[int, int, int]
     render: images.Render
     background: str
-    palette: UInt8[np.ndarray, "p 3"] | None
-    label_names: tuple[str, ...]
+    palette: UInt8[np.ndarray, "p 3"] | None = field(repr=False)
+    label_names: tuple[str, ...] = field(repr=False)
     source: str
     images_sha256: str
-    train_indices: Int[np.ndarray, "n"]
-    train_digests: UInt8[np.ndarray, "n 32"]
+    train_indices: Int[np.ndarray, "n"] = field(repr=False)
+    train_digests: UInt8[np.ndarray, "n 32"] = field(repr=False)
     step: int = 0
     epochs: float = 0.0
     params_sha256: str = ""
