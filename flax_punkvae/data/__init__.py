@@ -1,4 +1,4 @@
-"""Where images come from: one function per source, one Dataset out of all of them."""
+"""Where do images come from? `load` turns any source into a Dataset."""
 
 import hashlib
 import os
@@ -27,9 +27,9 @@ class Dataset:
 
     `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites. If
     images are palette indices, they have one channel, and `palette` holds the colours of the training sprites; a
-    held-out pixel of another colour becomes the nearest one. `notes` are lines that say what was left out of the source
-    and what the ids mean. `files` are the file names in the order of the ids; empty if the names contain the ids or
-    there are no files.
+    held-out pixel of another colour becomes the nearest one. `notes` are lines for the user: what was left out of the
+    source and what the ids mean. `files` are the file names in the order of the ids; empty if the names contain the ids
+    or there are no files.
     """
 
     images: UInt8[np.ndarray, "n h w c"]

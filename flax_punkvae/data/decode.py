@@ -1,4 +1,4 @@
-"""Reading one image file as RGBA pixels, as every viewer shows it: upright, with its transparency."""
+"""Read one image file as RGBA pixels, as viewers show it: upright, with transparency."""
 
 import contextlib
 import functools
@@ -14,11 +14,11 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from flax_punkvae.data.png import Png, read_png
 from flax_punkvae.errors import UserError
 
-# The only formats that Pillow may try: others include PostScript, which runs a program.
+# The only formats Pillow may try: others include PostScript, which runs a program.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _ORIENTATION = 0x0112
-# What each EXIF orientation needs to be upright, as in Pillow's `exif_transpose`.
+# The transpose that turns each EXIF orientation upright, as in Pillow's `exif_transpose`.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,15 +31,15 @@ _UPRIGHT = {
 
 
 def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
-    """A still 8-bit image as RGBA. Raises UserError, with the reason, for anything else."""
+    """Read a still 8-bit image as RGBA. Raises UserError, with the reason, for anything else."""
     return np.asarray(open_rgba(file))
 
 
 def open_rgba(file: Path | io.BytesIO) -> Image.Image:
-    """`read_rgba` as Pillow's image, from which parts can be cut without a copy of the whole."""
+    """Like `read_rgba`, but return a Pillow image, from which parts can be cropped without copying the whole."""
     try:
         with warnings.catch_warnings(), _opened(file) as source:
-            # What Pillow finds odd but can read is fine; what may be a decompression bomb is not.
+            # Pillow warns about odd files that it can read; only possible decompression bombs are errors.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             png = read_png(source)
@@ -51,7 +51,7 @@ def open_rgba(file: Path | io.BytesIO) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"too large: more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except Exception as error:
-        # Nothing of ours stands above, and Pillow raises almost anything where a file is damaged.
+        # Pillow raises almost any exception for a damaged file, and nothing above raises UserError.
         raise UserError(f"damaged: {' '.join(str(error).split())}") from error
     if refused:
         raise UserError(refused)
@@ -63,12 +63,12 @@ def _opened(file: Path | io.BytesIO) -> contextlib.AbstractContextManager[io.Byt
 
 
 def _refused(image: Image.Image, png: Png | None) -> str | None:
-    """Why this image is not read, in a line, or None."""
-    # Cameras keep previews beside the picture in one "multi-picture" JPEG, and viewers show the first.
+    """A line that says why this image is not supported, or None."""
+    # Cameras store a picture and its previews in one multi-picture JPEG (MPO); viewers show the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         return "animated: save a single frame"
     if image.mode not in _MODES:
-        return f"unsupported pixels (mode {image.mode}): convert it to 8-bit RGB, RGBA, grey or palette"
+        return f"unsupported pixel format (mode {image.mode}): convert it to 8-bit RGB, RGBA, grey or palette"
     if png and png.transparent and png.depth == 16:
         return "16-bit RGB with a transparent colour: convert it to 8-bit RGBA"
     return None
@@ -78,7 +78,7 @@ def _to_rgba(image: Image.Image, png: Png | None) -> Image.Image:
     image.load()
     if not (png and png.transparent):
         return image if image.mode == "RGBA" else image.convert("RGBA")
-    # Pillow compares the transparent colour with pixels that it has already scaled to 8 bits.
+    # Pillow would compare the unscaled transparent colour with pixels already scaled to 8 bits.
     image.info.pop("transparency", None)
     plain = image.convert("L") if image.mode == "1" else image
     differs = [
@@ -94,6 +94,6 @@ def _upright(rgba: Image.Image, image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError, ArithmeticError, OSError):
-        # Damaged EXIF says nothing about the pixels, and viewers ignore it.
+        # Viewers ignore damaged EXIF data.
         return rgba
     return rgba.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgba

@@ -1,4 +1,4 @@
-"""Images on disk: a sheet of tiles, or a folder of images of one size."""
+"""Load images from disk: a sheet of tiles, or a folder of images of one size."""
 
 import difflib
 import os
@@ -25,9 +25,9 @@ _NAMED_AT_MOST = 10
 
 
 def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config: DataConfig | None = None) -> Raw:
-    """The images of a folder, or the tiles (width, height) of a sheet if `path` is a file.
+    """Load the images of a folder or, if `path` is a file, the tiles (width, height) of a sheet.
 
-    With a config, a folder's images are kept no larger than it needs. Raises UserError.
+    With a config, a folder's images are reduced to what it needs as they are read. Raises UserError.
     """
     path = Path(os.path.expanduser(path))
     try:
@@ -114,13 +114,13 @@ def _listing(parts: list[str]) -> str:
 def _by_number(files: list[Path]) -> tuple[list[Path], list[int], bool]:
     """Files in order, their ids, and whether the ids come from the names.
 
-    They do if the last number in each name is distinct; otherwise ids are positions in natural order. macOS stores
-    decomposed names; we compose them, so that the order is the same everywhere.
+    They do if the last number in each name is distinct; otherwise ids are positions in natural order. Names are
+    compared in composed form (NFC), since macOS stores decomposed ones, so the order is the same everywhere.
     """
     names = {file: unicodedata.normalize("NFC", file.name) for file in files}
     ordered = sorted(files, key=lambda file: (_natural_order(names[file]), file.name))
     numbers = [int((re.findall(r"\d+", Path(names[file]).stem) or ["-1"])[-1]) for file in ordered]
-    # A longer number is no count of images, but a hash or a date, and does not fit an int64.
+    # Longer numbers are hashes or timestamps rather than image numbers, and may not fit in an int64.
     if all(0 <= number < 10**15 for number in numbers) and len(set(numbers)) == len(files):
         places = sorted(range(len(files)), key=numbers.__getitem__)
         return [ordered[place] for place in places], [numbers[place] for place in places], True
@@ -128,10 +128,10 @@ def _by_number(files: list[Path]) -> tuple[list[Path], list[int], bool]:
 
 
 def _natural_order(name: str) -> tuple[list[str], str]:
-    # Numbers padded to one length sort as numbers; the name itself settles a1 against a01.
+    # Zero-padded numbers sort numerically; the name itself breaks ties such as a1 and a01.
     return [part.zfill(255) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def _printable(name: str) -> str:
-    # A name that is not UTF-8 holds lone surrogates, which no file of ours can.
+    # A name that is not UTF-8 contains lone surrogates, which our UTF-8 files cannot store.
     return unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode("utf-8")

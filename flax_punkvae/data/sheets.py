@@ -1,4 +1,4 @@
-"""A sheet of tiles: one image file, cut into a grid."""
+"""Cut a sheet, one image file, into a grid of tiles."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +11,18 @@ from flax_punkvae.data.decode import open_rgba
 from flax_punkvae.data.raw import Raw, unlabelled
 from flax_punkvae.errors import UserError
 
-# Rows of a sheet looked at together.
+# Number of pixel rows examined at once.
 _BAND = 64
-# What a pitch of blank lines is looked for in: no tile is narrower, no spacing wider.
+# Limits of the search for another pitch: the smallest pitch, the widest spacing.
 _SMALLEST_PITCH, _WIDEST_SPACING = 4, 64
-# Fewer cells may have blank lines between them by chance, most of all in a single row or column.
+# With fewer cells, blank lines between them may be chance, especially in a single row or column.
 _LEAST_CELLS, _LEAST_OF_ROW = 3, 6
 
 
 def load(path: Path, tile: tuple[int, int]) -> Raw:
-    """The tiles (width, height) of a sheet that are not empty; ids are their positions in reading order.
+    """Load the nonempty tiles (width, height) of a sheet; ids are their positions in reading order.
 
-    Raises UserError if the file is not an image, or evidently not a plain grid of such tiles.
+    Raises UserError if the file is not an image or is clearly not a plain grid of such tiles.
     """
     try:
         sheet = open_rgba(path)
@@ -53,7 +53,7 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
 
 
 def _rows(sheet: Image.Image, tile: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "n h w 4"]]:
-    """The tiles of one row of the sheet after the other, never all at once."""
+    """Yield the tiles of the sheet row by row, to bound memory."""
     across, down = tile
     for top in range(0, sheet.height, down):
         band = np.asarray(sheet.crop((0, top, sheet.width, top + down)))
@@ -61,11 +61,11 @@ def _rows(sheet: Image.Image, tile: tuple[int, int]) -> Iterator[UInt8[np.ndarra
 
 
 def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
-    """What shows that the sheet is no plain grid of such tiles, or None.
+    """Evidence that the sheet is no plain grid of such tiles, or None.
 
-    Lines of one colour through the whole sheet tell: between tiles they come at the tiles' pitch. Where none come at
-    the pitch of the tile, and some at another, the same number of pixels larger or smaller across and down, with
-    something drawn between any two, that is the sheet's pitch. Around the tiles they tell the same of a margin.
+    The evidence is lines of one colour through the whole sheet. Between tiles, they repeat at the tiles' pitch. If no
+    lines repeat at the given tile size, but some do at another pitch, larger or smaller by the same number of pixels
+    across and down, with something drawn between any two, that is the sheet's pitch. Outer lines show a margin.
     """
     (width, height), (across, down) = sheet.size, tile
     if sheet.size == tile:
@@ -79,7 +79,7 @@ def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
             continue
         name = "transparent" if not colour[3] else "#{:02x}{:02x}{:02x}".format(*colour[:3])
         for more in range(_SMALLEST_PITCH - min(tile), min(*tile, _WIDEST_SPACING + 1)):
-            if more and _both(columns, rows, tile, more):
+            if more and _has_other_pitch(columns, rows, tile, more):
                 return f"it has {name} lines every {across + more} pixels across and every {down + more} down"
         margin = _margin(columns, rows)
         if margin % across or margin % down:
@@ -89,31 +89,31 @@ def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
     return None
 
 
-def _both(
+def _has_other_pitch(
     columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"], tile: tuple[int, int], more: int
 ) -> bool:
-    """Whether blank lines tell of another pitch in both directions, or in the one that a single row of tiles has."""
+    """Whether blank lines show another pitch in both directions, or in the only direction of a single row of tiles."""
     directions = (columns, tile[0]), (rows, tile[1])
     if len(columns) > tile[0] and len(rows) > tile[1]:
-        return all(_tells(lines, side, more, _LEAST_CELLS) for lines, side in directions)
+        return all(_repeats(lines, side, more, _LEAST_CELLS) for lines, side in directions)
     lines, side = directions[len(columns) == tile[0]]
-    # All of the space between the cells is blank, and no line of theirs: a row of few drawn pixels tells nothing.
-    return more > 0 and _tells(lines, side, more, _LEAST_OF_ROW) and int(_lines(lines, side + more).sum()) == more
+    # All lines between cells are blank, and none within: a row with few drawn pixels would prove nothing.
+    return more > 0 and _repeats(lines, side, more, _LEAST_OF_ROW) and int(_lines(lines, side + more).sum()) == more
 
 
 def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]) -> int:
-    """How many lines are blank at each of the four sides; 0 where these differ."""
+    """Number of blank lines at each of the four sides; 0 if the sides differ."""
     margins = {int(lines.argmin()) for lines in (columns, columns[::-1], rows, rows[::-1])}
     return margins.pop() if len(margins) == 1 else 0
 
 
-def _tells(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
-    """Whether blank lines come every tile + more, no multiple or part of the tile, between `least` drawn cells."""
+def _repeats(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
+    """Whether blank lines repeat every tile + more (no multiple or divisor of tile) between `least` drawn cells."""
     pitch = tile + more
     if pitch % tile == 0 or tile % pitch == 0 or pitch > len(blank):
         return False
     lines = _lines(blank, pitch)
-    # The first line of a cell is one after a blank line.
+    # A cell starts right after a blank line.
     for start in np.flatnonzero(~lines & np.roll(lines, 1)).tolist():
         gap = int(np.roll(lines, -start)[::-1].argmin())
         cells = [blank[left : left + pitch - gap] for left in range(start, len(blank) - pitch + gap + 1, pitch)]
@@ -139,7 +139,7 @@ def _pixel(sheet: Image.Image, x: int, y: int) -> tuple[int, ...]:
 def _blank_lines(
     sheet: Image.Image, colour: tuple[int, ...]
 ) -> tuple[Bool[np.ndarray, "width"], Bool[np.ndarray, "height"]]:
-    """Which columns and which rows are of this colour throughout; all that is transparent is one colour."""
+    """Which columns and which rows have only this colour; all transparent pixels count as one colour."""
     columns, rows = np.ones(sheet.width, bool), np.ones(sheet.height, bool)
     for top in range(0, sheet.height, _BAND):
         band = np.asarray(sheet.crop((0, top, sheet.width, min(top + _BAND, sheet.height))))

@@ -1,4 +1,4 @@
-"""Which images are trained on and which are held out."""
+"""Split images into training, validation and test parts."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from flax_punkvae.config import DataConfig
 
 
 def shuffled(count: int, seed: int | Sequence[int]) -> Int[np.ndarray, "n"]:
-    """0..count-1 in an order given by the seed, the same with every version of NumPy.
+    """A permutation of 0..count-1, determined by the seed and the same with every version of NumPy.
 
-    By sorting raw PCG64 words, whose stream NumPy guarantees, where that of `Generator.permutation` may change.
+    Sorts raw PCG64 words, whose stream NumPy guarantees; that of `Generator.permutation` may change.
     """
     return np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(count), kind="stable")
 
@@ -21,9 +21,9 @@ def shuffled(count: int, seed: int | Sequence[int]) -> Int[np.ndarray, "n"]:
 def split(
     count: int, test_fraction: float, split_seed: int
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
-    """Positions of the training and of the test images, each ascending: disjoint, together all, neither empty.
+    """Positions of the training and of the test images, each ascending: a partition into two nonempty parts.
 
-    Tests on round(count * test_fraction) images, but at least one, and trains on at least one; count must be 2 or more.
+    The test part has round(count * test_fraction) images, at least 1 and at most count - 1; count must be 2 or more.
     """
     order = shuffled(count, split_seed)
     held_out = min(max(round(count * test_fraction), 1), count - 1)
@@ -31,7 +31,7 @@ def split(
 
 
 class Parts(NamedTuple):
-    """Positions of the images to train on, to choose a checkpoint by (may be none), and to test on, each ascending."""
+    """Ascending positions of the images for training, for choosing a checkpoint (may be empty) and for testing."""
 
     train: Int[np.ndarray, "train"]
     validation: Int[np.ndarray, "validation"]
@@ -39,12 +39,12 @@ class Parts(NamedTuple):
 
 
 def parts(count: int, config: DataConfig) -> Parts:
-    """How a run divides its images: `split`, then the validation share set apart from the training images.
+    """Split the images of a run: `split`, then `validation_fraction` of the training images for validation.
 
-    At least one image stays to train on. The test images do not depend on whether there is a validation share.
+    At least one training image remains. The test images do not depend on the validation fraction.
     """
     train, test = split(count, config.test_fraction, config.split_seed)
-    # Of another stream than the split, whose seed is a single number.
+    # A different stream from the split's, whose seed is a single number.
     order = shuffled(len(train), (config.split_seed, 1))
     apart = math.ceil(len(train) * config.validation_fraction)
     chosen = np.sort(order[: min(apart, len(train) - 1)])

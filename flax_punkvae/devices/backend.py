@@ -1,4 +1,4 @@
-"""jax settings to make before a program's first computation: backend, precision of products, compilation cache."""
+"""Configure jax before its first computation: backend, matrix product precision, compilation cache."""
 
 import os
 import stat
@@ -13,15 +13,15 @@ from flax_punkvae.config import Device
 from flax_punkvae.errors import UserError
 
 _CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-# As many as Linux follows.
+# Linux follows at most this many symbolic links.
 _MOST_LINKS = 40
 
 
 def prepare(compilation_cache: str, device: Device = "auto") -> None:
-    """Choose the backend, the precision of products and the persistent compilation cache (`auto`, `off`, a directory).
+    """Set the backend, the matrix product precision and the compilation cache (`auto`, `off` or a directory).
 
-    Device `auto` leaves the choice to jax. Cache `auto` is the directory in JAX_COMPILATION_CACHE_DIR or else one in
-    the user's cache; if the latter cannot be created or trusted, there is a line on standard error and no cache.
+    Device `auto` leaves the choice to jax. Cache `auto` is the directory in JAX_COMPILATION_CACHE_DIR, else one in the
+    user's cache; if that cannot be created or trusted, prints a warning to standard error and uses no cache.
     Raises UserError if a requested backend does not start or a named directory cannot be used.
     """
     _choose(device)
@@ -34,35 +34,35 @@ def prepare(compilation_cache: str, device: Device = "auto") -> None:
     elif _CACHE_VARIABLE not in os.environ:
         _use_own_cache()
     elif (named := os.environ[_CACHE_VARIABLE]) and "://" not in named:
-        # jax reads the variable by itself.
+        # Only checked: jax reads the variable itself.
         _checked(_CACHE_VARIABLE, named)
 
 
 def matmul_precision(backend: str) -> str | None:
-    """The jax_default_matmul_precision with which float32 products and convolutions are float32 on this backend.
+    """The jax_default_matmul_precision at which this backend computes float32 products and convolutions in float32.
 
-    GPUs would round their operands to TF32, with 10 bits of mantissa instead of 23, TPUs to bfloat16, with 7. Products
-    of bfloat16 operands, as --train.precision bf16 asks for, are the same either way. None is jax's own default: CPUs
-    compute in float32 anyway, and the METAL plugin knows no other.
+    By default, GPUs round the operands to TF32 (10 bits of mantissa instead of 23) and TPUs to bfloat16 (7 bits).
+    Products of bfloat16 operands (--train.precision bf16) are not affected. None is jax's default: CPUs always compute
+    in float32, and the METAL plugin supports no other setting.
     """
     return "highest" if backend in ("gpu", "tpu") else None
 
 
 def _choose(device: Device) -> None:
-    # The one name that jax has in capitals. The CPU stays at hand beside each.
+    # jax writes only this name in capitals. The CPU stays available next to every backend.
     platform = "METAL" if device == "metal" else device
     if device != "auto":
         jax.config.update("jax_platforms", platform if device == "cpu" else f"{platform},cpu")
     try:
         found, reason = jax.default_backend(), ""
     except (RuntimeError, AssertionError) as error:
-        # jax 0.5 and 0.10 assert, without a message, that some backend starts.
-        found, reason = "", " ".join(str(error).split()) or "it is not installed, or finds no device"
+        # jax 0.5 and 0.10 raise AssertionError without a message if no backend starts.
+        found, reason = "", " ".join(str(error).split()) or "it is not installed or finds no device"
     if device == "auto" and reason:
         variables = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
         asked = "".join(f"{name}={os.environ[name]}: " for name in variables)
-        raise UserError(f"{asked}no backend starts here ({reason}): set JAX_PLATFORMS=cpu, or unset it")
-    # jax calls both of these gpu, and falls back to the CPU if a backend is missing.
+        raise UserError(f"{asked}no backend starts on this machine ({reason}): set JAX_PLATFORMS=cpu, or unset it")
+    # jax reports both as gpu, and falls back to the CPU if a backend is missing.
     expected = "gpu" if device in ("cuda", "rocm") else platform
     if device != "auto" and found != expected:
         install = f"pip install '.[{device}]'" if device in ("cuda", "metal", "mps") else "install its jax plugin"
@@ -71,7 +71,7 @@ def _choose(device: Device) -> None:
             "--device out"
         )
     if found == "METAL":
-        # Its plugin knows no 64-bit integers, which the default way of drawing random bits brings in.
+        # The METAL plugin lacks 64-bit integers, which jax's default random bits need.
         jax.config.update("jax_threefry_partitionable", False)
 
 
@@ -82,7 +82,7 @@ def _checked(name: str, directory: str) -> Path:
     try:
         path = Path(directory).expanduser().absolute()
     except RuntimeError as error:
-        raise UserError(f"{name}: {directory} is in no known home directory: give another directory") from error
+        raise UserError(f"{name}: the home directory in {directory} is unknown: give another directory") from error
     if problem := _make_private(path):
         raise UserError(f"{name}: {problem}, or choose another directory")
     return path
@@ -98,8 +98,8 @@ def _use_own_cache() -> None:
 
 
 def _user_cache() -> Path | None:
-    """The user's own cache directory; None where there is no home directory to have it in."""
-    # The XDG specification has relative paths ignored; a relative HOME would be the working directory too.
+    """The user's cache directory; None if there is no home directory."""
+    # The XDG specification says to ignore relative paths; a relative HOME would mean the working directory.
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if sys.platform != "darwin" and named.is_absolute():
         return named / "flax_punkvae"
@@ -112,14 +112,14 @@ def _user_cache() -> Path | None:
 
 
 def _make_private(directory: Path) -> str | None:
-    """Make the directory, mode 0700, where it is missing; then why it must not be used and what to do, None if it may.
+    """Create the directory, mode 0700, if it is missing; return why it must not be used and what to do, or None.
 
-    What lies in it is run as code, so nobody else may have put it there.
+    jax runs the files in it as code, so no other user may be able to write them.
     """
     try:
         str(directory).encode()
     except UnicodeEncodeError:
-        # jax takes no other; a name of undecodable bytes would end in a traceback of its own.
+        # jax accepts only UTF-8; a name of undecodable bytes would end in its traceback.
         return f"{str(directory).encode(errors='backslashreplace').decode()} is not UTF-8: set XDG_CACHE_HOME"
     try:
         for path in (*reversed(directory.parents), directory):
@@ -145,7 +145,7 @@ def _distrust(directory: Path) -> str | None:
 
 
 def _links(path: Path) -> Iterator[Path]:
-    """The symbolic links that are followed on the way to an absolute path, links that links lead to included."""
+    """The symbolic links followed on the way to an absolute path, including links to links."""
     for _ in range(_MOST_LINKS):
         link = next((place for place in (*reversed(path.parents), path) if place.is_symlink()), None)
         if link is None:

@@ -1,7 +1,7 @@
-"""Data parallelism over a mesh of devices: each takes its part of a batch, sums are added, parameters are replicated.
+"""Data parallelism over a mesh of devices: split each batch, add up the sums, replicate the parameters.
 
-A mesh of None is one device: every function here then does what its one-device meaning says and adds no op of its own,
-so that backends without collectives see none.
+A mesh of None means one device: every function is then its plain single-device version without collectives, which some
+backends lack.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ _PART = PartitionSpec(AXIS)
 
 
 def make_mesh() -> Mesh | None:
-    """All devices of all processes in a row; None where there is one."""
+    """A 1-D mesh of all devices of all processes; None if there is only one device."""
     return Mesh(np.array(jax.devices()), (AXIS,)) if jax.device_count() > 1 else None
 
 
 def size(mesh: Mesh | None) -> int:
-    """How many devices."""
+    """Number of devices."""
     return 1 if mesh is None else mesh.size
 
 
 def replicated(mesh: Mesh | None, tree: Any) -> Any:
-    """The arrays of a tree, whole on every device."""
+    """Replicate the arrays of a tree on every device."""
     if mesh is None:
         return tree
     return owned(jax.device_put(jax.tree.map(np.asarray, tree), NamedSharding(mesh, _ALL)))
@@ -43,16 +43,16 @@ def placed(mesh: Mesh | None, shapes: Any) -> Any:
 
 @jax.jit
 def owned(tree: Any) -> Any:
-    """The arrays in memory that is each device's own, so that they may be donated.
+    """Copy the arrays of a tree to memory that each device owns, so that they may be donated.
 
-    On a CPU an array made from NumPy's, as device_put and Orbax make them, may share its memory, and devices may share
-    it among them; donated to a step that jaxlib 0.5.0 read from its compilation cache it is overwritten or freed twice.
+    On a CPU, device_put and Orbax may create arrays that share memory with a NumPy array and with other devices; if one
+    is donated to a step that jaxlib 0.5.0 loaded from its compilation cache, it is overwritten or freed twice.
     """
     return jax.tree.map(jnp.copy, tree)
 
 
 def sharded(mesh: Mesh | None, images: Shaped[np.ndarray, "n h w c"]) -> Shaped[Array, "m h w c"]:
-    """The images, each on one device, in equal parts; the last part is filled up with zeros (so m >= n)."""
+    """Split the images into equal parts, one per device; the last part is padded with zeros (so m >= n)."""
     if mesh is None:
         return jax.device_put(images)
     shape = (-(-len(images) // mesh.size) * mesh.size, *images.shape[1:])
@@ -66,12 +66,12 @@ def sharded(mesh: Mesh | None, images: Shaped[np.ndarray, "n h w c"]) -> Shaped[
 
 
 def rows(mesh: Mesh | None, images: Shaped[Array, "m h w c"], indices: Int[Array, "b"]) -> Shaped[Array, "b h w c"]:
-    """images[indices], of images that are `sharded`; each device gets its part of the batch."""
+    """images[indices], for `sharded` images; each device gets its part of the batch."""
     if mesh is None:
         return images[indices]
 
     def part(images: Array, indices: Array) -> Array:
-        # Every device adds what it holds of the batch; an image is held by one, so the sum is exact in any type.
+        # Each device contributes the images it holds. Only one holds an image, so the sum is exact in any dtype.
         here = indices - jax.lax.axis_index(AXIS) * len(images)
         held = (here >= 0) & (here < len(images))
         found = jnp.where(held[:, None, None, None], images[jnp.clip(here, 0, len(images) - 1)], 0)
@@ -104,7 +104,7 @@ def mapped(mesh: Mesh | None, function: Callable[..., Any], params: Any, *batch:
 
 
 def _shard_map(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    # Unchecked: the checker of replication does not know our custom gradients, and its name has changed since.
+    # Unchecked: the replication check does not support our custom gradients. Its argument was renamed.
     if hasattr(jax, "shard_map"):
         return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     from jax.experimental.shard_map import shard_map

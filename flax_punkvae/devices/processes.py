@@ -1,6 +1,6 @@
-"""Coordination of the processes of one run; with a single process, every function is trivial.
+"""Coordinate the processes of one run; with a single process, every function is trivial.
 
-The first process writes and prints. An error in any process is raised in all, so that none waits for one that is gone.
+Only the first process writes and prints. An error in one process is raised in all, so that none waits forever.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from flax_punkvae.errors import UserError, is_out_of_memory
 
 T = TypeVar("T")
 
-# How many tasks a SLURM step (not merely an allocation) and Open MPI's mpirun say they started.
+# Number of tasks that a SLURM step (not merely an allocation) or Open MPI's mpirun started.
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-# Statuses of jax's errors that come of what this process asked for, not of another one that is gone.
+# Status codes of jax errors that this process's own request caused, not the loss of another process.
 _OWN_FAULTS = ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNIMPLEMENTED", "OUT_OF_RANGE")
 # An error names at most this many facts that differ, and this many characters of each value.
 _MOST_NAMED = 8
@@ -35,19 +35,18 @@ def is_first() -> bool:
 
 
 class AgreedError(UserError):
-    """Bad input in one process, reported to all."""
+    """A user's error in one process, raised in all."""
 
 
 @contextlib.contextmanager
 def joined(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
-    """Join the other processes of the run, before jax's first computation, and leave them at the end.
+    """Join the other processes of the run before jax's first computation, and leave them at the end.
 
     The coordinator (HOST:PORT of the first process), the number of processes and this one's index come from the caller
-    or from the environment of a SLURM step or Open MPI's mpirun; without either there is one process and nothing to
-    join. A count of 1 and nothing else makes each task of such a step a separate run, as in a sweep; otherwise tasks
-    with different configs or run directories are refused (`agree`), since that may be a mistake. Raises UserError if
-    only some of the three are given or the processes cannot connect. If one fails or is lost, the others report it
-    and exit.
+    or from the environment of a SLURM step or Open MPI's mpirun; without either, there is only this process. A count
+    of 1 alone makes each task of such a step a separate run, as in a sweep; otherwise `agree` refuses tasks with
+    different configs or run directories, which may be a mistake. Raises UserError if only some of the three are given
+    or the processes cannot connect. If one fails or is lost, the others report it and exit.
     """
     if count == 1 and coordinator is None and index in (None, 0):
         yield
@@ -81,11 +80,11 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
     try:
         yield
     except AgreedError:
-        # All are on their way out, and wait for each other.
+        # Raised in every process, so all of them shut down here together.
         jax.distributed.shutdown()
         raise
     except BaseException as error:
-        # An ordinary exit would wait for the others, who wait for us. They notice that this process is gone.
+        # An ordinary exit would deadlock: the others wait for this process. They notice its death.
         _die(error)
     jax.distributed.shutdown()
 
@@ -100,8 +99,8 @@ def _die(error: BaseException) -> NoReturn:
         console.complain("interrupted")
     elif is_loss(error):
         console.complain(
-            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({_line(error)}): start "
-            "them again with --resume, in any number"
+            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({_line(error)}): restart "
+            "all with --resume; their number may change"
         )
     else:
         traceback.print_exception(error)
@@ -111,10 +110,10 @@ def _die(error: BaseException) -> NoReturn:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether the error comes of another process that is gone."""
+    """Whether the error means that another process was lost."""
     if jax.process_count() == 1 or is_out_of_memory(error):
         return False
-    # Gloo's, which joins CPUs, come as errors of several classes.
+    # Gloo, which connects CPUs, raises several classes of errors.
     text = str(error)
     return "Gloo" in text or (isinstance(error, jax.errors.JaxRuntimeError) and not text.startswith(_OWN_FAULTS))
 
@@ -124,15 +123,15 @@ def _line(error: BaseException) -> str:
 
 
 def on_all(action: Callable[[], T]) -> T:
-    """Run the action in every process; if it raises UserError in any, all raise the error of the first that did."""
+    """Run the action in every process; if any raises UserError, all raise the error of the first that did."""
     if jax.process_count() == 1:
         return action()
     try:
         result = action()
     except UserError as error:
-        _agree(str(error))
+        _share_error(str(error))
         raise
-    _agree("")
+    _share_error("")
     return result
 
 
@@ -141,17 +140,17 @@ def by_first(action: Callable[[], object]) -> None:
     on_all(action if is_first() else lambda: None)
 
 
-def _agree(message: str) -> None:
+def _share_error(message: str) -> None:
     for found in _gathered_texts(message):
         if found:
             raise AgreedError(found)
 
 
 def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | None = None) -> None:
-    """Raise AgreedError in all processes, naming what differs, unless all have the same facts.
+    """Check that all processes have the same facts; otherwise all raise AgreedError, which names the differences.
 
-    Facts are named JSON values. If `deciding` names one, the others may differ as long as that one does not; they only
-    help to explain a difference.
+    Facts are named JSON values. If `deciding` names one of them, only that one must match; the others only help to
+    explain a difference.
     """
     if jax.process_count() == 1:
         return
@@ -161,14 +160,14 @@ def agree(facts: Mapping[str, Any], deciding: str | None = None, advice: str | N
             f"the processes of this run differ in {message}: "
             + (
                 advice
-                or "start all with the same ones, or make each a separate run with --processes 1 (and without "
+                or "start all with the same values, or make each a separate run with --processes 1 (and without "
                 "--coordinator and --process)"
             )
         )
 
 
 def disagreement(by_process: Sequence[Mapping[str, Any]], deciding: str | None = None) -> str:
-    """The facts that differ between processes, each with two of its values; empty if none does."""
+    """The facts that differ between processes, each with two of its values; empty if none differ."""
     first, *others = by_process
     if deciding is not None and all(other.get(deciding) == first.get(deciding) for other in others):
         return ""
@@ -193,7 +192,7 @@ def any_of(flag: bool) -> bool:
 
 
 def of_first(number: int) -> int:
-    """The number that the first process has."""
+    """The first process's number, in every process."""
     return number if jax.process_count() == 1 else int(_gathered(number)[0])
 
 
@@ -202,7 +201,7 @@ def _gathered(number: int) -> Any:
 
 
 def _gathered_texts(text: str) -> list[str]:
-    """The text that each process has."""
+    """The text of each process, in order of process index."""
     encoded = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
     sizes = _gathered(len(encoded))
     padded = np.zeros(sizes.max() + 1, np.uint8)

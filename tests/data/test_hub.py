@@ -103,8 +103,8 @@ def test_rows_are_read_upright(online: dict[str, dict[str, Any]]):
 
 
 def test_what_is_left_out_of_a_set_is_told(online: dict[str, dict[str, Any]]):
-    positions = "the 2 rows of the set do not each have a distinct punk number: ids are row positions"
-    assert online["o/splits"]["notes"] == ["left out the set's other splits: test (3 rows)", positions]
+    positions = "the 2 rows do not each have a distinct punk number: ids are row positions"
+    assert online["o/splits"]["notes"] == ["left out the other splits: test (3 rows)", positions]
     assert online["o/photos"]["notes"] == [positions]
     assert online[hub.CRYPTOPUNKS]["notes"] == []
 
@@ -148,7 +148,7 @@ def test_a_dropped_connection_was_tried_again(online: dict[str, dict[str, Any]])
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_names(name: str):
     with pytest.raises(
-        UserError, match="does not name a set: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
+        UserError, match="is not a dataset name: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
     ) as error:
         hub.load(name)
     assert "\n" not in str(error.value)
