@@ -1,20 +1,20 @@
-"""The nearest colour of a palette, exactly, for many colours and large palettes."""
+"""Exact nearest-colour search, fast for many colours and large palettes."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-# Distances computed at once; as int32 a few megabytes.
+# Number of distances computed at once: less than a megabyte as float32.
 _AT_ONCE = 2**17
 
 
 def nearest(colours: UInt8[np.ndarray, "m 3"], palette: UInt8[np.ndarray, "p 3"]) -> Int[np.ndarray, "m"]:
-    """For each colour the index of the palette's nearest in squared RGB distance; of equally near ones the first.
+    """The index of the nearest palette colour, in squared RGB distance, for each colour; ties take the first.
 
-    Divide and conquer: the colours' bounding box is halved until few are left, and each half keeps the palette's
-    colours that may be nearest to something in its box, those no farther from all of it than some colour is from any.
+    Divide and conquer: halves the colours' bounding box until few are left. Each box keeps only the palette colours
+    that may be nearest to a point in it: their least distance to it is at most the smallest of all greatest distances.
     """
     found = np.empty(len(colours), np.int64)
-    # Planes of whole numbers below 2^24, with which float32 is exact.
+    # All sums are whole numbers below 2^24, so float32 is exact.
     sources, targets = colours.T.astype(np.float32), palette.T.astype(np.float32)
     parts = [(np.arange(len(colours)), np.arange(len(palette)))] if len(colours) else []
     while parts:
@@ -28,7 +28,7 @@ def nearest(colours: UInt8[np.ndarray, "m 3"], palette: UInt8[np.ndarray, "p 3"]
         if len(candidates) == 1 or (low == high).all():
             found[rows] = candidates[0]
         elif len(rows) * len(candidates) <= _AT_ONCE:
-            # |t - s|^2 less |s|^2, which is the same for all t.
+            # |t - s|^2 without |s|^2, which is the same for all t.
             found[rows] = candidates[((near**2).sum(axis=0) - 2 * points.T @ near).argmin(axis=1)]
         else:
             axis = (high - low).argmax()

@@ -1,5 +1,5 @@
-"""What a program tells a person. Printing never fails: a closed pipe, a full disk or a narrow encoding costs words,
-never a result. Nothing below the programs and `reporting` prints."""
+"""Output for the user. Printing never raises: a closed pipe, a full disk or a narrow encoding loses text, never a
+result. Only the programs and `reporting` print."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Of tables in a file or a pipe.
+# Width of tables in a file or a pipe.
 _WIDTH = 120
 
 
@@ -26,17 +26,17 @@ def complain(text: str) -> None:
 
 
 def show(table: "Table") -> None:
-    """Print a table on standard output; the text in its cells is taken literally, brackets included."""
+    """Print a table on standard output; the text in its cells is literal, brackets included."""
     terminal().print(table)
 
 
 def terminal() -> "Console":
-    """rich's console on standard output.
+    """A rich console on standard output.
 
-    It counts as a terminal only where a bar can be drawn and redrawn: not in a file or a pipe, whatever FORCE_COLOR
-    says, and not where TERM is dumb or missing.
+    It counts as a terminal only if a progress bar can be redrawn: not for a file or a pipe, even with FORCE_COLOR, and
+    not if TERM is dumb or missing.
     """
-    # Here, since it takes a while and --help needs none of it.
+    # Imported here, since it is slow and --help does not need it.
     from rich.console import Console
 
     out = _unfailing("stdout")
@@ -52,58 +52,58 @@ def terminal() -> "Console":
 
 
 def install() -> None:
-    """Make standard output and error of this process unfailing for everything that prints, libraries included."""
+    """Make standard output and standard error never raise on writing, for this program and all libraries."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Closed by the shell (`>&-`): the next file opened would get its number, and with it all stray output.
+            # Closed by the shell (`>&-`): the next opened file would get this number, and stray output with it.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout, sys.stderr = _unfailing("stdout"), _unfailing("stderr")
 
 
 class Unfailing(io.TextIOBase):
-    """A text stream over another one, or over none, that never raises on writing.
+    """A text stream that wraps another one, or None, and never raises on writing.
 
-    Characters that the other's encoding lacks become backslash escapes. Once writing has failed, nothing more is
-    written. Every write is flushed, so that none is left to fail at exit.
+    Characters that its encoding lacks become backslash escapes. After a write has failed, nothing more is written.
+    Every write is flushed, so that nothing can fail at exit.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream: Any = stream
 
     def write(self, text: str) -> int:
-        """Write and flush what can be written; returns the length of the text."""
+        """Write and flush as much as possible; return the length of the text."""
         if self._stream is not None:
             try:
                 self._stream.write(self._encodable(text))
                 self._stream.flush()
             except BlockingIOError:
-                # A reader that is slow, not one that is gone: this text is lost, the next may not be.
+                # The reader is slow, not gone: only this text is lost.
                 pass
             except (OSError, ValueError):
                 self._drop()
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: `write` has flushed."""
+        """Do nothing: `write` has already flushed."""
 
     def isatty(self) -> bool:
-        """Whether it is a terminal that is still there."""
+        """Whether the wrapped stream is an open terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
         except ValueError:
             return False
 
     def fileno(self) -> int:
-        """The descriptor. Raises io.UnsupportedOperation where there is none."""
+        """The file descriptor. Raises io.UnsupportedOperation if there is none."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     @property
     def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the stream below; UTF-8 where it has none."""
+        """The encoding of the wrapped stream; UTF-8 if it has none."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def __getattr__(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class Unfailing(io.TextIOBase):
         broken, self._stream = self._stream, None
         for standard in (sys.__stdout__, sys.__stderr__):
             if standard is not None and broken is standard:
-                # Python flushes it at exit, and other code may hold it: what it still has goes nowhere.
+                # Python flushes it at exit, and other code may use it: send its buffer to the null device.
                 with contextlib.suppress(OSError, ValueError):
                     nowhere = os.open(os.devnull, os.O_WRONLY)
                     os.dup2(nowhere, standard.fileno())

@@ -1,4 +1,4 @@
-"""The exception for everything a user can cause, and how programs report it."""
+"""The exception for errors that a user can cause, and how programs report it."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ class UserError(Exception):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that the host or a device ran out of memory."""
-    # jax raises this as several statuses of one class, which is a RuntimeError.
+    # jax raises this with several status codes in one subclass of RuntimeError.
     words = r"RESOURCE_EXHAUSTED|out[ _]of[ _]memory|ALLOC_FAILED"
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and re.search(words, str(error), re.IGNORECASE) is not None
@@ -27,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn running out of memory in this context into a UserError that ends with the advice."""
+    """Turn an out-of-memory error in this context into a UserError that ends with the advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -40,7 +40,7 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
 def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a program's `main(arguments) -> exit status` and exit; a UserError becomes one line and status 2.
 
-    Printing never fails, whoever prints.
+    Printing never raises, including that of libraries.
     """
     console.install()
     try:
@@ -51,9 +51,9 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
         status = 2
     except KeyboardInterrupt:
         console.complain("interrupted")
-        # At once: threads of a save that was interrupted would end an ordinary exit with tracebacks of their own.
+        # Immediately: on an ordinary exit, the threads of an interrupted save would print tracebacks.
         os._exit(130)
     if threading.current_thread() is threading.main_thread():
-        # All work is done: a Ctrl-C now would only interrupt the interpreter's own cleanup with a traceback.
+        # All work is done: a Ctrl-C now would only interrupt the interpreter's cleanup with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Command lines as dataclasses: every field is a flag, its docstring the help text, every mistake one line."""
+"""Parse command lines into dataclasses: each field is a flag, its docstring the help text; an error is one line."""
 
 import ast
 import contextlib
@@ -24,8 +24,8 @@ T = TypeVar("T")
 def parse(cls: type[T], arguments: Sequence[str], default: T | None, prog: str) -> T:
     """Parse the command line into a dataclass.
 
-    Values that no flag sets, and the defaults that --help prints, come from `default`. Without it they come from the
-    class, and fields without a default are required.
+    `default` provides the values that no flag sets and the defaults that --help prints. If it is None, the class does,
+    and fields without a default are required.
 
     Raises UserError for unknown flags, values of the wrong type and values that are not UTF-8. `validate` checks
     ranges.
@@ -51,7 +51,7 @@ def parse_known(cls: type[T], arguments: Sequence[str]) -> T:
 def _join_help(cls: Any) -> None:
     """Make every field's docstring one line of help text, so that --help wraps it to the width of the terminal.
 
-    tyro keeps the line breaks of a docstring, but prefers `metadata["help"]` to it.
+    tyro keeps the line breaks of a docstring, but prefers `metadata["help"]` to the docstring.
     """
     for declared in get_type_hints(cls).values():
         for part in (declared, *get_args(declared)):
@@ -84,7 +84,7 @@ def _check_utf8(arguments: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """tyro prints a box of several lines and exits; the house wants one line, raised."""
+    """Turn tyro's error, a printed box of several lines and an exit, into a UserError of one line."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -92,7 +92,7 @@ def errors_as_one_line() -> Iterator[None]:
     except SystemExit as stop:
         if not stop.code:
             raise
-        # Coloured, where standard output is a terminal.
+        # tyro colours its text if standard output is a terminal.
         text = re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue())
         text = re.sub(r"[╭╮╰╯│]|─+ [A-Z][a-z ]+ ─+", " ", text)
         message, *rest = (" ".join(part.split()) for part in re.split(r"─{3,}", text) if part.strip(" \n─"))

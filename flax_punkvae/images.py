@@ -1,7 +1,7 @@
 """Images as arrays: sprites over a background, rendering at 128x128 and its inverse, palettes, grids, PNG.
 
-A sprite is a character, one array element a pixel, of 24x24 or another size; an image is what the model sees: the
-sprite itself, in RGB or as indices of a palette, or of 24x24 a rendering at 128x128.
+A sprite is a character, of 24x24 pixels or another size. An image is the model's input: the sprite itself, in RGB or as
+palette indices, or a rendering of a 24x24 sprite at 128x128.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ from flax_punkvae.colours import nearest
 
 SPRITE_SIZE = 24
 IMAGE_SIZE = 128
-# The hub's images are sprites with every pixel 14x14.
+# The hub's images are sprites enlarged 14 times.
 HUB_SCALE = 14
 # Side to which small images are enlarged for viewing.
 _VIEWING_SIZE = 128
-# Pixels worked on at once, where numbers wider than a pixel's are needed.
+# Number of pixels processed at once where wider integers are needed.
 _AT_ONCE = 2**18
-# Pillow's weights are of so many bits that those of a pixel, and 2 to spare, fill a sum of 32.
+# Precision of Pillow's weights: a 32-bit sum, less 8 bits of a pixel and 2 spare bits.
 _BITS = 32 - 8 - 2
 _ONE = 2**_BITS
 _CRISP_SCALE = 5
@@ -32,18 +32,18 @@ Render = Literal["reference", "crisp", "sprite", "indices"]
 
 
 def to_uint8(images: Float[np.ndarray, "*n h w c"]) -> UInt8[np.ndarray, "*n h w c"]:
-    """Floats in [0, 1] to the nearest of 0..255; what lies outside is clipped."""
+    """Round floats in [0, 1] to 0..255; values outside are clipped."""
     return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """`#rrggbb` as three numbers 0..255."""
+    """Parse `#rrggbb` as three numbers 0..255."""
     red, green, blue = bytes.fromhex(text.removeprefix("#"))
     return red, green, blue
 
 
 def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Alpha compositing over one opaque colour: (alpha * rgb + (255 - alpha) * colour) / 255, to the nearest."""
+    """Composite over one opaque colour: (alpha * rgb + (255 - alpha) * colour) / 255, rounded to the nearest."""
     pixels = rgba.reshape(-1, 4)
     composed = np.empty((len(pixels), 3), np.uint8)
     for start in range(0, len(pixels), _AT_ONCE):
@@ -55,12 +55,12 @@ def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, 
 
 
 def enlarge(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarray, "n hs ws c"]:
-    """Every pixel as a block of scale x scale (nearest neighbour)."""
+    """Enlarge every pixel to a block of scale x scale (nearest neighbour)."""
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
-    """Pillow's antialiased bilinear resize of each image to 128x128; images of that size are returned as they are."""
+    """Resize each image to 128x128 with Pillow's antialiased bilinear filter; images of that size are unchanged."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
     if images.shape[1:3] == size:
         return images
@@ -71,18 +71,18 @@ def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128
 
     # Pillow resizes outside the interpreter lock, so threads use every core.
     with ThreadPoolExecutor() as pool:
-        # Consumed for its exceptions.
+        # The loop raises any exceptions of the threads.
         for _ in pool.map(one, range(len(images)), chunksize=1):
             pass
     return resized
 
 
 def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarray, "n hi wi 3"]:
-    """Sprites as the model's images, in RGB.
+    """Render sprites as the model's images, in RGB.
 
-    `sprite`, `indices`: as they are. Of 24x24, to 128x128: `reference`: 14x nearest, as the hub stores them, then
-    `resize`; `crisp`: 5x nearest with the edge pixels continued into a 4-pixel border, which `read_crisp` inverts
-    exactly.
+    `sprite` and `indices` leave them unchanged. The others turn 24x24 into 128x128: `reference` enlarges 14 times
+    (nearest), as the hub stores them, then applies `resize`; `crisp` enlarges 5 times (nearest) and repeats the edge
+    pixels into a 4-pixel border, which `read_crisp` inverts exactly.
     """
     if how in ("sprite", "indices"):
         return sprites
@@ -93,9 +93,9 @@ def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarr
 
 
 def _reference(sprites: UInt8[np.ndarray, "n 24 24 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
-    """`resize` of the hub's images, byte for byte, without those: across, to 8 bits, then down, as Pillow does it.
+    """The same bytes as `resize` of the hub's images, computed from the sprites: like Pillow, across, then down.
 
-    Along an axis, a pixel is one of the sprite's or, at its edge, mixed from two.
+    Rounds to 8 bits in between. Along an axis, each pixel is one pixel of the sprite or, at an edge, a mix of two.
     """
     weights = _reference_weights()
     source = weights.argmax(1)
@@ -108,43 +108,43 @@ def _reference(sprites: UInt8[np.ndarray, "n 24 24 3"]) -> UInt8[np.ndarray, "n 
         part, image = sprites[start : start + step], images[start : start + step]
         across = part.take(source, 2)
         across[:, :, mixed] = _mixed(part.take(left, 2), part.take(left + 1, 2), share[:, None])
-        # Other modes than "clip" write by way of a copy.
+        # The default mode "raise" would write through a copy.
         across.take(source, 1, image, "clip")
         image[:, mixed] = _mixed(across.take(left, 1), across.take(left + 1, 1), share[:, None, None])
     return images
 
 
 def _reference_weights() -> Int32[np.ndarray, "128 24"]:
-    """Along an axis, the share of every pixel of a sprite in every pixel of its `reference` image, of _ONE in all.
+    """The weight of each sprite pixel in each pixel of its `reference` image, along one axis; rows sum to about _ONE.
 
-    Pillow's weights of the hub's pixels, from doubles in the order of its arithmetic (src/libImaging/Resample.c:
-    `precompute_coeffs`, `bilinear_filter`, `normalize_coeffs_8bpc`); those of a sprite's pixel are added up.
+    Sums Pillow's weights of the hub's pixels over each sprite pixel, in doubles and in the order of its arithmetic
+    (src/libImaging/Resample.c: `precompute_coeffs`, `bilinear_filter`, `normalize_coeffs_8bpc`).
     """
     hub = HUB_SCALE * SPRITE_SIZE
     scale = hub / IMAGE_SIZE
     centres = (np.arange(IMAGE_SIZE) + 0.5) * scale
     tents = np.maximum(1 - np.abs((np.arange(hub) - centres[:, None] + 0.5) * (1 / scale)), 0)
-    # Pillow adds from left to right, as sum does not.
+    # Pillow adds from left to right, unlike sum.
     weights = (0.5 + tents / tents.cumsum(1)[:, -1:] * _ONE).astype(np.int32)
     return weights.reshape(IMAGE_SIZE, SPRITE_SIZE, HUB_SCALE).sum(2, np.int32)
 
 
 def _mixed(left: np.ndarray, right: np.ndarray, share: Int32[np.ndarray, "..."]) -> Int32[np.ndarray, "..."]:
-    """The left pixels by their share of _ONE and the right by the rest, to the nearest."""
+    """Mix pixels: the left ones with weight share / _ONE, the right ones with the rest, rounded to the nearest."""
     return (left * share + right * (_ONE - share) + _ONE // 2) >> _BITS
 
 
 def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
-    """The sprites of `crisp` images: the centre of every 5x5 block."""
+    """Recover the sprites of `crisp` images: the centre of every 5x5 block."""
     centre = _CRISP_BORDER + _CRISP_SCALE // 2
     end = IMAGE_SIZE - _CRISP_BORDER
     return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
 
 
 def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[np.ndarray, "n h w 3"]:
-    """The sprites of rendered images, exactly, and of a model's images what is at the centre of every sprite pixel.
+    """Read sprites from images by sampling the centre of every sprite pixel; exact for rendered images.
 
-    A sprite pixel is 5.33 pixels of a `reference` image, whose resize mixes none beyond 1 pixel from its edge.
+    A sprite pixel is 5.33 pixels wide in a `reference` image, and resizing mixes only pixels within 1 of its edges.
     """
     if how in ("sprite", "indices"):
         return images
@@ -155,7 +155,7 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[n
 
 
 def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"]:
-    """The colours of the sprites, ascending by red, green, blue."""
+    """The distinct colours of the sprites, in ascending order of red, green, blue."""
     present = np.zeros(2**24, bool)
     pixels = sprites.reshape(-1, 3)
     for start in range(0, len(pixels), _AT_ONCE):
@@ -164,7 +164,7 @@ def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"
 
 
 def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt[np.ndarray, "n h w"]:
-    """For every pixel the colour of the palette that is nearest in squared RGB distance; of equals the first."""
+    """The index of each pixel's nearest palette colour, in squared RGB distance; ties take the first."""
     known, first = np.unique(_packed(palette), return_index=True)
     pixels = sprites.reshape(-1, 3)
     indices = np.empty(len(pixels), np.min_scalar_type(len(palette) - 1))
@@ -180,14 +180,14 @@ def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray,
 
 
 def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Every pixel as the colour of the palette that is nearest."""
+    """Replace every pixel by the nearest palette colour."""
     return palette[to_indices(sprites, palette)]
 
 
 def to_rgb(
     images: Float[np.ndarray, "n h w 3"] | UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p 3"] | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Images as a data set holds them or a model makes them, to look at: with a palette they are its indices."""
+    """Convert images of a dataset or a model to RGB for viewing; with a palette, they are its indices."""
     if palette is not None:
         return palette[images[..., 0]]
     return images if images.dtype == np.uint8 else to_uint8(images)
@@ -203,26 +203,26 @@ def _unpacked(colours: UInt32[np.ndarray, "p"]) -> UInt8[np.ndarray, "p 3"]:
 
 
 def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 24 24 c"] | None:
-    """The 24x24 sprites that images are exact nearest-neighbour enlargements of; None where they are not."""
+    """The 24x24 sprites of which the images are exact nearest-neighbour enlargements; None if they are not."""
     _, height, width, _ = images.shape
     scale, rest = divmod(height, SPRITE_SIZE)
     if height != width or rest or not scale:
         return None
     rows = images[:, ::scale]
     sprites = rows[:, :, ::scale]
-    # Without a copy of the images: every row of a block equals its first, then every column of those.
+    # Check without copying the images: every row of a block equals its first, then every column.
     same = all(np.array_equal(images[:, i::scale], rows) for i in range(1, scale))
     same = same and all(np.array_equal(rows[:, :, i::scale], sprites) for i in range(1, scale))
     return sprites if same else None
 
 
 def enlarge_for_viewing(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:
-    """Images of few pixels as large as they can be within 128x128; others as they are."""
+    """Enlarge small images by the largest whole factor that fits 128x128; others are unchanged."""
     return enlarge(images, max(_VIEWING_SIZE // max(images.shape[1:3]), 1))
 
 
 def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw 3"]:
-    """Images in reading order, `gap` white pixels between and around them; a last short row is filled with white."""
+    """Arrange images in reading order, with `gap` white pixels between and around them; empty cells are white."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     cells = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Configs as TOML files, read with the types and ranges that flags are held to."""
+"""Configs as TOML files, checked for the same types and ranges as flags."""
 
 import codecs
 import dataclasses
@@ -25,7 +25,7 @@ def read_preset(path: Path) -> Config:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:2].count(0) == 1 < len(content):
         raise UserError(f"{path}: the preset is in UTF-16 or UTF-32: save it again as UTF-8")
     try:
-        # Some editors begin UTF-8 with a byte order mark.
+        # Some editors start UTF-8 files with a byte order mark.
         table = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
@@ -33,8 +33,8 @@ def read_preset(path: Path) -> Config:
 
 
 def from_table(table: Any, where: Path) -> Config:
-    """Turn a parsed file into a validated Config; missing fields keep defaults. Raises UserError, naming `where`."""
-    # Turned into arguments, not defaults, so that one parser checks presets and flags alike.
+    """Turn a parsed file into a validated Config; missing fields keep their defaults. UserErrors name `where`."""
+    # Passed as arguments, not as defaults, so that one parser checks both presets and flags.
     try:
         with errors_as_one_line():
             config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
@@ -56,7 +56,7 @@ def to_toml(config: Config) -> str:
 
 
 def _arguments(table: dict[str, Any]) -> Iterator[str]:
-    """The table as flags, each value checked against the type of its field, so that none can pass for another flag."""
+    """Turn the table into flags. Checks each value against its field's type, so that none is parsed as a flag."""
     types = dict(_types(Config))
     for name, value in flat(table):
         if value == {} and name in get_type_hints(Config) and name not in types:
@@ -75,7 +75,7 @@ def _arguments(table: dict[str, Any]) -> Iterator[str]:
 
 
 def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, declared type) of every field, and of those of fields that are dataclasses."""
+    """(dotted name, declared type) of every field, recursing into dataclasses."""
     for name, declared in get_type_hints(cls).items():
         if dataclasses.is_dataclass(declared):
             yield from _types(declared, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
@@ -84,13 +84,13 @@ def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _fits(value: object, declared: Any) -> bool:
-    """Whether a value of a TOML file is of the type that a field declares; choices are left to the parser of flags."""
+    """Whether a TOML value has a field's declared type; the flag parser checks choices."""
     if get_origin(declared) is tuple:
         return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
     if get_origin(declared) is Literal:
         return isinstance(value, str)
     accepted = get_args(declared) or (declared,)
-    # TOML's true is an int to Python; a whole number is a number.
+    # In Python, TOML's true is an int. A whole number is also a valid float.
     return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
 
 
@@ -104,6 +104,6 @@ def _described(declared: Any) -> str:
 
 def _toml_value(value: object) -> str:
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but that TOML wants DEL escaped.
+        # A JSON string is a TOML basic string, except that TOML requires DEL to be escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(list(value)) if isinstance(value, tuple) else repr(value)

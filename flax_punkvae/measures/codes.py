@@ -1,4 +1,4 @@
-"""Bits per held-out sprite under other codes, to compare a model's bits with."""
+"""Bits per held-out sprite of other codes, for comparison with a model's bits."""
 
 import io
 import lzma
@@ -8,27 +8,27 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-# As far back as zlib looks.
+# Size of zlib's window.
 _WINDOW = 32_768
 
 
 def png_bits(sprites: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """A PNG each, with Pillow's `optimize`, in RGB or with a palette of its own: whichever is the smaller file."""
+    """Mean size of one PNG per sprite, with Pillow's `optimize`: the smaller of RGB and a palette per sprite."""
     return _mean_bits(min(_file(sprite, "PNG", optimize=True), _palette_png(sprite), key=len) for sprite in sprites)
 
 
 def webp_bits(sprites: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """A lossless WebP each, at Pillow's greatest effort."""
+    """Mean size of one lossless WebP per sprite, at Pillow's highest effort."""
     return _mean_bits(_file(sprite, "WEBP", lossless=True, quality=100, method=6) for sprite in sprites)
 
 
 def zlib_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "m h w 1"]) -> float:
-    """Each sprite's indices, one byte a pixel, by zlib with as many of the training sprites as it can look back on."""
+    """zlib on each sprite's indices, one byte a pixel; its dictionary is as many training sprites as fit its window."""
     sprite = train[0].size
     dictionary = train[-max(_WINDOW // sprite, 1) :].tobytes()[-_WINDOW:]
 
     def compress(indices: np.ndarray) -> bytes:
-        # Without header and checksum, which tell nothing of the sprite.
+        # A raw stream, without zlib's header and checksum.
         compressor = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=dictionary)
         return compressor.compress(indices.tobytes()) + compressor.flush()
 
@@ -36,16 +36,16 @@ def zlib_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "
 
 
 def lzma_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "m h w 1"]) -> float:
-    """What all held-out sprites' indices, in one stream behind all training sprites, add to it, by LZMA2 at preset 9e.
+    """LZMA2 (preset 9e): what the held-out sprites' indices add to a stream that begins with all training sprites.
 
-    It sees earlier held-out sprites too, and pays no start for each: kinder to it than one sprite at a time.
+    This favours LZMA over coding one sprite at a time: it also sees earlier held-out sprites and starts only once.
     """
     whole = _lzma(np.concatenate([train, held_out]).tobytes())
     return 8 * (whole - _lzma(train.tobytes())) / len(held_out)
 
 
 def independent_bits(held_out: UInt8[np.ndarray, "m h w 1"], log_frequencies: Float[np.ndarray, "h w p"]) -> float:
-    """Each pixel by itself, by the training frequencies at its position: -sum log2 frequency."""
+    """Independent pixels, coded by the training frequencies at their positions: -sum log2 frequency."""
     _, height, width, _ = held_out.shape
     rows, columns = np.indices((height, width))
     nats = -log_frequencies[rows, columns, held_out[..., 0]].astype(float).sum((1, 2))

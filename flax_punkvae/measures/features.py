@@ -1,7 +1,7 @@
 """Features of sprites: a small convolutional network that predicts a punk's 92 labels (weights shipped), and the same
 network with random weights.
 
-They take the place of Inception's features, which were learned from photographs and do not suit sprites of 24x24.
+They replace Inception's features, which were learned from photographs and do not suit sprites of 24x24.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from flax_punkvae.errors import UserError
 SHIPPED = Path(__file__).with_name("features.safetensors")
 MAKE = "python -m flax_punkvae.experiments.train_features"
 
-# What the shipped network was trained on.
+# Shape of the sprites that the shipped network was trained on.
 SPRITE = (24, 24, 3)
-# Halved three times, one pixel is left.
+# The three poolings reduce this to one pixel.
 LEAST_SIDE = 8
 _BATCH = 256
-# All metadata is one JSON object under this name: safetensors writes several names in an order of chance, and then
-# equal networks would be files of different SHA-256.
+# All metadata is one JSON object under this key: safetensors writes several keys in random order, so that equal
+# networks would have files with different SHA-256.
 _ABOUT = "flax_punkvae.features"
 
 
 class SpriteFeatures(nn.Module):
-    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, a dense layer with ReLU, which is the features, and
-    a dense layer to the logits of the labels. Sprites are float32 in [0, 1]."""
+    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, a dense layer with ReLU, whose output is the
+    features, and a dense layer to the logits of the labels. Sprites are float32 in [0, 1]."""
 
     labels: int
     widths: tuple[int, ...] = (32, 64, 64)
@@ -45,7 +45,7 @@ class SpriteFeatures(nn.Module):
     @nn.compact
     def __call__(self, sprites: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
         init = nn.initializers.he_normal()
-        # To about [-2, 2]: what some labels are is a pixel of little contrast.
+        # Scale to [-2, 2]: some labels show as a single pixel of low contrast.
         x = 4.0 * sprites - 2.0
         for index, width in enumerate(self.widths):
             x = nn.relu(nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{index}")(x))
@@ -53,8 +53,8 @@ class SpriteFeatures(nn.Module):
         x = nn.relu(nn.Dense(self.features, kernel_init=init, name="dense")(x.reshape(x.shape[0], -1)))
         if not self.labels:
             return x, x[:, :0]
-        # Labels are rare: begun at even odds, the first steps would push every logit down, and half of the features
-        # with them, to where their ReLU is 0 for good.
+        # Labels are rare: from a bias of 0, the first steps would push down every logit, and with them half of the
+        # features, whose ReLU would then stay at 0.
         rare = nn.initializers.constant(-4.0)
         return x, nn.Dense(self.labels, bias_init=rare, name="logits")(x)
 
@@ -70,8 +70,8 @@ class Network(NamedTuple):
 def random(seed: int, label_names: tuple[str, ...] = (), size: tuple[int, int] = SPRITE[:2]) -> Network:
     """A randomly initialised network for sprites of this height and width (8 or more); without names, it has no logits.
 
-    Its features come from no data set and so favour no model that was trained on one: Naeem et al. 2020 recommend
-    them for images unlike those that the trained network saw.
+    Its features depend on no dataset, so they favour no model trained on one. Naeem et al. 2020 recommend them for
+    images unlike the trained network's training images.
     """
     params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed), (*size, 3))
     return Network(params, label_names, None)
@@ -83,7 +83,7 @@ def _init(module: SpriteFeatures, key: Array, shape: tuple[int, int, int] = SPRI
 
 
 def load(path: Path = SHIPPED) -> Network:
-    """The trained network in a file, by default the shipped one. Raises UserError if it is missing or malformed."""
+    """Load a trained network, by default the shipped one. Raises UserError if the file is missing or malformed."""
     try:
         content = path.read_bytes()
         with safetensors.safe_open(path, "numpy") as opened:
@@ -92,7 +92,7 @@ def load(path: Path = SHIPPED) -> Network:
         tensors = safetensors.numpy.load(content)
         expected = jax.eval_shape(partial(_init, SpriteFeatures(len(label_names))), jax.random.key(0))
         wanted = _shapes(traverse_util.flatten_dict(expected, sep="."))
-        # Before they are nested, which conflicting names would not survive.
+        # Checked before unflattening, which conflicting names would break.
         if (got := _shapes(tensors)) != wanted:
             wrong = sorted(name for name, _ in got.items() ^ wanted.items())
             raise ValueError(f"{wrong[0]} of shape {got.get(wrong[0])} instead of {wanted.get(wrong[0])}")
@@ -100,7 +100,7 @@ def load(path: Path = SHIPPED) -> Network:
         raise UserError(f"{path}: cannot read the sprite-feature weights ({error.strerror}): {_ADVICE}") from error
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: these are not the sprite-feature weights ({type(error).__name__}: "
+            f"{path}: not a file of sprite-feature weights ({type(error).__name__}: "
             f"{' '.join(str(error).split())}): {_ADVICE}"
         ) from error
     params = traverse_util.unflatten_dict(tensors, sep=".")
@@ -115,7 +115,7 @@ def _shapes(tensors: dict[str, Any]) -> dict[str, str]:
 
 
 def save(network: Network, about: dict[str, Any], path: Path) -> str:
-    """Write the file that `load` reads, with `about` as its metadata; returns its SHA-256."""
+    """Write the file that `load` reads, with `about` as its metadata; return its SHA-256."""
     flat: dict[str, Any] = traverse_util.flatten_dict(network.params, sep=".")
     tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
     metadata = {_ABOUT: json.dumps({**about, "label_names": network.label_names})}
@@ -125,7 +125,7 @@ def save(network: Network, about: dict[str, Any], path: Path) -> str:
 
 
 def extract(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
-    """The features of any number of sprites; none is negative."""
+    """The features of any number of sprites; all are at least 0."""
     return _outputs(network, sprites)[0]
 
 
@@ -143,7 +143,7 @@ def _outputs(
     parts = []
     for start in range(0, len(sprites), _BATCH):
         batch = sprites[start : start + _BATCH]
-        # Filled up, so that one shape compiles once.
+        # Padded to one shape, which compiles once.
         full = batch[np.resize(np.arange(len(batch)), _BATCH)]
         parts.append([np.asarray(x)[: len(batch)] for x in _apply(module, network.params, full)])
     features, logits = zip(*parts, strict=True)
@@ -156,5 +156,5 @@ def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b h w 3"]
 
 
 def to_float(sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Scale 0..255 to the [0, 1] that the network takes."""
+    """Scale 0..255 to [0, 1], the network's input range."""
     return sprites.astype(jnp.float32) / 255.0

@@ -1,4 +1,4 @@
-"""Measures of how close generated sprites are to real ones, and of copying; on features, in float64.
+"""Measures of the fidelity of generated sprites and of copying; on features, in float64.
 
 Rows are sprites, columns features. Distances are Euclidean; `f` is the number of features.
 """
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 _ROWS = 512
-# Of sprites compared at a time: a few MB.
+# Pixels compared at a time: a few MB.
 _PIXELS = 2**20
-# Fewer generated points say nothing of a cell: Mann-Whitney's normal approximation does not hold.
+# With fewer generated points in a cell, Mann-Whitney's normal approximation does not hold.
 _IN_CELL = 20
 _ROUNDS = 50
 
@@ -19,13 +19,13 @@ _ROUNDS = 50
 def frechet_distance(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
     """|mu_r - mu_g|^2 + tr(C_r + C_g - 2 (C_r C_g)^(1/2)), of the Gaussians fitted to both; not its square root.
 
-    Covariances are the unbiased ones; of no more points than features they are singular, which is no harm here, but
-    the distance of two samples of one distribution falls with their sizes: compare equal sizes only. At least 2 points
-    each. Source: Heusel et al. 2017, eq. 6 (Dowson & Landau 1982).
+    Covariances are unbiased; they may be singular (no more points than features). The distance between two samples of
+    one distribution falls as their sizes grow, so compare equal sizes only. At least 2 points each. Source: Heusel et
+    al. 2017, eq. 6 (Dowson & Landau 1982).
     """
     real, generated = _checked("real", real, 2), _checked("generated", generated, 2)
     shift = real.mean(0) - generated.mean(0)
-    # With C = R'R, tr (C_r C_g)^(1/2) is the sum of the singular values of R_r R_g': no root of a rounding error.
+    # With C = R'R, tr (C_r C_g)^(1/2) is the sum of singular values of R_r R_g', so no root of a rounding error.
     root_real, root_generated = _covariance_root(real), _covariance_root(generated)
     overlap = np.linalg.svd(root_real @ root_generated.T, compute_uv=False).sum()
     distance = shift @ shift + (root_real**2).sum() + (root_generated**2).sum() - 2.0 * overlap
@@ -39,8 +39,8 @@ def _covariance_root(x: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "r f"]:
 def kernel_distance(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
     """MMD^2 of the kernel k(x, y) = (x.y / f + 1)^3: mean k(r, r') + mean k(g, g') - 2 mean k(r, g).
 
-    Means are over pairs of two different points, over all of them and in one block: unbiased, so that it may be below
-    0. At least 2 points each. Source: Binkowski et al. 2018 ("KID").
+    Means are over all pairs of different points, in one block. The estimate is unbiased, so it may be negative. At
+    least 2 points each. Source: Binkowski et al. 2018 ("KID").
     """
     real, generated = _checked("real", real, 2), _checked("generated", generated, 2)
     return (
@@ -64,8 +64,8 @@ def precision_recall(
 ) -> tuple[float, float]:
     """(fraction of generated points in the real manifold, fraction of real points in the generated manifold).
 
-    The manifold of a set is the union of the closed balls about its points to their k-th nearest other point. At least
-    k + 1 points each. Source: Kynkaanniemi et al. 2019, eqs. 1 and 2, with their k of 3.
+    The manifold of a set is the union of closed balls around its points that reach to their k-th nearest other point.
+    At least k + 1 points each. Source: Kynkaanniemi et al. 2019, eqs. 1 and 2, with their k of 3.
     """
     real, generated = _checked("real", real, k + 1, k), _checked("generated", generated, k + 1, k)
     precision = _in_balls(generated, real, k).any(1).mean()
@@ -78,9 +78,9 @@ def density_coverage(
 ) -> tuple[float, float]:
     """(mean count of real balls around a generated point / k, fraction of real balls with a generated point).
 
-    The ball of a real point is closed and goes to its k-th nearest other real point. Density may exceed 1; of two
-    samples of one distribution and one size, its expectation is 1 and coverage's is close to 1 - 2^-k. At least k + 1
-    real points and 1 generated. Source: Naeem et al. 2020, with their k of 5.
+    The ball of a real point is closed and reaches to its k-th nearest other real point. Density may exceed 1; for two
+    equally large samples of one distribution its expectation is 1, and that of coverage is close to 1 - 2^-k. At least
+    k + 1 real points and 1 generated. Source: Naeem et al. 2020, with their k of 5.
     """
     real, generated = _checked("real", real, k + 1, k), _checked("generated", generated, 1)
     inside = _in_balls(generated, real, k)
@@ -88,9 +88,9 @@ def density_coverage(
 
 
 def _in_balls(x: Float[np.ndarray, "n f"], centres: Float[np.ndarray, "m f"], k: int) -> Bool[np.ndarray, "n m"]:
-    """Whether each point lies in the ball about each centre to its k-th nearest other centre."""
+    """Whether each point lies in the ball around each centre that reaches to its k-th nearest other centre."""
     radii = np.concatenate([np.partition(d, k - 1, axis=1)[:, k - 1] for d in _distances_to_others(centres)])
-    # So that a copy of the k-th nearest centre, on the ball's surface, is inside whatever the rounding.
+    # A copy of the k-th nearest centre, on the surface of the ball, counts as inside despite rounding.
     radii *= 1.0 + 1e-9
     return np.concatenate([_squared_distances(x[rows], centres) <= radii for rows in _slices(len(x))])
 
@@ -105,7 +105,7 @@ def _distances_to_others(x: Float[np.ndarray, "n f"]) -> Iterator[Float[np.ndarr
 def nearest(
     queries: Float[np.ndarray, "n f"], references: Float[np.ndarray, "m f"]
 ) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """For each query (position of the nearest reference, squared distance to it); ties take the first."""
+    """(position of the nearest reference, squared distance to it) for each query; ties take the first."""
     queries, references = _checked("queries", queries, 1), _checked("references", references, 1)
     indices, distances = [], []
     for rows in _slices(len(queries)):
@@ -121,15 +121,14 @@ def data_copying_z(
     generated: Float[np.ndarray, "m f"],
     cells: int = 1,
 ) -> float:
-    """C_T: the z-score of Mann-Whitney's U of the generated's distances to the nearest training point, against those
-    of the held-out test points. Far below 0 the model copies; far above 0 it underfits. It is a
-    statement about all of a model's draws: of draws from which copies were removed, it says nothing about copying.
+    """C_T: the z-score of Mann-Whitney's U, which compares the distances of generated and of held-out test points to
+    their nearest training points. Far below 0 the model copies; far above 0 it underfits. It is only valid for all
+    draws of a model: after copies are removed, it says nothing about copying.
 
-    z = (U - pm/2) / sigma, with U the pairs whose generated point is the farther (ties count a half) and sigma
-    corrected for ties. In the cells of k-means centres of the training points, it is the mean over cells with 20
-    generated points or more, weighted by their test points; with 1 cell it is the test of all points at once. At
-    least 20 generated points. Source: Meehan, Chaudhuri & Dasgupta
-    2020.
+    z = (U - pm/2) / sigma. U counts the pairs whose generated point is farther (ties count 1/2); sigma is corrected
+    for ties. With k-means cells of the training points, C_T is the mean over cells with at least 20 generated points,
+    weighted by their numbers of test points; with 1 cell, all points are tested at once. At least 20 generated points.
+    Source: Meehan, Chaudhuri & Dasgupta 2020.
     """
     train, test = _checked("train", train, max(cells, 1)), _checked("test", test, 1)
     generated = _checked("generated", generated, _IN_CELL)
@@ -161,14 +160,14 @@ def _mann_whitney_z(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> flo
 
 
 def _k_means(x: Float[np.ndarray, "n f"], count: int) -> Float[np.ndarray, "k f"]:
-    """Lloyd's centres, begun at the point nearest the mean and then each time at the point farthest from them all."""
+    """Lloyd's algorithm; starts from the point nearest the mean, then repeatedly adds the point farthest from all."""
     chosen = [int(((x - x.mean(0)) ** 2).sum(1).argmin())]
     while len(chosen) < count:
         chosen.append(int(nearest(x, x[chosen])[1].argmax()))
     centres = x[chosen]
     for _ in range(_ROUNDS):
         cell, _ = nearest(x, centres)
-        # A centre that no point is nearest to stays where it is.
+        # A centre without points stays where it is.
         moved = np.stack([x[cell == c].mean(0) if (cell == c).any() else centres[c] for c in range(count)])
         if np.array_equal(moved, centres):
             break
@@ -180,8 +179,8 @@ def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "
     """AuthPct: the fraction of generated points no nearer to their nearest training point than that point is to its own
     nearest other training point.
 
-    Of distinct training points copied it is 0; what it is of fresh draws depends on their distribution: measure
-    held-out points beside. At least 2 training points. Source: Alaa et al. 2022 ("AuthPct").
+    It is 0 for copies of distinct training points. For new draws it depends on the distribution, so also measure
+    held-out points. At least 2 training points. Source: Alaa et al. 2022 ("AuthPct").
     """
     train, generated = _checked("train", train, 2), _checked("generated", generated, 1)
     own = np.concatenate([distances.min(1) for distances in _distances_to_others(train)])
@@ -198,9 +197,9 @@ def exact_copies(train_sprites: UInt8[np.ndarray, "n h w 3"], generated_sprites:
 def nearest_sprites(
     sprites: UInt8[np.ndarray, "n h w 3"], references: UInt8[np.ndarray, "m h w 3"]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """For each sprite (position of the reference with the fewest differing pixels, their number); ties take the first.
+    """(position of the reference with the fewest differing pixels, their number) for each sprite; ties take the first.
 
-    A pixel differs where any of its channels does.
+    A pixel differs if any of its channels does.
     """
     pixels = sprites[0, ..., 0].size if len(sprites) else 1
     rows = max(_PIXELS // pixels, 1)
@@ -217,7 +216,7 @@ def nearest_sprites(
 
 
 def _packed(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt32[np.ndarray, "n p"]:
-    """Each colour as one number, so that a pixel is one comparison."""
+    """Pack each colour into one number, so that a pixel needs one comparison."""
     shifts = np.array([16, 8, 0], np.uint32)
     return (sprites.astype(np.uint32) << shifts).sum(-1, dtype=np.uint32).reshape(len(sprites), -1)
 
@@ -228,7 +227,7 @@ def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> 
     if len(x) < least:
         raise ValueError(f"{name}: expected at least {least} rows, got {len(x)}")
     if not np.isfinite(x).all():
-        raise ValueError(f"{name}: expected finite numbers, got {int((~np.isfinite(x)).sum())} that are not")
+        raise ValueError(f"{name}: expected finite numbers, got {int((~np.isfinite(x)).sum())} that are not finite")
     return x.astype(np.float64)
 
 
@@ -239,6 +238,6 @@ def _slices(count: int) -> Iterator[slice]:
 def _squared_distances(x: Float[np.ndarray, "n f"], y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
     norms = (x**2).sum(1)[:, None] + (y**2).sum(1)
     distances = norms - 2.0 * (x @ y.T)
-    # What is left of equal points is rounding, and float32 features are no finer than this: equal points are at 0.
+    # Between equal points only rounding is left, and float32 features resolve no smaller distance.
     distances[distances < 1e-12 * norms] = 0.0
     return distances

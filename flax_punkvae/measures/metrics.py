@@ -1,4 +1,4 @@
-"""What a trained VAE is measured by; each function is one definition with its source. Float64 NumPy throughout."""
+"""Measures of a trained VAE; each function is one definition with its source. Float64 NumPy throughout."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -17,8 +17,8 @@ def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bo
 def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.ndarray, "n"]:
     """E log 1/K sum_i w_i, a lower bound of log p(x) that rises with K = samples, in nats for each of n images.
 
-    log w = log p(x|z) + log p(z) - log q(z|x), z from q(z|x). The k weights are cut into groups of K, whose bounds are
-    averaged; K must divide k. Source: Burda, Grosse & Salakhutdinov 2015, equation 8.
+    log w = log p(x|z) + log p(z) - log q(z|x), z from q(z|x). Averages the bounds of groups of K of the k weights; K
+    must divide k. Source: Burda, Grosse & Salakhutdinov 2015, equation 8.
     """
     n, k = log_weights.shape
     if not 0 < samples <= k or k % samples:
@@ -31,7 +31,7 @@ def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.
 def pixel_and_sprite_accuracy(
     sprites: UInt8[np.ndarray, "n h w c"], originals: UInt8[np.ndarray, "n h w c"]
 ) -> tuple[float, float]:
-    """(fraction of pixels right, fraction of sprites with every pixel right); a pixel is right if all channels are."""
+    """(fraction of correct pixels, fraction of sprites with all pixels correct); all channels of a pixel must match."""
     right = (sprites == originals).all(axis=-1)
     return float(right.mean()), float(right.all(axis=(1, 2)).mean())
 
@@ -45,8 +45,8 @@ def label_probes(
 ) -> dict[int, tuple[float, float]]:
     """Linear probes of the labels: (AUROC, balanced accuracy) on held-out latents, by the label's column.
 
-    A logistic regression (scikit-learn's, C = 1, classes weighted to balance) on standardised posterior means, fitted
-    on the m training images; for labels with at least `least` held-out positives and negatives, and both in training.
+    scikit-learn's logistic regression (C = 1, balanced class weights) on standardised posterior means, fitted to the m
+    training images; for labels with at least `least` held-out positives and negatives, and both in training.
     Source: Alain & Bengio 2016 (linear probes). Raises UserError if scikit-learn is missing.
     """
     try:

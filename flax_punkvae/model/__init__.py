@@ -1,1 +1,1 @@
-"""What is PunkVAE? Pure mathematics on arrays: no config, no files, no data set."""
+"""What is PunkVAE? Pure mathematics on arrays: no config, no files, no dataset."""

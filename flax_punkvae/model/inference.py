@@ -1,6 +1,6 @@
-"""What is computed from a model's parameters, dropout off: pure functions of (module, parameters, ...), jitted here.
+"""Inference, with dropout off: pure jitted functions of (module, parameters, ...).
 
-The module is static: equal modules share what was compiled.
+The module is a static argument: equal modules share compiled code.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from flax_punkvae.model.vae import PunkVAE
 
 
 def apply(module: PunkVAE, params: Any, *arguments: Any, **options: Any) -> Any:
-    """`module.apply` without collections that change, which PunkVAE has none of, so that the result is typed."""
+    """`module.apply` without mutable collections, of which PunkVAE has none, so that the result is typed."""
     return module.apply({"params": params}, *arguments, **options)
 
 
@@ -23,26 +23,26 @@ def apply(module: PunkVAE, params: Any, *arguments: Any, **options: Any) -> Any:
 def encode(
     module: PunkVAE, params: Any, images: UInt8[Array, "b h w c"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-    """(mean, logvar) of the posteriors of images."""
+    """(mean, logvar) of the posterior of each image."""
     return apply(module, params, module.likelihood.pixels(images), method="encode")
 
 
 @partial(jax.jit, static_argnames="module")
 def decode(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
-    """The images of latents: floats in [0, 1] or, in uint8, the most probable indices."""
+    """Decode latents to images: floats in [0, 1], or the most probable palette indices as uint8."""
     return module.likelihood.image(apply(module, params, z, method="decode"))
 
 
 @partial(jax.jit, static_argnames="module")
 def reconstruct(module: PunkVAE, params: Any, images: UInt8[Array, "b h w c"]) -> Shaped[Array, "b h w c"]:
-    """Images decoded from the mean of their posterior: no noise."""
+    """Encode images and decode their posterior means, without noise."""
     mean, _ = encode(module, params, images)
     return decode(module, params, mean)
 
 
 @partial(jax.jit, static_argnames="module")
 def log_prior(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """log p(z), latent by latent, in nats."""
+    """log p(z) per latent, in nats."""
     return apply(module, params, z, method="log_prior")
 
 
@@ -50,7 +50,7 @@ def log_prior(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Float[Arr
 def from_prior(
     module: PunkVAE, params: Any, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]
 ) -> Float[Array, "b d"]:
-    """Latents of the prior, from as many draws of N(0, 1) and of [0, 1)."""
+    """Sample latents from the prior, given draws from N(0, 1) and from the uniform distribution on [0, 1)."""
     return apply(module, params, noise, uniform, method="from_prior")
 
 
@@ -58,7 +58,7 @@ def from_prior(
 def kl(
     module: PunkVAE, params: Any, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]
 ) -> Float[Array, "b d"]:
-    """What each latent adds to the KL of q = N(mean, exp(logvar)) from the prior, at a z from q, in nats."""
+    """KL(q || prior) per latent for q = N(mean, exp(logvar)), or its estimate at a z from q, in nats."""
     return apply(module, params, mean, logvar, z, method="kl")
 
 
@@ -66,7 +66,7 @@ def kl(
 def importance_samples(
     module: PunkVAE, params: Any, image: UInt8[Array, "h w c"], key: Key[Array, ""], count: int
 ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
-    """k = count draws z of an image's posterior: (distortion of the image decoded from each, log p(z) - log q(z))."""
+    """(distortion, log p(z) - log q(z)) for k = count draws z from the posterior of one image."""
     mean, logvar = encode(module, params, image[None])
     z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
     copies = module.likelihood.pixels(jnp.broadcast_to(image, (count, *image.shape)))

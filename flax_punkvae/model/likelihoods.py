@@ -1,6 +1,6 @@
-"""What a decoded pixel is: each likelihood p(image | z) is one value, and LIKELIHOODS has them by name.
+"""The likelihoods p(image | z): each is one value, listed by name in LIKELIHOODS.
 
-Adding one is a value here and a line in the table, with its name and renders in `config`, which imports no model.
+To add one, define a value here, list it in the table, and add its name and renders to `config`.
 """
 
 import math
@@ -13,25 +13,25 @@ from jaxtyping import Array, Float, Shaped, UInt8
 
 from flax_punkvae.model import losses
 
-# Below it the Gaussian's log-likelihood overflows, or sigma is 0.
+# Below this beta, the Gaussian's log-likelihood overflows or sigma is 0.
 _LEAST_BETA = 1e-100
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """A likelihood, from the uint8 pixels of a dataset to the image that a decoder's output stands for.
+    """A likelihood: how dataset pixels enter the model, and what the decoder's output means.
 
-    distortion_name: its name in metrics. described: what the distortion is, and its unit, for people. palette: whether
-    pixels are indices, so that the encoder embeds them and the decoder gives logits over the colours. squashed: whether
-    the decoder ends in a sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, and so reported in
-    bits.
+    distortion_name: its name in metrics. described: the distortion and its unit, in words. palette: whether pixels are
+    indices, which the encoder embeds and for which the decoder outputs logits over the colours. squashed: whether the
+    decoder ends in a sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, so that bits are
+    reported.
 
-    pixels: uint8 [b h w c] as the model takes them. distortion: (pixels, decoded) to [b], summed over an image.
+    pixels: uint8 [b h w c] to model input. distortion: (pixels, decoded) to [b], summed over an image.
     image: decoded [b h w c] to floats in [0, 1] or uint8 indices.
 
-    noise: what beta says of the decoder's noise, by name; None where there is no density at that beta.
-    log_likelihood: (distortion [n], beta, numbers in an image) to log p(image | z) [n], in nats, in float64.
-    negative_elbo: (distortion, KL, beta, numbers in an image) to the -ELBO and what it depends on, by name.
+    noise: the decoder's noise parameters implied by beta, by name; None if there is no density at that beta.
+    log_likelihood: (distortion [n], beta, values per image) to log p(image | z) [n], in nats, in float64.
+    negative_elbo: (distortion, KL, beta, values per image) to the -ELBO and the values it depends on, by name.
     """
 
     distortion_name: str
@@ -48,20 +48,20 @@ class Likelihood:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of a step's metrics, in the order in which they are recorded."""
+        """The names of a step's metrics, in recording order."""
         return ("loss", self.distortion_name, "kl", *(("bits",) if self.bits else ()))
 
 
 def implied_sigma(beta: float) -> float:
-    """sqrt(beta / 2): the standard deviation of the Gaussian decoder whose ELBO, times -beta, is mse + beta kl + const.
+    """sqrt(beta / 2): the standard deviation of the Gaussian decoder with -beta ELBO = mse + beta kl + const.
 
-    On pixels in [0, 1]. From -log N(x; m, sigma^2) = (x - m)^2 / (2 sigma^2) + const.
+    For pixels in [0, 1]. Follows from -log N(x; m, sigma^2) = (x - m)^2 / (2 sigma^2) + const.
     """
     return math.sqrt(beta / 2)
 
 
 def pythae_beta(beta: float) -> float:
-    """beta / 2: the same objective's beta in Pythae, which takes half the squared error."""
+    """beta / 2: the beta of the same objective in Pythae, which uses half the squared error."""
     return beta / 2
 
 
@@ -92,7 +92,7 @@ def _most_probable(logits: Float[Array, "b h w p"]) -> UInt8[Array, "b h w 1"]:
     return logits.argmax(-1, keepdims=True).astype(jnp.uint8)
 
 
-# A decoded number is the mean of a Gaussian, and beta sets its deviation. Images are in [0, 1].
+# A decoded value is the mean of a Gaussian; beta sets its standard deviation. Images are in [0, 1].
 GAUSSIAN = Likelihood(
     distortion_name="mse",
     described="squared error an image",
@@ -109,7 +109,7 @@ GAUSSIAN = Likelihood(
     negative_elbo=_gaussian_elbo,
 )
 
-# The decoded numbers of a pixel are logits over the colours of a palette. Images are indices, in one channel.
+# The decoded values of a pixel are logits over the palette. Images are indices, in one channel.
 CATEGORICAL = Likelihood(
     distortion_name="cross_entropy",
     described="cross-entropy, nats an image",

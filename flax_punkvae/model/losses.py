@@ -1,4 +1,4 @@
-"""The beta-VAE's loss, per example: each function is one equation; only the training steps reduce over examples."""
+"""The beta-VAE loss, per example: each function is one equation; only the training steps reduce over examples."""
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,21 @@ def gaussian_kl(mean: Float[Array, "b d"], logvar: Float[Array, "b d"]) -> Float
 
 
 def gaussian_kl_per_latent(mean: Float[Array, "b d"], logvar: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """-1/2 (1 + logvar - mean^2 - exp(logvar)): what each latent adds to `gaussian_kl`."""
+    """-1/2 (1 + logvar - mean^2 - exp(logvar)): the terms of `gaussian_kl`, per latent, in nats."""
     return -0.5 * (1.0 + logvar - jnp.square(mean) - jnp.exp(logvar))
 
 
 def gaussian_log_density(
     z: Float[Array, "b d"], mean: Float[Array, "b d"], logvar: Float[Array, "b d"]
 ) -> Float[Array, "b d"]:
-    """log N(z; mean, exp(logvar)) of each latent, in nats."""
+    """log N(z; mean, exp(logvar)) per latent, in nats."""
     return -0.5 * (jnp.square(z - mean) * jnp.exp(-logvar) + logvar + jnp.log(2.0 * jnp.pi))
 
 
 def squared_error(images: Float[Array, "b h w c"], reconstructions: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """sum((images - reconstructions)^2) over every pixel and channel of an image, not averaged; pixels in [0, 1].
+    """sum((images - reconstructions)^2) over all pixels and channels of an image, not averaged; pixels in [0, 1].
 
-    The distortion of the likelihood `gaussian`.
+    The distortion of the `gaussian` likelihood.
     """
     return jnp.sum(jnp.square(images - reconstructions), axis=(1, 2, 3))
 
@@ -37,11 +37,10 @@ def squared_error(images: Float[Array, "b h w c"], reconstructions: Float[Array,
 def cross_entropy(indices: Integer[Array, "b h w 1"], logits: Float[Array, "b h w p"]) -> Float[Array, "b"]:
     """-sum log softmax(logits)[index] over the pixels of a sprite, in nats, not averaged; indices in 0..p-1.
 
-    The distortion of the likelihood `categorical`: the negative log-likelihood itself, so that at beta 1 distortion +
-    KL is the negative ELBO in nats. The largest logit of a pixel is taken off first: of 1e8, log 3 is below float32's
-    resolution.
+    The distortion of the `categorical` likelihood: the exact negative log-likelihood, so at beta 1 distortion + KL is
+    the negative ELBO in nats. The largest logit of a pixel is subtracted first: at 1e8, float32 cannot resolve log 3.
     """
-    # logsumexp takes the largest off again, now 0: so gradients are the same to the bit as without the first time.
+    # logsumexp subtracts the maximum again, now 0, so gradients are bitwise equal to those without this line.
     shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     chosen = jnp.take_along_axis(shifted, indices.astype(jnp.int32), axis=-1)[..., 0]
     return jnp.sum(nn.logsumexp(shifted, axis=-1) - chosen, axis=(1, 2))
@@ -52,7 +51,7 @@ def negative_elbo(
 ) -> Float[Array, "b"]:
     """distortion + beta * kl: the beta-VAE objective (Higgins et al. 2017, eq. 4).
 
-    With the squared error, it is as a negative log-likelihood, up to a constant and a factor beta, that of a Gaussian
-    decoder of variance beta / 2.
+    With the squared error, this is beta times the negative ELBO of a Gaussian decoder of variance beta / 2, up to a
+    constant.
     """
     return distortion + beta * kl

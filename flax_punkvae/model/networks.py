@@ -1,8 +1,8 @@
-"""The networks of PunkVAE: its encoder, its decoder and the palette at the decoder's end.
+"""The networks of PunkVAE: encoder, decoder, and the palette after the decoder.
 
-Parameters, so that weights can be exchanged with other frameworks: convolution kernels are (3, 3, in, out); a
-transposed convolution's kernel is indexed by the equation in `ops.transposed_convolution` (PyTorch's weight with axes
-in, out, y, x moved to y, x, in, out, not flipped); dense kernels are (in, out); images flatten in the order h, w, c.
+Parameter layout, for exchanging weights with other frameworks: convolution kernels are (3, 3, in, out); the equation
+in `ops.transposed_convolution` defines the kernels of transposed convolutions (PyTorch's weights, with axes in, out, y,
+x moved to y, x, in, out, not flipped); dense kernels are (in, out); images are flattened in the order h, w, c.
 """
 
 import itertools
@@ -23,7 +23,7 @@ Layer = tuple[Array, Array]
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
-    """Uniform in +-1/sqrt(fan_in): PyTorch's default for kernels and biases alike."""
+    """Uniform in +-1/sqrt(fan_in): PyTorch's default for both kernels and biases."""
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
@@ -33,7 +33,7 @@ def fan_in_uniform(fan_in: int) -> Initializer:
 
 
 class Affine(nn.Module):
-    """The kernel and bias of a layer, to be called for them, in the type to compute in; they are kept in float32."""
+    """The parameters of a layer: calling it returns (kernel, bias) in the dtype of computation; stored in float32."""
 
     shape: tuple[int, ...]
     fan_in: int
@@ -47,7 +47,7 @@ class Affine(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to the mean and log-variance of q(z | image)."""
+    """Map images to the mean and log-variance of q(z | image)."""
 
     colours: int
     embedding: int
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to what the likelihood takes: images, each value in [0, 1], or `channels` numbers a pixel."""
+    """Map latents to images with values in [0, 1] (`squashed`), or to `channels` unbounded values per pixel."""
 
     widths: tuple[int, ...]
     hidden: int
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
         if not self.stages:
             return self._output(x.reshape(-1, *self.start))
         widths = (self.start[-1], *self.widths, self.channels)
-        # PyTorch counts the fan-in of a transposed convolution on its output side; the reference does so too.
+        # PyTorch, and so the reference, computes the fan-in of a transposed convolution from its outputs.
         layers = [
             Affine((3, 3, i, o), 9 * o, self.dtype, name=f"conv_transpose_{index}")()
             for index, (i, o) in enumerate(itertools.pairwise(widths))
@@ -122,16 +122,16 @@ class Decoder(nn.Module):
 
 
 class Palette(nn.Module):
-    """Numbers of a pixel to logits over the colours there: a product with each colour's own numbers, and a bias.
+    """Map each pixel's features to logits over the palette: a product with each colour's embedding, plus a bias.
 
-    The bias is one for each position and colour; `train_state.create_state` sets it to the log frequencies.
+    There is one bias per position and colour; `train_state.create_state` sets it to the log frequencies.
     """
 
     colours: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w e"]) -> tuple[Float[Array, "p e"], Float[Array, "h w p"]]:
-        """The parameters (kernel, bias): `logits` is where they are applied."""
+        """The parameters (kernel, bias), which `logits` applies."""
         kernel = self.param("kernel", nn.initializers.normal(0.5), (self.colours, x.shape[-1]))
         return kernel, self.param("bias", nn.initializers.zeros, (*x.shape[1:3], self.colours))
 
@@ -139,7 +139,7 @@ class Palette(nn.Module):
 def logits(
     x: Float[Array, "b h w e"], kernel: Float[Array, "p e"], bias: Float[Array, "h w p"]
 ) -> Float[Array, "b h w p"]:
-    """x . kernel + bias: over the palette, at each pixel."""
+    """x . kernel + bias: logits over the palette at each pixel."""
     return x @ kernel.T + bias
 
 
@@ -151,7 +151,7 @@ def _dense(x: Float[Array, "b i"], layer: Layer) -> Float[Array, "b o"]:
 def _residual_blocks(
     x: Float[Array, "b i"], count: int, keys: Key[Array, "b"] | None, first_noise: int, rate: float
 ) -> Float[Array, "b i"]:
-    """x + dense(dropout(relu(dense(x)))), `count` times; within the module that calls it."""
+    """Apply x + dense(dropout(relu(dense(x)))) `count` times; parameters belong to the calling module."""
     width, dtype = x.shape[1], x.dtype
     for index in range(count):
         inner, outer = (Affine((width, width), width, dtype, name=f"residual_{index}_{half}")() for half in (0, 1))
@@ -165,7 +165,7 @@ def _residual_blocks(
 def encoder_blocks(
     layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
 ) -> Float[Array, "b h2 w2 c2"]:
-    """The encoder's convolutions: each with pool, ReLU and, with keys, dropout; it halves the image."""
+    """The encoder's convolutions, each followed by 2x2 max pooling, ReLU and, with keys, dropout."""
     for index, (kernel, bias) in enumerate(layers):
         x = _dropout(ops.max_pool_relu(ops.convolution(x, kernel, bias)), keys, index, rate)
     return x
@@ -174,7 +174,7 @@ def encoder_blocks(
 def decoder_blocks(
     layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
 ) -> Float[Array, "b h2 w2 c2"]:
-    """The decoder's transposed convolutions: each doubles the image; ReLU and, with keys, dropout between them."""
+    """The decoder's transposed convolutions, each doubling the image; between them ReLU and, with keys, dropout."""
     *inner, (kernel, bias) = layers
     for index, layer in enumerate(inner):
         x = _dropout(nn.relu(ops.transposed_convolution(x, *layer)), keys, index, rate)

@@ -1,25 +1,24 @@
 """Convolution, transposed convolution, pooling and dropout, with gradients that are fast on a CPU.
 
-Images are (b, h, w, c), kernels (3, 3, in, out), biases (out,). Every function means what its lax equivalent means, in
-any float type; `jax.lax.platform_dependent` picks the form written here on a CPU and the plain lax form elsewhere, when
-the step is lowered. Why a CPU needs its own forms: XLA's CPU backend runs a forward convolution and a row-major matrix
-product near the machine's peak, but lax's own gradients become convolutions that it runs 5 to 50 times slower. So every
-gradient below is built from those two.
+Images are (b, h, w, c), kernels (3, 3, in, out), biases (out,). Every function computes the same as its lax equivalent,
+in any float dtype; at lowering, `jax.lax.platform_dependent` picks the implementation here on a CPU and plain lax
+elsewhere. XLA's CPU backend runs forward convolutions and row-major matrix products near the machine's peak, but lax's
+gradients become convolutions that run 5 to 50 times slower. So every gradient below is built from those two.
 
 Convolution     y[i, j] = sum_{p,q} x[i+p-1, j+q-1] . k[p, q] + bias              p, q in 0..2, x zero outside the image
-  wrt x         the convolution of dy with k turned by 180 degrees, its channel axes exchanged
+  wrt x         the convolution of dy with k rotated by 180 degrees, its channel axes swapped
   wrt k         dk[p, q] = sum_{i,j} x[i+p-1, j+q-1]^T dy[i, j]: with x stored channels first and its three column
                 shifts stacked, the three dk[p, :] are products of (3 in, h w) by (h w, out), one image at a time
 
 Transposed      y[2i+p-1, 2j+q-1] += x[i, j] . k[p, q], bias added: the output is (2h, 2w)
   forward       t = x K, one product of (b h w, in) by (in, 9 out); an even row of y takes p = 1 of its own i, an odd
-                row p = 2 of its own i and p = 0 of the next; columns alike
-  wrt x, k      d = the nine patches dy[2i+p-1, 2j+q-1] side by side, (b h w, 9 out); dx = d K^T and dK = x^T d
+                row p = 2 of its own i and p = 0 of the next; likewise for columns
+  wrt x, k      d = the nine patches dy[2i+p-1, 2j+q-1] concatenated, (b h w, 9 out); dx = d K^T and dK = x^T d
 
-Pool and ReLU   ReLU keeps order, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the elements, and
-                the gradient needs one byte per output: which of the four won, or 4 where the ReLU stopped it
+Pool and ReLU   ReLU is monotonic, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the values, and
+                the gradient needs one byte per output: the index of the maximum, or 4 if the ReLU outputs 0
 
-Dropout         an element survives with probability 1 - rate and is then divided by it; see `dropout`
+Dropout         an element is kept with probability 1 - rate and then divided by 1 - rate; see `dropout`
 """
 
 import math
@@ -33,10 +32,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# By parity of a transposed convolution's output row (or column): each term's (offset of the input row, kernel row).
+# Terms (input row offset, kernel row) by the parity of a transposed convolution's output row; same for columns.
 _TAPS = {0: [(0, 1)], 1: [(0, 2), (1, 0)]}
 
-# Measured: see experiments/speed/notes.md.
+# Chosen by measurement: see experiments/speed/notes.md.
 _LANES = 4
 _PIECE = 1
 
@@ -46,7 +45,7 @@ def _lax_convolution(x: Array, kernel: Array) -> Array:
 
 
 def _cpu_convolution(x: Array, kernel: Array) -> Array:
-    # With zero channels up to a multiple of 4: three input channels alone run at a quarter of the speed.
+    # Pad channels to a multiple of 4: three input channels run at a quarter of the speed.
     extra = -x.shape[3] % 4
     x = jnp.pad(x, [(0, 0)] * 3 + [(0, extra)])
     return _lax_convolution(x, jnp.pad(kernel, [(0, 0)] * 2 + [(0, extra), (0, 0)]))
@@ -114,7 +113,7 @@ def _cpu_transposed_convolution_gradients(x: Array, kernel: Array, dy: Array) ->
     patches = [dy[:, p : p + 2 * h - 1 : 2, q : q + 2 * w - 1 : 2] for p in range(3) for q in range(3)]
     patches = jnp.concatenate(patches, axis=3).reshape(b * h * w, 9 * d)
     dx = patches @ kernel.swapaxes(2, 3).reshape(9 * d, c)
-    # Without the barrier XLA folds the transposition into the product, which then runs slowly.
+    # Without the barrier, XLA fuses the transposition into the product, which is then slow.
     channels_first = lax.optimization_barrier(x.reshape(-1, c).T)
     return dx.reshape(x.shape), (channels_first @ patches).reshape(c, 3, 3, d).transpose(1, 2, 0, 3)
 
@@ -151,7 +150,7 @@ transposed_convolution.defvjp(_transposed_convolution_forward, _transposed_convo
 
 @jax.custom_vjp
 def max_pool_relu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """max(0, the maximum of every 2x2 block); of equal maxima the first gets the gradient. h and w must be even."""
+    """max(0, maximum of each 2x2 block); the first of equal maxima gets the gradient. h and w must be even."""
     return _max_pool_relu_forward(x)[0]
 
 
@@ -186,10 +185,10 @@ def _bytes_of(words: UInt32[Array, "n"]) -> UInt8[Array, "n 4"]:
 
 
 def _keep_mask(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array, "*rest"]:
-    """For one image. Each True with probability 1 - rate: a random byte, a quarter of a word, is at least a threshold.
+    """The mask of one image; True with probability 1 - rate: a random byte is at least a threshold.
 
-    256 rate is seldom whole, so the image draws its threshold, floor(256 rate) or one more, with the probability that
-    makes its mean 256 rate: exact for every element.
+    256 rate is rarely an integer, so each image draws its threshold, floor(256 rate) or one more, with the probability
+    that makes its mean 256 rate. The rate is therefore exact for every element.
     """
     key_bytes, key_threshold = jax.random.split(key)
     size = math.prod(shape)
@@ -204,7 +203,7 @@ def _keep_mask(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool
 def dropout(x: Float[Array, "b *rest"], keys: Key[Array, "b"], rate: float) -> Float[Array, "b *rest"]:
     """x / (1 - rate) with probability 1 - rate, else 0, for each element (Srivastava et al. 2014).
 
-    Every image has a key of its own, so its noise does not depend on how a batch is cut. Raises ValueError for rates
+    Each image has its own key, so its noise does not depend on how a batch is split. Raises ValueError for rates
     outside [0, 255/256].
     """
     return _dropout_forward(x, keys, rate)[0]
@@ -227,8 +226,8 @@ dropout.defvjp(_dropout_forward, _dropout_backward)
 def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -> Array:
     """function(params, *batch), whose examples must not depend on each other.
 
-    A CPU takes a few images at a time, so that what they need stays in the cache, as two independent halves, so that
-    two cores have work also where XLA runs an op on one. Other backends take the batch whole.
+    A CPU processes a few images at a time, so that their data stays in its cache, as independent lanes, so that several
+    cores have work even if XLA runs an op on one. Other backends process the whole batch.
     """
 
     def in_pieces(params: Any, *batch: Array) -> Array:

@@ -1,7 +1,7 @@
-"""What latents are held to: each prior p(z) is one module, and PRIORS has them by name.
+"""The priors p(z): each is one module, listed by name in PRIORS.
 
-A prior has `log_prob`, `sample`, `kl`, and `is_standard`: whether each latent has mean 0 and deviation 1. Adding one is
-a class here and a line in the table, with its name in `config`, which imports no model.
+A prior has `log_prob`, `sample`, `kl`, and `is_standard`: whether each latent has mean 0 and standard deviation 1. To
+add one, define a class here, list it in the table, and add its name to `config`.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from flax_punkvae.model import losses
 
-# Standard deviations are kept from exp(-6) to exp(3): a component that closes in on a single image has no gradient.
+# Clip standard deviations to [exp(-6), exp(3)]: a component that collapses onto one image gets no gradient.
 _LOG_SCALES = (-6.0, 3.0)
 
 
@@ -26,25 +26,25 @@ class NormalPrior(nn.Module):
     latent: int
 
     def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """log N(z_i; 0, 1) of each latent, in nats; their sum is log p(z)."""
+        """log N(z_i; 0, 1) per latent, in nats; the sum is log p(z)."""
         return losses.gaussian_log_density(z, jnp.zeros_like(z), jnp.zeros_like(z))
 
     def sample(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """`noise`, from N(0, 1), as it is; `uniform` is not needed."""
+        """Return `noise`, drawn from N(0, 1); `uniform` is not used."""
         return noise
 
     def kl(self, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """What each latent adds to KL(N(mean, exp(logvar)) || p), in nats: the closed form, whatever z."""
+        """KL(N(mean, exp(logvar)) || p) per latent, in nats, in closed form; `z` is not used."""
         return losses.gaussian_kl_per_latent(mean, logvar)
 
 
 class AutoregressivePrior(nn.Module):
     """p(z) = prod_i p(z_i | z_1..z_{i-1}), each factor a mixture of Gaussians; always in float32.
 
-    `hidden` units, or as many as there are latents where these are more: with fewer, the last latents could not depend
-    on all those before them. The posteriors of sprites lie in clusters, one for each combination of traits; N(0, I)
-    knows none, and a decoder fed from it draws what lies between. Sources: Germain et al. 2015 (MADE) for the masks;
-    Chen et al. 2017 ("Variational Lossy Autoencoder") for an autoregressive prior of a VAE.
+    There are max(hidden, latent) hidden units: with fewer than `latent`, the last latents could not depend on all
+    earlier ones. The posteriors of sprites form clusters, one per combination of traits; N(0, I) has no clusters, so
+    its samples fall between them. Sources: Germain et al. 2015 (MADE) for the masks; Chen et al. 2017 ("Variational
+    Lossy Autoencoder") for an autoregressive prior of a VAE.
     """
 
     is_standard: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class AutoregressivePrior(nn.Module):
 
     def setup(self) -> None:
         d, width, outputs = self.latent, max(self.hidden, self.latent), 3 * self.components
-        # A hidden unit of degree g sees the first g latents; what describes latent i sees units of degree up to i.
+        # A hidden unit of degree g sees the first g latents; the outputs for latent i see units of degree up to i.
         degrees = np.arange(width) % d
         position = np.arange(d)
         self._masks = (
@@ -66,7 +66,7 @@ class AutoregressivePrior(nn.Module):
         self._kernels = (
             self.param("kernel_0", init, (d, width)),
             self.param("kernel_1", init, (width, width)),
-            # Small, so that at first every latent has the same mixture, whose components are spread below.
+            # Small, so that initially every latent has the same mixture, with components spread by `_spread`.
             self.param("kernel_2", nn.initializers.normal(0.05 / math.sqrt(width)), (width, d * outputs)),
         )
         self._biases = (
@@ -83,7 +83,7 @@ class AutoregressivePrior(nn.Module):
     def mixtures(
         self, z: Float[Array, "b d"]
     ) -> tuple[Float[Array, "b d m"], Float[Array, "b d m"], Float[Array, "b d m"]]:
-        """(log weights, means, log standard deviations) of each latent's mixture, given the latents before it."""
+        """(log weights, means, log standard deviations) of each latent's mixture, given the earlier latents."""
         (k0, k1, k2), (b0, b1, b2) = (
             [jnp.where(mask, kernel, 0.0) for mask, kernel in zip(self._masks, self._kernels, strict=True)],
             self._biases,
@@ -94,19 +94,19 @@ class AutoregressivePrior(nn.Module):
         return nn.log_softmax(logits), means, jnp.clip(log_scales, *_LOG_SCALES)
 
     def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """log p(z_i | z_1..z_{i-1}) of each latent, in nats; their sum is log p(z)."""
+        """log p(z_i | z_1..z_{i-1}) per latent, in nats; the sum is log p(z)."""
         log_weights, means, log_scales = self.mixtures(z)
         deviations = (z[..., None] - means) * jnp.exp(-log_scales)
         log_densities = -0.5 * jnp.square(deviations) - log_scales - 0.5 * math.log(2 * math.pi)
         return nn.logsumexp(log_weights + log_densities, axis=-1)
 
     def sample(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """Latents, one after another: `uniform`, in [0, 1), chooses a component, `noise`, from N(0, 1), deviates."""
+        """Sample latents one by one: `uniform` in [0, 1) selects a component, `noise` from N(0, 1) the value in it."""
 
         def draw(i: Array, z: Array) -> Array:
             log_weights, means, log_scales = self.mixtures(z)
-            # The component whose share of [0, 1) holds `uniform`; the last, where rounding leaves their sum below it.
-            # A product for a cumulative sum, which some backends lack.
+            # Inverse transform sampling; the last component if rounding leaves the sum of weights below `uniform`.
+            # The matrix product replaces a cumulative sum, which some backends lack.
             ends = jnp.exp(log_weights) @ jnp.triu(jnp.ones((self.components, self.components)))
             passed = (ends <= uniform[..., None]).sum(-1, keepdims=True)
             chosen = jnp.arange(self.components) == jnp.minimum(passed, self.components - 1)
@@ -118,7 +118,7 @@ class AutoregressivePrior(nn.Module):
     def kl(self, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b d"]:
         """log q(z_i) - log p(z_i | z_1..z_{i-1}) at one z from q = N(mean, exp(logvar)), in nats.
 
-        Its mean over draws of z is what each latent adds to KL(q || p), which has no closed form.
+        Its mean over draws of z is the latent's term of KL(q || p), which has no closed form.
         """
         return losses.gaussian_log_density(z, mean, logvar) - self.log_prob(z)
 

@@ -1,4 +1,4 @@
-"""PunkVAE, the variational autoencoder: what a ModelConfig makes of encoder, decoder, likelihood and prior.
+"""PunkVAE, the variational autoencoder: encoder, decoder, likelihood and prior, assembled from a ModelConfig.
 
 The likelihood defines the distribution of a pixel, the prior that of the latents. `networks` describes the layout of
 the parameters.
@@ -17,12 +17,12 @@ from flax_punkvae.model.priors import PRIORS, Prior
 
 
 class PunkVAE(nn.Module):
-    """The variational autoencoder. Images are NHWC, as the likelihood's `pixels` gives them: float32 in [0, 1], or
+    """The variational autoencoder. Images are NHWC, as returned by the likelihood's `pixels`: float32 in [0, 1], or
     indices of `colours` colours in one channel.
 
-    `config` is a ModelConfig, which declares and documents the choices; its defaults are the reference. All methods by
-    `model.apply(variables, ..., method="encode")`. Noise is always explicit: a key for every image, so that it depends
-    neither on the other images of a batch nor on how a batch is spread over devices.
+    `config` is a ModelConfig, which documents the options; its defaults are the reference. Call all methods through
+    `model.apply(variables, ..., method="encode")`. Noise is always explicit: one key per image, so that it depends
+    neither on the other images of a batch nor on how a batch is split over devices.
     """
 
     config: Any
@@ -67,7 +67,7 @@ class PunkVAE(nn.Module):
             squashed=self.likelihood.squashed,
             dtype=self.dtype,
         )
-        # The name that its parameters have in checkpoints, and that their first values are drawn by.
+        # This name determines the parameters' names in checkpoints and their initial values.
         self.learned_prior = self.prior(config.latent)
 
     def encode(
@@ -77,20 +77,20 @@ class PunkVAE(nn.Module):
         return self.encoder(images, dropout_keys)
 
     def decode(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w c"]:
-        """What the decoder makes of latents: images, or logits over a palette; with keys, dropout is on."""
+        """Decode latents to images, or to logits over a palette; with keys, dropout is on."""
         x = self.decoder(z, dropout_keys)
         return logits(x, *self.palette(x)) if self.likelihood.palette else x
 
     def distortion(
         self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> Float[Array, "b"]:
-        """The likelihood's distortion of images decoded from latents; with keys, dropout is on."""
+        """The likelihood's distortion between images and decoded latents; with keys, dropout is on."""
         likelihood, x = self.likelihood, self.decoder(z, dropout_keys)
         if not likelihood.palette:
             return likelihood.distortion(images, x)
 
-        # One image at a time, and once more in the gradient: the logits of a batch, p numbers a pixel, would go
-        # through memory several times over. Five times as fast on a CPU, where they are most of a step.
+        # One image at a time, recomputed in the gradient: the logits of a whole batch, p values per pixel, would pass
+        # through memory several times. Five times faster on a CPU, where they are most of a step.
         @jax.checkpoint
         def one(parts: tuple[Array, Array]) -> Array:
             image, decoded = parts
@@ -100,23 +100,23 @@ class PunkVAE(nn.Module):
         return jax.lax.map(one, (images, x))
 
     def log_prior(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """log p(z), latent by latent; of a learned prior, given the latents before each. In nats."""
+        """log p(z) per latent, in nats; for a learned prior, given the earlier latents."""
         return self.learned_prior.log_prob(z)
 
     def from_prior(self, noise: Float[Array, "b d"], uniform: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """Latents of the prior, from draws of N(0, 1) and of [0, 1)."""
+        """Sample latents from the prior, given draws from N(0, 1) and from the uniform distribution on [0, 1)."""
         return self.learned_prior.sample(noise, uniform)
 
     def kl(self, mean: Float[Array, "b d"], logvar: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b d"]:
-        """What each latent adds to the KL of q = N(mean, exp(logvar)) from the prior, at a z from q, in nats."""
+        """KL(q || prior) per latent for q = N(mean, exp(logvar)), or its estimate at a z from q, in nats."""
         return self.learned_prior.kl(mean, logvar, z)
 
     def __call__(
         self, images: Shaped[Array, "b h w c"], keys: Key[Array, "b"], *, train: bool
     ) -> tuple[Float[Array, "b"], Float[Array, "b"], Float[Array, "b d"]]:
-        """(distortion, KL, mean of q(z | image)) at one z = mean + exp(logvar / 2) * eps; dropout is on if `train` is.
+        """(distortion, KL, mean of q(z | image)) at one z = mean + exp(logvar / 2) * eps; `train` turns dropout on.
 
-        The KL in closed form, or at that z, as the prior gives it; summed over latents, in nats.
+        The KL is in closed form or estimated at that z, depending on the prior; summed over latents, in nats.
         """
         keys_z, keys_encoder, keys_decoder = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
         mean, logvar = self.encode(images, keys_encoder if train else None)

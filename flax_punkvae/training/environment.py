@@ -1,4 +1,4 @@
-"""What may explain a difference between two runs: versions, platform, device, settings, git commit."""
+"""Describe the environment of a run, to explain differences between runs."""
 
 import importlib.metadata
 import os
@@ -11,7 +11,7 @@ import jax
 
 from flax_punkvae import __version__
 
-# Of jax: what decides how random numbers are drawn and products rounded.
+# jax settings that affect random numbers and rounding.
 _SETTINGS = (
     "jax_default_matmul_precision",
     "jax_default_prng_impl",
@@ -22,7 +22,7 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pi
 
 
 def describe() -> dict[str, Any]:
-    """Versions, platform, device and git commit: what may explain a difference between two runs."""
+    """Versions, platform, device, jax settings and git commit."""
     device = jax.devices()[0]
     return {
         "version": __version__,
@@ -39,10 +39,10 @@ def describe() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this package is run from; None where it is installed elsewhere."""
+    """The commit of the checkout that contains this package; None if it is installed elsewhere."""
     here = Path(__file__)
     try:
-        # An installed copy may lie below somebody's checkout without being part of it.
+        # An installed copy may lie inside an unrelated checkout.
         subprocess.run(
             ["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True
         )

@@ -22,14 +22,14 @@ from flax_punkvae.training.run_directory import inside
 
 _METRICS = "metrics.jsonl"
 _PLAIN_LINE_EVERY = 10.0
-# Nats an image: less than it takes to tell two kinds of image apart.
+# Nats per image: less than the ln 2 = 0.69 needed to distinguish two kinds of images.
 _COLLAPSED_KL = 0.5
-# What a record has of a part of the images besides the distortion.
+# Metrics of a record other than the distortion.
 _OTHERS = ("loss", "kl", "bits", "active_units")
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration as a person says it: `1h02m`, `3m05s` or `4.2s`."""
+    """Format a duration: `1h02m`, `3m05s` or `4.2s`."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     if hours:
@@ -38,18 +38,18 @@ def seconds_text(seconds: float) -> str:
 
 
 def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
-    """`loss 411.05 (mse 322.48, kl 26.05)`, or `loss 26.26 (cross_entropy 8.01, kl 18.25), 37.89 bits`."""
+    """`loss 411.05 (mse 322.48, kl 26.05)` or, for example, `loss 26.26 (cross_entropy 8.01, kl 18.25), 37.89 bits`."""
     losses = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    # The one metric whose name is the likelihood's.
+    # Its name depends on the likelihood.
     distortion = next(name for name in losses if name not in _OTHERS)
     parts = f"{distortion} {losses[distortion]:.2f}, kl {losses['kl']:.2f}"
     return f"loss {losses['loss']:.2f} ({parts})" + (f", {losses['bits']:.2f} bits" if "bits" in losses else "")
 
 
 class Report:
-    """What a person, a script and TensorBoard see of a training run; a context, so that the bar is always put away.
+    """Write a training run's output: lines, bar, metrics.jsonl, grids, TensorBoard; a context that closes the bar.
 
-    Raises UserError where a symbolic link in the run directory leads out of it.
+    Raises UserError if a symbolic link in the run directory leads out of it.
     """
 
     def __init__(self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
@@ -67,9 +67,9 @@ class Report:
         unreadable = _keep_epochs(run_dir / _METRICS, first_step)
         for name in ("images", "tensorboard"):
             (run_dir / name).mkdir(exist_ok=True)
-        # Not tensorboardX's SummaryWriter: it writes in a thread, which dies unseen when the disk is full.
+        # Not tensorboardX's SummaryWriter: its thread dies silently when the disk is full.
         self._events = EventsWriter(str(run_dir / "tensorboard" / "events"), f".{os.getpid()}")
-        # Events after the restored step, of a run that was cut off, are hidden.
+        # Hides events after the restored step, which an interrupted run left.
         self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._console = console.terminal()
         self._progress = Progress(
@@ -86,7 +86,7 @@ class Report:
             "first step", total=epochs * steps_per_epoch, completed=first_step, losses="compiling"
         )
         if unreadable:
-            self.say(f"{run_dir / _METRICS}: unreadable lines skipped: {unreadable}")
+            self.say(f"{run_dir / _METRICS}: skipped unreadable lines: {unreadable}")
 
     def __enter__(self) -> "Report":
         self._progress.start()
@@ -96,20 +96,20 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
-        # After an error the file may be beyond closing, as on a full disk; the error itself is already on its way.
+        # After an error, closing may fail too, as on a full disk; the first error is already being raised.
         with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
             self._events.close()
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(text, soft_wrap=True)
 
     def steps(self, step: int, losses: dict[str, float], seconds_per_step: float) -> None:
-        """Some steps were done: `step` in all, the last with these losses."""
+        """Report progress: `step` steps are done in all, the last with these losses."""
         if not self._begun:
             self._begun = True
             self.say(
-                f"first step in {seconds_text(seconds_per_step)}, compiling or reading the compilation cache included"
+                f"first step in {seconds_text(seconds_per_step)}, including compiling or reading the compilation cache"
             )
         epoch, within = divmod(step - 1, self._steps_per_epoch)
         where = f"epoch {epoch + 1}/{self._epochs} step {within + 1}/{self._steps_per_epoch}"
@@ -123,7 +123,7 @@ class Report:
             self.say(f"{where} {speed} {seconds_text(left)} left")
 
     def epoch(self, record: dict[str, float | int], grid: UInt8[np.ndarray, "h w 3"]) -> None:
-        """An epoch's end: `record` is its line in metrics.jsonl."""
+        """Report the end of an epoch: `record` is its line in metrics.jsonl."""
         epoch, step = int(record["epoch"]), int(record["step"])
         with (self._run_dir / _METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -136,7 +136,7 @@ class Report:
         image = summary.image("originals, reconstructions, samples", grid, dataformats="HWC")
         self._event(step, summary=image)
         self._events.flush()
-        # Absent where there is one test image: over it nothing varies, and it tells nothing of collapse.
+        # Absent if there is only one test image, over which nothing can vary.
         active = record.get("test/active_units")
         parts = [part for part in ("train", "validation", "test") if f"{part}/loss" in record]
         fields = [f"epoch {epoch}/{self._epochs}", *(f"{part} {losses_text(record, f'{part}/')}" for part in parts)]
@@ -145,9 +145,9 @@ class Report:
         collapsed = active is not None and (record["test/kl"] < _COLLAPSED_KL or active == 0)
         if collapsed and not self._collapsed:
             self.say(
-                f"warning: posterior collapse: the latents now hold {record['test/kl']:.2f} nats an image and "
-                f"{active} of them are active, so the decoder draws nearly the same for every image. In the first "
-                "epochs it often passes; if it stays, try another --seed, a smaller --train.beta or "
+                f"warning: posterior collapse: the latents hold {record['test/kl']:.2f} nats per image and "
+                f"{active} of them are active, so the decoder output is nearly the same for every image. This is "
+                "often temporary in the first epochs; if it lasts, try another --seed, a smaller --train.beta or "
                 "--train.learning-rate"
             )
         self._collapsed = collapsed
@@ -157,9 +157,9 @@ class Report:
 
 
 def _keep_epochs(path: Path, last_step: int) -> int:
-    """Drop the lines of epochs after the restored step: they will be run again. Lines that are no records go too.
+    """Drop the records of epochs after the restored step, which will be run again, and lines that are no records.
 
-    Returns how many of these there were, without the last line: a kill may leave it half-written.
+    Returns the number of the latter, except the last line: a kill may leave it half-written.
     """
     if not path.exists():
         return 0
@@ -173,7 +173,7 @@ def _keep_epochs(path: Path, last_step: int) -> int:
 
 
 def _step(line: bytes) -> int | None:
-    """The step of a record of metrics.jsonl; None where the line is none."""
+    """The step of a line of metrics.jsonl; None if it is no record."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted for the loop, which saves before it stops."""
+"""Record signals that ask a run to stop, for the loop, which saves before it stops."""
 
 import contextlib
 import os
@@ -13,16 +13,16 @@ _STDERR = 2
 
 @contextlib.contextmanager
 def caught() -> Iterator[list[int]]:
-    """The signals received so far: Ctrl-C (SIGINT), SIGTERM and SIGHUP; a second one of a kind acts as usual.
+    """Collect the signals received: Ctrl-C (SIGINT), SIGTERM and SIGHUP; a second one of a kind acts as usual.
 
-    A signal that the process was started to ignore (nohup, a shell's background job) stays ignored. Outside the main
-    thread none can be caught, and all act as usual.
+    Signals that the process was started to ignore (nohup, a shell's background job) stay ignored. Outside the main
+    thread, no signal can be caught, and all act as usual.
     """
     received: list[int] = []
     usual: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         usual = {number: signal.getsignal(number) for number in _NUMBERS}
-        # None is a handler that was not installed from Python, which could not be put back.
+        # None means a handler not installed from Python, which could not be restored.
         usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
 
     def note(number: int, _frame: object) -> None:
@@ -41,9 +41,9 @@ def caught() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _acknowledged(numbers: dict[int, Any]) -> Iterator[None]:
-    """Say on standard error that a signal arrived, at once.
+    """Report an arriving signal on standard error at once.
 
-    By a thread of its own: a handler runs only once the main thread is back from a step, or from compiling one.
+    Uses a thread: a Python signal handler only runs when the main thread returns from a step or from compiling one.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

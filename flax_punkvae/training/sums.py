@@ -1,4 +1,4 @@
-"""SHA256SUMS of a directory, as `sha256sum` writes it: written once all is there, checked before anything is read."""
+"""SHA256SUMS of a directory, in the format of `sha256sum`: written last, checked before anything is read."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ NAME = "SHA256SUMS"
 
 
 def write(directory: Path, items: Sequence[str]) -> None:
-    """List every file of a directory, each of whose `items` (subdirectories) must have one. Raises OSError."""
+    """Write the sums of all files in a directory. Raises OSError, also if one of `items` (subdirectories) is empty."""
     files = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     files = [name for name in files if name != NAME]
     if missing := _missing(files, items):
@@ -22,9 +22,9 @@ def write(directory: Path, items: Sequence[str]) -> None:
 
 
 def damage(directory: Path, items: Sequence[str]) -> str:
-    """How the files differ from their sums, or which of `items` they lack; empty where all is well.
+    """A description of the files that differ from their sums or the `items` that are missing; empty if intact.
 
-    Only listed files count: what a file manager or a sync tool adds beside them changes nothing.
+    Only listed files count, so files added by a file manager or a sync tool do no harm.
     """
     try:
         expected = _parse((directory / NAME).read_bytes())
@@ -44,11 +44,11 @@ def damage(directory: Path, items: Sequence[str]) -> str:
 
 def _missing(files: list[str], items: Sequence[str]) -> str:
     missing = [item for item in items if not any(name.startswith(f"{item}/") for name in files)]
-    return f"damaged: without {' and '.join(missing)}" if missing else ""
+    return f"damaged: missing {' and '.join(missing)}" if missing else ""
 
 
 def _parse(content: bytes) -> dict[str, str]:
-    """Path to SHA-256; lines may end as on Windows. Raises ValueError for anything else that `write` does not write."""
+    """Map paths to SHA-256; accepts Windows line ends. Raises ValueError for anything else `write` does not write."""
     sums = {}
     *lines, last = content.decode("utf-8").replace("\r\n", "\n").split("\n")
     for line in lines:
@@ -57,7 +57,7 @@ def _parse(content: bytes) -> dict[str, str]:
             raise ValueError("not a list of sums")
         sums[match[2]] = match[1]
     if last:
-        raise ValueError("cut off in a line")
+        raise ValueError("the last line is cut off")
     return sums
 
 

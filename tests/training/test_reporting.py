@@ -45,7 +45,7 @@ def test_an_epoch_is_a_line_a_grid_and_events(tmp_path: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "epoch 1/30 step 125/125 32.0 images/s loss 411.05 (mse 322.48, kl 26.05)" in printed
     assert "test loss 411.05 (mse 322.48, kl 26.05)  17 active latents  1m00s" in printed
-    assert printed.startswith("first step in 2.0s, compiling") and printed.count("first step") == 1
+    assert printed.startswith("first step in 2.0s, including compiling") and printed.count("first step") == 1
     assert "\x1b" not in printed
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFix
     with report(tmp_path, first_step=2 * 125):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines)
-    assert capsys.readouterr().out == f"{tmp_path / 'metrics.jsonl'}: unreadable lines skipped: 1\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'metrics.jsonl'}: skipped unreadable lines: 1\n"
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "images", "tensorboard", "images/epoch-0001.png"])
@@ -116,4 +116,4 @@ def test_collapse_is_warned_of(
         output.epoch({**record(1), "test/kl": kl, "test/active_units": active}, np.zeros((2, 2, 3), np.uint8))
     printed = capsys.readouterr().out
     assert ("warning: posterior collapse" in printed) == warned
-    assert not warned or f"{kl:.2f} nats an image and {active} of them are active" in printed
+    assert not warned or f"{kl:.2f} nats per image and {active} of them are active" in printed

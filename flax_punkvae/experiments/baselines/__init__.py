@@ -1,1 +1,1 @@
-"""What the benchmark times: our training step, and the reference written for other layers and another framework."""
+"""The implementations that the benchmark times: our step, the reference in plain Flax layers and in PyTorch."""

@@ -1,4 +1,4 @@
-"""The reference in Flax's own layers: what `nn.Conv`, `nn.max_pool`, `nn.ConvTranspose` and `nn.Dropout` give."""
+"""The reference in Flax's own layers: `nn.Conv`, `nn.max_pool`, `nn.ConvTranspose` and `nn.Dropout`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from flax_punkvae.model.losses import gaussian_kl, squared_error
 
 
 class PlainVAE(nn.Module):
-    """The reference network; images [b, 128, 128, 3] to (reconstructions, mean, logvar), dropout on."""
+    """The reference network: images [b, 128, 128, 3] to (reconstructions, mean, logvar), with dropout on."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"]) -> tuple[Array, Array, Array]:
@@ -32,7 +32,7 @@ class PlainVAE(nn.Module):
 
 
 def create_state(key: Key[Array, ""]) -> TrainState:
-    """Flax's default initialisation, Adam at 0.0008."""
+    """Create a state with Flax's default initialisation and Adam at learning rate 0.0008."""
     model = PlainVAE()
     images = jnp.zeros((1, 128, 128, 3))
     params = jax.jit(lambda key: model.init({"params": key, "dropout": key}, images))(key)["params"]
@@ -41,7 +41,7 @@ def create_state(key: Key[Array, ""]) -> TrainState:
 
 @jax.jit
 def train_step(state: TrainState, images: Float[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Array]:
-    """One step on the summed loss; returns the new state and the loss, averaged over the batch."""
+    """Take one step on the summed loss; return the new state and the loss averaged over the batch."""
 
     def total_loss(params: Any) -> Array:
         reconstructions, mean, logvar = state.apply_fn({"params": params}, images, rngs={"dropout": key})

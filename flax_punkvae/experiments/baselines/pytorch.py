@@ -1,6 +1,6 @@
-"""The reference in PyTorch (the extra `bench`), in the settings that make it fast."""
+"""The reference in PyTorch (extra `bench`), in its fast settings."""
 
-# torch is the extra `bench`, which the type checker does without.
+# The type checker runs without the extra `bench`.
 # pyright: reportMissingImports=false
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class TorchVAE(nn.Module):
-    """The reference network; images [b, 3, 128, 128] to (reconstructions, mean, logvar)."""
+    """The reference network: images [b, 3, 128, 128] to (reconstructions, mean, logvar)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ def total_loss(model: Callable[..., tuple[torch.Tensor, ...]], images: torch.Ten
 
 
 def prepare(setting: str, batch_size: int) -> Callable[[int], float]:
-    """A function that takes so many training steps and returns the last loss, averaged over the batch."""
+    """Build a function that runs `count` training steps and returns the last loss, averaged over the batch."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = TorchVAE().to(device)
     images = torch.rand(batch_size, 3, 128, 128, device=device)
     if setting != "eager":
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    # Compiled, a step is best left to Inductor whole; the fused kernel is the fastest Adam otherwise.
+    # The fused kernel is the fastest Adam.
     optimiser = torch.optim.Adam(model.parameters(), lr=0.0008, fused=setting != "eager")
     loss_of = torch.compile(total_loss) if setting == "compiled" else total_loss
 
@@ -67,5 +67,5 @@ def prepare(setting: str, batch_size: int) -> Callable[[int], float]:
 
 
 def describe() -> dict[str, object]:
-    """The version and thread count, for the record."""
+    """PyTorch's version and thread count."""
     return {"torch": torch.__version__, "torch threads": torch.get_num_threads()}

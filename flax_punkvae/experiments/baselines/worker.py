@@ -13,7 +13,7 @@ from flax_punkvae.errors import run_program
 
 
 def main() -> None:
-    """A worker's process, whose arguments are those of `work`; what a user caused is one line."""
+    """Run `work` with the command line's arguments; a UserError is printed as one line."""
 
     def run(arguments: Sequence[str]) -> int:
         name, batch_size, source, product_side = arguments
@@ -32,7 +32,7 @@ def work(name: str, batch_size: int, source: str, product_side: int) -> None:
     if name.startswith("torch-"):
         from flax_punkvae.experiments.baselines import pytorch
 
-        # Inductor and others print; the answers go to the real standard output alone.
+        # Inductor and others print to standard output, so redirect theirs and keep the real one for answers.
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         requests: dict[str, Callable[[int], Any]] = {"train": pytorch.prepare(name.removeprefix("torch-"), batch_size)}
@@ -45,7 +45,7 @@ def work(name: str, batch_size: int, source: str, product_side: int) -> None:
     for line in sys.stdin:
         request, count = line.split()[0], int(line.split()[1])
         if line not in warm:
-            # Compiles, which is not timed; another count is another shape.
+            # The first call compiles and is not timed; each count has its own shapes.
             requests[request](count)
             warm.add(line)
         processor, wall = time.process_time(), time.perf_counter()
@@ -64,7 +64,7 @@ def _peak_memory_gb() -> float:
 
 
 def _load(began: float, source: str) -> dict[str, Any]:
-    """Seconds from this process's first line to images and state on the device, and where they go."""
+    """Seconds from the start of `work` until images and state are on the device, in all and by part."""
     import jax
 
     from flax_punkvae import data
@@ -72,7 +72,7 @@ def _load(began: float, source: str) -> dict[str, Any]:
     from flax_punkvae.training import loop
     from flax_punkvae.training import state as train_state
 
-    del loop  # What a training run imports, whole.
+    del loop  # Imported for its time: a training run imports it.
     spans = {"imports": time.monotonic() - began}
     backend.prepare("auto")
     mark = time.monotonic()
