@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_punkvae import console
-from flax_punkvae.config import Config, Device, by_name, validate
+from flax_punkvae.config import Config, Device, TrainConfig, by_name, validate
 from flax_punkvae.errors import UserError, explain_out_of_memory, run_program
 from flax_punkvae.flags import parse, parse_known
 from flax_punkvae.presets import read_preset
@@ -71,7 +71,7 @@ def _train(options: Options, command: list[str]) -> int:
 
     from flax_punkvae import data
     from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import environment, run_directory
+    from flax_punkvae.training import environment, run_directory, session
     from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
@@ -98,8 +98,13 @@ def _train(options: Options, command: list[str]) -> int:
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
-        processes.by_first(lambda: _claim(run_dir, options.resume, config, dataset.provenance()))
-        return _run(run_dir, options.resume, config, dataset, parts, shapes, {"command": command, **here})
+        processes.by_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance()))
+        start = {"time": _now().isoformat(timespec="seconds"), "command": command, **here}
+        ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start)
+    if processes.is_first():
+        _print_end(run_dir, config.train, len(parts.train) // config.train.batch_size, ended)
+    # The signal may have been another process's.
+    return 0 if ended.params_sha256 else 128 + (ended.signals[0] if ended.signals else signal.SIGTERM)
 
 
 def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:
@@ -116,112 +121,22 @@ def _common(options: Options, config: Config, environment: dict[str, Any]) -> di
     }
 
 
-def _claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
-    """Check the locked run directory and, for a new run, write its first files."""
-    from flax_punkvae.training import run_directory
-
-    if resume:
-        run_directory.check_links(run_dir)
-        run_directory.check_same_data(run_dir, provenance)
-    else:
-        # Again, since another process may have held the lock until now.
-        run_directory.check_free(run_dir)
-        run_directory.start(run_dir, config, {"data": provenance, "starts": []})
-
-
-def _run(
-    run_dir: Path, resume: bool, config: Config, dataset: Any, parts: Any, shapes: Any, start: dict[str, Any]
-) -> int:
-    """Train in a run directory that this process has locked, from its checkpoint if it has one.
-
-    `shapes` are those of the state.
-    """
-    import numpy as np
-
-    from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import checkpoints, description, loop, retention, run_directory, signals
-    from flax_punkvae.training import state as train_state
-    from flax_punkvae.training.reporting import Report
-
-    keys = loop.make_keys(config.seed)
-    restored = processes.on_all(lambda: checkpoints.restore(run_dir / "checkpoints", shapes)) if resume else None
-    if restored:
-        state = restored.state
-    else:
-        train_images = dataset.images[parts.train]
-        state = train_state.create_state(config, keys["init"], train_images, dataset.colours, shapes.mesh)
-    processes.agree(
-        {"the step of the checkpoint": int(state.step)}, advice=f"put {run_dir} on a disk that all of them share"
-    )
-    progress = loop.Progress.of(restored.meta) if restored else loop.Progress()
-    first_step, steps_per_epoch = int(state.step), len(parts.train) // config.train.batch_size
-    if first_step > config.train.epochs * steps_per_epoch:
-        raise UserError(
-            f"train.epochs: {run_dir} has already passed epoch {config.train.epochs}: choose at least "
-            f"{-(-first_step // steps_per_epoch)}"
-        )
-    with contextlib.ExitStack() as stack:
-        run = loop.Run(
-            directory=run_dir,
-            config=config.train,
-            images=parallel.sharded(state.mesh, dataset.images),
-            grid_images=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
-            palette=dataset.palette,
-            description=description.describe(config, dataset, parts),
-            train_indices=parts.train,
-            validation_indices=parts.validation,
-            test_indices=parts.test,
-            keys=keys,
-            report=None,
-            signals=stack.enter_context(signals.caught()),
-        )
-
-        def prepare() -> None:
-            with run_directory.writing(run_dir):
-                retention.tidy(run.checkpoints, first_step)
-                run_directory.write_config(run_dir, config)
-                begin = {"step": first_step, "time": _now().isoformat(timespec="seconds"), **start}
-                run_directory.begin(run_dir, config, begin, not loop.is_finished(run, state, progress))
-
-        processes.by_first(prepare)
-        if processes.is_first():
-            with run_directory.writing(run_dir):
-                report = Report(run_dir, config.train.epochs, steps_per_epoch, config.train.batch_size, first_step)
-            for damage in restored.damaged if restored else ():
-                report.say(f"skipped damaged checkpoint {damage}")
-            if resume:
-                report.say(f"resuming {run_dir} at step {first_step}")
-            run = run._replace(report=stack.enter_context(report))
-        state = loop.train(run, state, progress)
-        finished = loop.is_finished(run, state, progress)
-        digest = checkpoints.digest(state.params) if finished else None
-        if run.report and digest:
-            with run_directory.writing(run_dir):
-                run_directory.finish(run_dir, int(state.step), digest)
-    if processes.is_first():
-        _tell_end(run, int(state.step), progress, digest)
-    # The signal may have been another process's.
-    return 0 if finished else 128 + (run.signals[0] if run.signals else signal.SIGTERM)
-
-
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def _tell_end(run: Any, step: int, progress: Any, digest: str | None) -> None:
-    if digest is None:
-        resume = f"{PROG} --run-dir {shlex.quote(str(run.directory))} --resume"
-        console.say(f"stopped and saved at step {step}; resume with: {resume}")
+def _print_end(run_dir: Path, train: TrainConfig, steps_per_epoch: int, ended: Any) -> None:
+    if ended.params_sha256 is None:
+        resume = f"{PROG} --run-dir {shlex.quote(str(run_dir))} --resume"
+        console.say(f"stopped and saved at step {ended.step}; resume with: {resume}")
         return
-    epoch = step // run.steps_per_epoch
-    if epoch < run.config.epochs:
-        console.say(f"stopped after epoch {epoch}: no better validation loss for {run.config.patience} epochs")
-    if progress.best:
-        console.say(
-            f"best validation loss: {progress.best.loss:.2f}, after epoch {progress.best.epoch} (checkpoint kept)"
-        )
-    console.say(f"final parameters: SHA-256 {digest}")
-    console.say(f"run: {run.directory}")
+    epoch, best = ended.step // steps_per_epoch, ended.progress.best
+    if epoch < train.epochs:
+        console.say(f"stopped after epoch {epoch}: no better validation loss for {train.patience} epochs")
+    if best:
+        console.say(f"best validation loss: {best.loss:.2f}, after epoch {best.epoch} (checkpoint kept)")
+    console.say(f"final parameters: SHA-256 {ended.params_sha256}")
+    console.say(f"run: {run_dir}")
 
 
 def _check_backend(options: Options, backend: str, devices: int) -> None:
