@@ -163,83 +163,22 @@ def _write(
     import numpy as np
 
     from flax_punkvae import images
-    from flax_punkvae.trained import samplers
+    from flax_punkvae.trained import certificates, samplers
 
-    certificates, in_grid = [], []
+    written, in_grid = [], []
     for first in range(0, len(z), samplers.CHUNK):
         decoded = model.decode(z[first : first + samplers.CHUNK])
         sprites = model.to_sprites(decoded)
-        found = _certify(model, known, network, decoded, sprites)
+        found = certificates.certify(model, known, network, decoded, sprites)
         for number, (certificate, image) in enumerate(zip(found, sprites if snap else decoded, strict=True), first):
             name = f"{number:04d}.png"
             images.save_png(image, output / name)
-            certificates.append({"file": name, **certificate})
+            written.append({"file": name, **certificate})
             if number < _SHOWN:
                 in_grid.append(image)
     large = images.enlarge(np.stack(in_grid), max(256 // max(in_grid[0].shape[:2]), 1))
     images.save_png(images.grid(large, min(_COLUMNS, len(large)), gap=8), output / "grid.png")
-    return certificates
-
-
-def _certify(
-    model: "Model",
-    known: "TrainingSprites | None",
-    network: "Network | None",
-    decoded: "np.ndarray",
-    sprites: "np.ndarray",
-) -> list[dict[str, Any]]:
-    """Whether each image is new, and what else is known of it."""
-    import numpy as np
-
-    from flax_punkvae import images
-    from flax_punkvae.trained import traits
-
-    described = model.description
-    certificates: list[dict[str, Any]] = [{"new": bool(new)} for new in model.is_new(sprites)]
-    parts: list[list[dict[str, Any]]] = []
-    if known is not None:
-        nearest = _nearest_images if described.palette is None else _nearest_sprites
-        parts.append(nearest(known, sprites))
-    if described.palette is not None:
-        # Euclidean in RGB, pixel by pixel of the image.
-        pairs = zip(decoded, images.render(sprites, described.render), strict=True)
-        off = [np.linalg.norm(image.astype(np.float32) - own, axis=-1) for image, own in pairs]
-        parts.append([{"rgb_distance_to_sprite": {"mean": float(x.mean()), "max": float(x.max())}} for x in off])
-    if network is not None:
-        present = traits.read(network, sprites)
-        parts.append([{"traits": [network.label_names[at] for at in np.flatnonzero(row)]} for row in present])
-    for part in parts:
-        for certificate, facts in zip(certificates, part, strict=True):
-            certificate |= facts
-    return certificates
-
-
-def _nearest_sprites(known: "TrainingSprites", sprites: "np.ndarray") -> list[dict[str, Any]]:
-    """The training sprite with the fewest differing pixels."""
-    from flax_punkvae.measures import fidelity
-
-    nearest, differing = fidelity.nearest_sprites(sprites, known.sprites)
-    of = sprites.shape[1] * sprites.shape[2]
-    return [
-        {"nearest": int(known.ids[index]), "pixels_differ": int(count), "of_pixels": of}
-        for index, count in zip(nearest, differing, strict=True)
-    ]
-
-
-def _nearest_images(known: "TrainingSprites", decoded: "np.ndarray") -> list[dict[str, Any]]:
-    """The training image at the smallest root-mean-square distance, in levels of 0..255."""
-    import numpy as np
-
-    flat = decoded.reshape(len(decoded), -1).astype(np.float64)
-    own = np.einsum("ij,ij->i", flat, flat)[:, None]
-    squares = []
-    for start in range(0, len(known.sprites), 128):
-        some = known.sprites[start : start + 128]
-        some = some.reshape(len(some), -1).astype(np.float64)
-        # Sums of whole numbers below 2^53: exact.
-        squares.append(own - 2 * (flat @ some.T) + np.einsum("ij,ij->i", some, some))
-    distances = np.sqrt(np.concatenate(squares, axis=1) / flat.shape[1])
-    return [{"nearest": int(known.ids[row.argmin()]), "rms_distance": float(row.min())} for row in distances]
+    return written
 
 
 def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> None:

@@ -198,7 +198,7 @@ def test_a_link_out_of_the_run_is_not_followed(
 
 
 def test_a_sheet_has_a_sensible_height(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(explore, "_MOST_ROWS", 3)
+    monkeypatch.setattr("flax_punkvae.trained.sheets.MOST_ROWS", 3)
     assert explore.main([str(run), "traverse", "2", "--top", "4"]) == 0
     assert opened(run / "explore" / "traverse-2-top4.png").shape == (3 * 260 + 4, 7 * 260 + 4, 3)
     assert "the sheet shows the first 3" in capsys.readouterr().out
