@@ -33,8 +33,8 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        said = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(f"out of memory ({said or 'of this machine'}): {advice}") from error
+        details = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"out of memory ({details or 'on this machine'}): {advice}") from error
 
 
 def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:

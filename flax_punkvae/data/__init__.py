@@ -23,7 +23,7 @@ _NAMED = ("auto", "punks", "synthetic")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as the model takes them, in the order of their ids, with labels and provenance.
+    """Images in the model's input format, in the order of their ids, with labels and provenance.
 
     `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites. If
     images are palette indices, they have one channel, and `palette` holds the colours of the training sprites; a

@@ -49,10 +49,10 @@ def _acknowledged(numbers: dict[int, Any]) -> Iterator[None]:
     os.set_blocking(writing, False)
 
     def acknowledge() -> None:
-        said: set[int] = set()
+        reported: set[int] = set()
         while number := int.from_bytes(os.read(reading, 1)):
-            if number in numbers and number not in said:
-                said.add(number)
+            if number in numbers and number not in reported:
+                reported.add(number)
                 name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
                 with contextlib.suppress(OSError):
                     os.write(_STDERR, f"{name}: saving, then stopping; {name} again stops without saving\n".encode())

@@ -102,7 +102,7 @@ def test_rows_are_read_upright(online: dict[str, dict[str, Any]]):
     np.testing.assert_array_equal(pixels(online["o/splits"])[0, :, :, :3], photos()[0])
 
 
-def test_what_is_left_out_of_a_set_is_told(online: dict[str, dict[str, Any]]):
+def test_left_out_splits_are_reported(online: dict[str, dict[str, Any]]):
     positions = "the 2 rows do not each have a distinct punk number: ids are row positions"
     assert online["o/splits"]["notes"] == ["left out the other splits: test (3 rows)", positions]
     assert online["o/photos"]["notes"] == [positions]
