@@ -135,7 +135,7 @@ def on_all(action: Callable[[], T]) -> T:
     return result
 
 
-def by_first(action: Callable[[], object]) -> None:
+def on_first(action: Callable[[], object]) -> None:
     """Run the action in the first process while the others wait; if it raises UserError, all do."""
     on_all(action if is_first() else lambda: None)
 

@@ -17,8 +17,8 @@ from flax_punkvae.flags import parse, parse_known
 from flax_punkvae.presets import read_preset
 
 PROG = "python -m flax_punkvae.experiments.train"
-# Where images come from; processes may differ in this as long as the images have the same SHA-256.
-_ADDRESS = ("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size")
+# Fields that say where images come from; processes may differ in these if the images have the same SHA-256.
+_SOURCE = ("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train; the exit status is 0, or 128 plus the signal's number if a signal stopped it."""
     options = read_options(arguments)
 
-    # Imported here, since they take seconds: --help and a mistyped flag are answered at once.
+    # Imported here, because these imports take seconds, and --help and flag errors should not wait for them.
     from flax_punkvae.devices import backend, processes
 
     with processes.joined(options.coordinator, options.processes, options.process):
@@ -75,16 +75,16 @@ def _train(options: Options, command: list[str]) -> int:
     from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
-    here = environment.describe()
-    processes.agree(_common(options, config, here))
+    machine = environment.describe()
+    processes.agree(_common(options, config, machine))
     mesh = parallel.make_mesh()
     processes.on_all(lambda: _check_backend(options, jax.default_backend(), parallel.size(mesh)))
     if options.run_dir is not None:
         check = run_directory.check_same if options.resume else lambda path, _: run_directory.check_free(path)
-        processes.by_first(partial(check, options.run_dir, config))
+        processes.on_first(partial(check, options.run_dir, config))
     dataset = processes.on_all(lambda: data.load(config.data))
-    addresses = {name: value for name, value in by_name(config).items() if name in _ADDRESS}
-    processes.agree({**addresses, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
+    source = {name: value for name, value in by_name(config).items() if name in _SOURCE}
+    processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
     parts = data.parts(len(dataset.images), config.data)
     if len(parts.train) < config.train.batch_size:
@@ -94,30 +94,30 @@ def _train(options: Options, command: list[str]) -> int:
         )
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
-        _describe(here, dataset, parts, shapes.params)
+        _describe(machine, dataset, parts, shapes.params)
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
-        processes.by_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
-        processes.by_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance()))
-        start = {"time": _now().isoformat(timespec="seconds"), "command": command, **here}
+        processes.on_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
+        processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance()))
+        start = {"time": _now().isoformat(timespec="seconds"), "command": command, **machine}
         ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start)
     if processes.is_first():
         _print_end(run_dir, config.train, len(parts.train) // config.train.batch_size, ended)
-    # The signal may have been another process's.
+    # Another process may have received the signal.
     return 0 if ended.params_sha256 else 128 + (ended.signals[0] if ended.signals else signal.SIGTERM)
 
 
-def _common(options: Options, config: Config, environment: dict[str, Any]) -> dict[str, Any]:
-    """Facts that must be equal in all processes of a run before they load the images."""
-    libraries = {name: environment["libraries"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+def _common(options: Options, config: Config, machine: dict[str, Any]) -> dict[str, Any]:
+    """Values that must be equal in all processes of a run before they load the images."""
+    libraries = {name: machine["libraries"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     return {
-        **{name: value for name, value in by_name(config).items() if name not in _ADDRESS},
+        **{name: value for name, value in by_name(config).items() if name not in _SOURCE},
         "--run-dir": options.run_dir and str(options.run_dir.absolute()),
         "--resume": options.resume,
         **{f"the version of {name}": version for name, version in libraries.items()},
-        "the version of flax_punkvae": environment["version"],
-        "the backend": environment["backend"],
-        **environment["settings"],
+        "the version of flax_punkvae": machine["version"],
+        "the backend": machine["backend"],
+        **machine["settings"],
     }
 
 
@@ -143,9 +143,9 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
     import jax
 
     if options.run_dir is None and jax.process_count() > 1:
-        raise UserError("--run-dir: several processes need a common run directory: give all of them the same one")
+        raise UserError("--run-dir: several processes need the same run directory: give it to all of them")
     if options.train.precision == "bf16" and backend not in ("gpu", "tpu"):
-        raise UserError(f"train.precision: bf16 is not faster on {backend}, or not supported there: use f32")
+        raise UserError(f"train.precision: bf16 is not supported or not faster on {backend}: use f32")
     if options.train.batch_size % devices:
         raise UserError(
             f"train.batch_size: {options.train.batch_size} does not divide evenly among {devices} devices: choose a "
@@ -153,24 +153,22 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
         )
 
 
-def _describe(environment: dict[str, Any], dataset: Any, parts: Any, params: Any) -> None:
+def _describe(machine: dict[str, Any], dataset: Any, parts: Any, params: Any) -> None:
     import jax
 
     console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
     for note in (dataset.verification, *dataset.notes):
         console.say(f"data: {note}")
-    validation = f"{len(parts.validation)} for validation, " if len(parts.validation) else ""
-    console.say(f"split: {len(parts.train)} to train on, {validation}{len(parts.test)} to test on")
+    validation = f"{len(parts.validation)} validation, " if len(parts.validation) else ""
+    console.say(f"split: {len(parts.train)} training, {validation}{len(parts.test)} test images")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(parts.test)
-        others = (
-            f"; {pixels} pixels of {sprites} test sprites have other colours, replaced by the nearest" if pixels else ""
-        )
+        others = f"; {pixels} pixels in {sprites} test sprites are replaced by the nearest of these" if pixels else ""
         console.say(f"palette: {dataset.colours} colours of the training sprites{others}")
     console.say(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    several = f", {environment['devices']} devices{of}" if environment["devices"] > 1 else ""
-    console.say("device: {backend}, {device}".format(**environment) + f"{several} (jax {jax.__version__})")
+    several = f", {machine['devices']} devices{of}" if machine["devices"] > 1 else ""
+    console.say("device: {backend}, {device}".format(**machine) + f"{several} (jax {jax.__version__})")
 
 
 def read_options(arguments: Sequence[str]) -> Options:

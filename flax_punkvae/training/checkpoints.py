@@ -1,8 +1,8 @@
-"""Checkpoints of a run, written by Orbax and certified by digests, since a damaged file restores without an error.
+"""Checkpoints of a run, saved by Orbax and verified by digests, since Orbax restores damaged files without an error.
 
-A checkpoint holds the items `state` and `meta`, which training continues from, and `model`, which opens the trained
-model without its images. `meta` holds the digest of the leaves that were saved, so that what is restored is what was in
-memory. `retention` says which checkpoints there are and which are kept.
+A checkpoint holds the items `state` and `meta`, from which training continues, and `model`, which opens the trained
+model without its images. `meta` holds a digest of the saved arrays, so that a restored state is exactly the state that
+was saved. `retention` finds checkpoints and decides which are kept.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from flax_punkvae.training.state import TrainState
 
 
 class Restored(NamedTuple):
-    """An intact checkpoint to continue from; `damaged` lists the steps tried before it and what is wrong with them."""
+    """An intact checkpoint to continue from; `damaged` lists the steps that were skipped, and why."""
 
     state: TrainState
     meta: dict[str, Any]
@@ -31,7 +31,7 @@ class Restored(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """An intact checkpoint to open; `description` is None if it was saved before checkpoints had one."""
+    """The model in an intact checkpoint; `description` is None if an older version saved it."""
 
     step: int
     params: Any
@@ -40,7 +40,7 @@ class Saved(NamedTuple):
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 over the leaves of a tree of arrays: each one's path, type, shape and bytes, in the order of paths."""
+    """SHA-256 over the leaves of a tree of arrays: path, type, shape and bytes of each, ordered by path."""
     hashed = hashlib.sha256()
     for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)):
         array = np.ascontiguousarray(leaf)
@@ -50,10 +50,10 @@ def digest(tree: Any) -> str:
 
 
 def save(directory: Path, state: TrainState, meta: dict[str, Any], described: Description) -> None:
-    """Save the state under its step, unless an intact checkpoint exists; then remove old checkpoints.
+    """Save the state, unless its step has an intact checkpoint, and remove old checkpoints.
 
-    The last two intact checkpoints are kept and, of those whose meta (JSON) has a `validation_loss`, the one with the
-    lowest. Raises UserError if the disk cannot be written; earlier checkpoints then stay as they are.
+    Keeps the last two intact checkpoints and the one with the lowest `validation_loss` in its meta (JSON), if any has
+    one. Raises UserError if the disk cannot be written; earlier checkpoints then remain unchanged.
     """
     step = int(state.step)
     final, part = directory / str(step), directory / f"{step}.saving"
@@ -70,25 +70,25 @@ def save(directory: Path, state: TrainState, meta: dict[str, Any], described: De
         retention.prune(directory, step)
 
     try:
-        processes.by_first(lambda: retention.make_room(directory, step))
+        processes.on_first(lambda: retention.make_room(directory, step))
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(part.absolute(), args=content)
-        processes.by_first(finish)
-    except Exception as error:  # A full disk comes as whatever Orbax or TensorStore makes of it.
+        processes.on_first(finish)
+    except Exception as error:  # Orbax and TensorStore report a full disk in many ways.
         if processes.is_loss(error) or isinstance(error, UserError):
             raise
         others = [other for other in retention.steps(directory) if other != step]
         raise UserError(
             f"{final}: the checkpoint cannot be written ({retention.first_line(error)}): free some space, then "
-            "continue " + (f"with --resume from step {others[-1]}" if others else "by starting again")
+            + (f"continue with --resume from step {others[-1]}" if others else "start again")
         ) from error
 
 
 def restore(directory: Path, target: TrainState, which: Which = "last") -> Restored | None:
-    """Restore an intact checkpoint to continue from; None if none was ever finished.
+    """Restore an intact checkpoint to continue from; None if no checkpoint was ever completed.
 
-    `target` gives structure, shapes, types and devices; its leaves may be shapes. Chooses and raises as
-    `retention.find` does.
+    `target` gives structure, shapes, types and devices; its leaves may be shapes. See `retention.find` for the choice
+    of the checkpoint and the errors.
     """
     found = retention.find(directory, which, partial(_read_state, target=target))
     if found is None:
@@ -98,9 +98,9 @@ def restore(directory: Path, target: TrainState, which: Which = "last") -> Resto
 
 
 def read(directory: Path, which: Which = "last") -> Saved | None:
-    """Read the parameters and the description of an intact checkpoint, as NumPy arrays; None if none was ever finished.
+    """Read the parameters (NumPy arrays) and description of an intact checkpoint; None if none was ever completed.
 
-    Needs no images, no optimiser and no device. Chooses and raises as `retention.find` does.
+    Needs no images, optimiser or device. See `retention.find` for the choice of the checkpoint and the errors.
     """
     found = retention.find(directory, which, _read_model)
     if found is None:
@@ -122,7 +122,7 @@ def _read_state(checkpoint: Path, target: TrainState) -> tuple[dict[str, Any], d
         )
     meta = retention.checked_meta(read["meta"])
     if digest(read["state"]) != meta.get("digest"):
-        raise ValueError("the digest of its leaves differs")
+        raise ValueError("the digest of its arrays differs")
     return read["state"], meta
 
 
@@ -134,7 +134,7 @@ def _read_model(checkpoint: Path) -> tuple[Any, Description | None]:
     path = checkpoint.absolute() / "state"
     handler: Any = ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(path)
-    # Orbax 0.11 wraps the tree, and its own kind of tree looks like a dict.
+    # Some versions of Orbax wrap the tree in an object with a field `tree`; both kinds convert to a dict.
     saved = dict(getattr(saved, "tree", saved))["params"]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved)
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)

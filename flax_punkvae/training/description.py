@@ -1,4 +1,4 @@
-"""What a trained model needs beside its parameters, saved with each checkpoint so that a run opens without its images.
+"""What a trained model needs besides its parameters; saved with each checkpoint, so that it opens without the images.
 
 Two files: `model.json` and, for the arrays, `model.safetensors`.
 """
@@ -27,16 +27,16 @@ _PLAIN = ("label_names", "source", "images_sha256", "step", "epochs", "params_sh
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """A model's architecture, its images and its training.
+    """A model's architecture, images and training.
 
-    model, train, seed: from the run's config. image_shape: (h, w, c) of the images as the network takes them. render,
-    background: how sprites become such images. palette: the colours of the training sprites, sorted; None if the images
-    are not sprites. label_names: the labels of the training set. source, images_sha256: where its images came from and
-    the SHA-256 of all of them, rendered.
+    model, train, seed: from the run's config. image_shape: (h, w, c) of the network's images. render, background: how
+    sprites are rendered to such images. palette: the colours of the training sprites, sorted; None if the images are
+    not sprites. label_names: the labels of the dataset. source, images_sha256: where the images came from and the
+    SHA-256 of all of them, rendered.
 
-    train_indices: the positions of the training images among them. train_digests: the SHA-256 of each of these, of its
-    RGB bytes, as a sprite if it is one. step, epochs: how long the model was trained. params_sha256: the digest of the
-    parameters, as `checkpoints.digest` computes it.
+    train_indices: the positions of the training images in the dataset. train_digests: the SHA-256 of the RGB bytes of
+    each training sprite (or image, if they are not sprites). step, epochs: how long the model was trained.
+    params_sha256: the `checkpoints.digest` of the parameters.
     """
 
     model: ModelConfig
@@ -60,18 +60,18 @@ class Description:
         """(height, width) of a sprite; None if the images are not sprites."""
         if self.palette is None:
             return None
-        whole = self.render in ("sprite", "indices")
-        return self.image_shape[:2] if whole else (images.SPRITE_SIZE, images.SPRITE_SIZE)
+        unscaled = self.render in ("sprite", "indices")
+        return self.image_shape[:2] if unscaled else (images.SPRITE_SIZE, images.SPRITE_SIZE)
 
     def at(self, step: int, params_sha256: str) -> "Description":
-        """The same model at another step of its training."""
+        """The description of the same model at another step."""
         epochs = step / (len(self.train_indices) // self.train.batch_size)
         return dataclasses.replace(self, step=step, epochs=epochs, params_sha256=params_sha256)
 
 
 def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
     """The description of a run's model at step 0, without a digest of its parameters."""
-    known = dataset.images if dataset.sprites is None else dataset.sprites
+    originals = dataset.images if dataset.sprites is None else dataset.sprites
     _, height, width, channels = dataset.images.shape
     return Description(
         model=config.model,
@@ -85,7 +85,7 @@ def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
         source=dataset.source,
         images_sha256=dataset.sha256,
         train_indices=parts.train,
-        train_digests=digests(known[parts.train]),
+        train_digests=digests(originals[parts.train]),
     )
 
 
@@ -114,10 +114,10 @@ def write(directory: Path, description: Description) -> None:
 
 
 def read(directory: Path) -> Description:
-    """Read the two files. Raises OSError, UserError or ValueError if they are missing or not as `write` leaves them."""
+    """Read the two files. Raises OSError, UserError or ValueError if they are missing or invalid."""
     facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-        raise ValueError(f"{_FACTS} is not of format {_FORMAT}: update flax_punkvae")
+        raise ValueError(f"{_FACTS} does not have format {_FORMAT}: update flax_punkvae")
     config = from_table(facts["config"], directory / _FACTS)
     arrays: dict[str, Any] = load((directory / _ARRAYS).read_bytes())
     height, width, channels = facts["image_shape"]

@@ -1,6 +1,6 @@
-"""The training loop: epochs of `train_steps`, each with its evaluation, record, grid and checkpoint.
+"""The training loop: epochs of `train_steps`, each followed by an evaluation, a record, a grid and a checkpoint.
 
-Everything it needs to continue is the state, the progress of its checkpoint, the config and the seed.
+To continue, it needs only the state and progress in the checkpoint, the config and the seed.
 """
 
 import math
@@ -31,7 +31,7 @@ Totals = dict[str, float]
 
 
 class Best(NamedTuple):
-    """The lowest validation loss so far, and the epoch that had it."""
+    """The lowest validation loss so far, and its epoch."""
 
     loss: float
     epoch: int
@@ -39,10 +39,10 @@ class Best(NamedTuple):
 
 @dataclass
 class Progress:
-    """What the loop carries from call to call beside the state.
+    """What the loop carries from call to call besides the state.
 
-    Saved with a checkpoint: the sums of a half-done epoch and the best validation loss. Not saved: steps a call and the
-    last losses.
+    Saved with a checkpoint: the sums of an unfinished epoch and the best validation loss. Not saved: the number of
+    steps per call (`size`) and the last losses.
     """
 
     totals: Totals = field(default_factory=dict)
@@ -52,17 +52,16 @@ class Progress:
 
     @classmethod
     def of(cls, meta: dict[str, Any]) -> "Progress":
-        """That of a checkpoint's meta."""
+        """The progress in a checkpoint's meta."""
         best = meta.get("best")
         return cls(meta["totals"], Best(*best) if best else None)
 
 
 class Run(NamedTuple):
-    """What stays the same from the first step to the last.
+    """What does not change during training, except `signals`, to which received signals are appended.
 
-    `images` are on the devices, `grid_images` are the test images of the grid, `palette` is that of indices,
-    `description` is that of the model at step 0; only the first process has a report. `signals` fills as signals
-    arrive.
+    `images` are on the devices; `grid_images` are the test images of the grid; `palette` is for images of indices;
+    `description` describes the model at step 0; only the first process has a `report`.
     """
 
     directory: Path
@@ -80,39 +79,39 @@ class Run(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the training images."""
+        """The number of complete batches of training images."""
         return len(self.train_indices) // self.config.batch_size
 
     @property
     def checkpoints(self) -> Path:
-        """Where they are kept."""
+        """The directory of the checkpoints."""
         return self.directory / "checkpoints"
 
 
 def make_keys(seed: int) -> dict[str, Key[Array, ""]]:
-    """The run's keys, by what they are for; each is used for that alone."""
+    """The run's keys by purpose."""
     key = jax.random.key(seed)
     names = ("init", "run", "order", "test", "samples")
     keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    # A later purpose is folded in by its name, since one more part would change all of a split's.
+    # New purposes are folded in by name, since splitting into more parts would change the existing keys.
     return keys | {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in ("validation",)}
 
 
 def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
-    """How many steps to scan in one call: at most four seconds' worth, with the fewest calls an epoch.
+    """The number of steps to scan per call: at most four seconds' worth, and the fewest calls per epoch.
 
-    So the bar moves every few seconds on a slow machine, and a fast one is asked rarely. What a number of steps leaves
-    over of an epoch counts as a call each.
+    So the progress bar moves every few seconds on a slow machine, and a fast machine makes few calls. Each step left
+    over at the end of an epoch counts as one call.
     """
     most = min(max(int(_SECONDS_PER_CALL / seconds_per_step), 1), steps_per_epoch)
     return min(range(1, most + 1), key=lambda steps: sum(divmod(steps_per_epoch, steps)))
 
 
 def train(run: Run, state: TrainState, progress: Progress) -> TrainState:
-    """Train until `is_finished`; `progress` is that of the checkpoint the state is from, or empty.
+    """Train until `is_finished`; `progress` is from the same checkpoint as the state, or empty.
 
-    Saves and returns early where a signal was caught, in any process. Raises UserError where a loss, a parameter or a
-    moment is not finite, before it is saved.
+    Saves and returns early if any process caught a signal. Raises UserError if a loss, a parameter or a moment is not
+    finite, before it is saved.
     """
     while not is_finished(run, state, progress):
         epoch = int(state.step) // run.steps_per_epoch
@@ -136,7 +135,7 @@ def train(run: Run, state: TrainState, progress: Progress) -> TrainState:
 
 
 def is_finished(run: Run, state: TrainState, progress: Progress) -> bool:
-    """Whether all epochs are done, or the last `patience` of them had no better validation loss than one before."""
+    """Whether all epochs are done, or the last `patience` of them did not improve the validation loss."""
     epochs, within = divmod(int(state.step), run.steps_per_epoch)
     waited = epochs - progress.best.epoch if progress.best and not within else 0
     return epochs >= run.config.epochs or 0 < run.config.patience <= waited
@@ -149,39 +148,39 @@ def _save(run: Run, state: TrainState, progress: Progress, validation_loss: floa
     checkpoints.save(run.checkpoints, state, meta, run.description)
 
 
-def _not_finite(run: Run, step: int, got: str) -> UserError:
+def _not_finite(run: Run, step: int, reason: str) -> UserError:
     epoch, within = divmod(step - 1, run.steps_per_epoch)
     saved = retention.steps(run.checkpoints)
-    kept = f"what was saved at step {saved[-1]} in all is untouched" if saved else "nothing was saved yet"
+    kept = f"the checkpoint of step {saved[-1]} is unchanged" if saved else "nothing was saved yet"
     return UserError(
-        f"{run.directory}: training diverged ({got}) in epoch {epoch + 1} at step {within + 1} of "
+        f"{run.directory}: training diverged ({reason}) in epoch {epoch + 1} at step {within + 1} of "
         f"{run.steps_per_epoch}; {kept}: start a new run with a smaller --train.learning-rate"
     )
 
 
 def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
-    """The rest of the epoch that the state is in, up to a signal."""
+    """Train to the end of the current epoch or until a signal."""
     epoch, done = divmod(int(state.step), run.steps_per_epoch)
     order = steps.epoch_order(run.keys["order"], epoch, len(run.train_indices), run.config.batch_size)
     batches = run.train_indices[order]
     calls = 0
-    # Asked of all, so that the processes of a run stop at the same step.
+    # Agreed between processes, so that all stop at the same step.
     while done < run.steps_per_epoch and not processes.any_of(bool(run.signals)):
-        # What the last whole call leaves over goes in single steps, a length that is compiled already.
+        # Steps left over are run one by one, a length that is already compiled.
         count = progress.size if done + progress.size <= run.steps_per_epoch else 1
         began = time.monotonic()
         state, metrics = steps.train_steps(state, run.images, batches[done : done + count], run.keys["run"])
-        taken = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+        values = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
         seconds = time.monotonic() - began
         for number in range(count):
-            _count_step(run, progress, int(state.step) - count + number + 1, _at(taken, number))
+            _count_step(run, progress, int(state.step) - count + number + 1, _at(values, number))
         progress.totals["seconds"] = progress.totals.get("seconds", 0.0) + seconds
         done += count
         calls += 1
         if run.report:
-            run.report.steps(int(state.step), _at(taken, -1), seconds / count)
+            run.report.steps(int(state.step), _at(values, -1), seconds / count)
         if calls == 2 and progress.size == 1:
-            # The first call compiled, so the second is the first to tell how long a step takes.
+            # The first call includes compilation, so the second one is timed.
             progress.size = processes.of_first(steps_per_call(seconds, run.steps_per_epoch))
     return state
 
@@ -191,9 +190,9 @@ def _at(steps: dict[str, np.ndarray], number: int) -> dict[str, float]:
 
 
 def _count_step(run: Run, progress: Progress, step: int, losses: dict[str, float]) -> None:
-    """Add a step's losses to the epoch's, one by one, so that the sum does not depend on how many a call took."""
+    """Add the losses of one step to the epoch's sums, so that these do not depend on the number of steps per call."""
     if not all(map(math.isfinite, losses.values())):
-        last = f" (last finite, the step before: {losses_text(progress.losses)})" if progress.losses else ""
+        last = f", previous step: {losses_text(progress.losses)}" if progress.losses else ""
         raise _not_finite(run, step, losses_text(losses) + last)
     progress.losses = losses
     for name, value in losses.items():
@@ -201,9 +200,9 @@ def _count_step(run: Run, progress: Progress, step: int, losses: dict[str, float
 
 
 def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float | int]:
-    """Evaluate on the held-out images and report; returns the record of the epoch."""
+    """Evaluate on the held-out images, report, and return the record of the epoch."""
     began = time.monotonic()
-    # In this order, whatever that of a jitted function's dict.
+    # In a fixed order, since jitted functions return dicts in another order.
     names = state.model.likelihood.metrics
     train = {name: totals[name] / run.steps_per_epoch for name in names}
     losses = {f"train/{name}": value for name, value in train.items()}
@@ -220,11 +219,11 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
                 state.mesh,
             )
             if not all(map(math.isfinite, found.values())):
-                got = f"{losses_text(found)} on the {part} images (the epoch's training: {losses_text(train)})"
-                raise _not_finite(run, int(state.step), got)
-            # Over one image nothing varies, so no latent could be active.
-            counted = (*names, "active_units") if part == "test" and len(indices) > 1 else names
-            losses |= {f"{part}/{name}": found[name] for name in counted}
+                reason = f"{losses_text(found)} on the {part} images, in training: {losses_text(train)}"
+                raise _not_finite(run, int(state.step), reason)
+            # Active units need the variance over several images.
+            reported = (*names, "active_units") if part == "test" and len(indices) > 1 else names
+            losses |= {f"{part}/{name}": found[name] for name in reported}
     record = {
         "epoch": int(state.step) // run.steps_per_epoch,
         "step": int(state.step),
@@ -239,7 +238,7 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
 
 
 def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows: test originals, their reconstructions (from posterior means), samples from latents fixed for the run."""
+    """A grid of rows: test images, their reconstructions (from posterior means), samples from latents fixed per run."""
     model, params = state.model, state.params
     size = (2 * len(run.grid_images), model.config.latent)
     noise = jax.random.normal(run.keys["samples"], size)

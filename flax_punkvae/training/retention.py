@@ -1,10 +1,10 @@
-"""Which checkpoints a run has on disk, which of them is opened, and which are kept.
+"""Which checkpoints a run has on disk, which one is opened, and which are kept.
 
-A checkpoint is a directory `<step>` with a SHA256SUMS of all its files, so that no damaged byte is ever parsed. It is
-built as `<step>.saving` and renamed once it is whole.
+A checkpoint is a directory `<step>` with a SHA256SUMS of all its files, so that damaged files are never parsed. It is
+written to `<step>.saving` and renamed when complete.
 
-`steps`, `damage` and `find` only read, and may run beside a training. Everything else is for the one process that holds
-the run's lock.
+`steps`, `damage` and `find` only read, and are safe while the run is training. All other functions require the run's
+lock.
 """
 
 import json
@@ -19,11 +19,11 @@ from flax_punkvae.devices import processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.training import sums
 
-# A run saved before there was an item `model` is continued and opened without it.
+# Older versions saved no item `model`; their checkpoints can still be continued and opened.
 _NEEDED = ("state", "meta")
 _WRITTEN = (*_NEEDED, "model")
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
-# What a save or a deletion that was cut off leaves behind: ours, and Orbax's own temporary directories.
+# Directories that an interrupted save or deletion leaves behind: ours, and Orbax's temporary ones.
 _LEFTOVER = re.compile(r"[0-9]+(\..*)?\.deleting|[0-9]+\.(saving(\..*)?|orbax-checkpoint-tmp.*)", re.ASCII)
 _SET_ASIDE = re.compile(r"([0-9]+)\.damaged", re.ASCII)
 
@@ -32,35 +32,35 @@ T = TypeVar("T")
 
 
 def steps(directory: Path) -> list[int]:
-    """The steps that have a checkpoint, whole or not, ascending."""
+    """The steps that have a checkpoint, complete or not, in ascending order."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if _STEP.fullmatch(path.name) and path.is_dir())
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint (wrong sums, missing files); empty if it is intact."""
+    """What is wrong with a checkpoint (checksum mismatch, missing files); empty if it is intact."""
     return sums.damage(checkpoint, _NEEDED)
 
 
 def find(directory: Path, which: Which, read: Callable[[Path], T]) -> tuple[int, T, list[str]] | None:
-    """Read the chosen one of the intact checkpoints with `read`: (step, what was read, damaged).
+    """Choose an intact checkpoint and read it with `read`; None if no checkpoint was ever completed.
 
-    `damaged` lists the steps tried before it and what is wrong with them. None if no checkpoint was ever finished.
+    Returns (step, result of `read`, damaged), where `damaged` lists the steps that were skipped, and why.
 
-    `last` is the newest intact one; `best` is the one with the lowest validation loss, or the newest if none has one; a
-    number is that step. A checkpoint that `read` raises for is damaged. Changes nothing on disk. Raises UserError if
-    there are checkpoints but none of them is intact and fits.
+    `last` is the newest intact checkpoint; `best` is the one with the lowest validation loss, or the newest if none has
+    one; a number is that step. A checkpoint counts as damaged if `read` raises. Changes nothing on disk. Raises
+    UserError if there are checkpoints, but none that is intact and matches `which`.
     """
-    there = steps(directory)
-    if isinstance(which, int) and which not in there:
-        raise UserError(f"{directory} has no checkpoint of step {which}: choose one of {', '.join(map(str, there))}")
+    present = steps(directory)
+    if isinstance(which, int) and which not in present:
+        raise UserError(f"{directory} has no checkpoint of step {which}: choose one of {', '.join(map(str, present))}")
     damaged: dict[int, str] = {}
     while (step := _choose(directory, which, damaged)) is not None:
         content = _read_intact(directory / str(step), read, damaged)
         if content is not None:
             return step, content, _listed(damaged)
-    if not damaged or _is_first_cut_off(directory):
+    if not damaged or _is_interrupted_first_save(directory):
         return None
     raise UserError(
         f"{directory} has no intact checkpoint, only {', '.join(_listed(damaged))}: restore one from a backup, or "
@@ -69,10 +69,10 @@ def find(directory: Path, which: Which, read: Callable[[Path], T]) -> tuple[int,
 
 
 def tidy(directory: Path, step: int) -> None:
-    """Before training continues from `step`: remove leftovers of interrupted saves and set later checkpoints aside.
+    """Prepare to continue from `step`: remove leftovers of interrupted saves and set later checkpoints aside.
 
-    These are damaged. They become `<step>.damaged` and are removed once the run has an intact checkpoint at or after
-    that step.
+    Later checkpoints are damaged. They become `<step>.damaged` and are removed once the run has an intact checkpoint at
+    or after that step.
     """
     if not directory.is_dir():
         return
@@ -85,7 +85,7 @@ def tidy(directory: Path, step: int) -> None:
 
 
 def make_room(directory: Path, step: int) -> None:
-    """Before a save of `step`: remove leftovers of earlier ones and set a damaged checkpoint of that step aside."""
+    """Prepare to save `step`: remove leftovers of earlier saves and set aside a damaged checkpoint of that step."""
     directory.mkdir(exist_ok=True)
     for path in list(directory.glob(f"{step}.*")):
         if _LEFTOVER.fullmatch(path.name) and os.path.lexists(path):
@@ -95,18 +95,18 @@ def make_room(directory: Path, step: int) -> None:
 
 
 def certify(part: Path, final: Path) -> None:
-    """Write the sums of a checkpoint that is complete and give it its name. Raises OSError."""
+    """Write the checksums of a complete checkpoint and give it its final name. Raises OSError."""
     sums.write(part, _WRITTEN)
     part.rename(final)
 
 
 def prune(directory: Path, saved: int) -> None:
-    """Remove what is older than the last two whole checkpoints, but for the best, and what was set aside."""
+    """Remove checkpoints older than the last two intact ones, except the best, and those set aside up to `saved`."""
     damaged: dict[int, str] = {}
     best = _choose(directory, "best", damaged)
-    whole = [step for step in steps(directory) if step not in damaged]
-    # With fewer than two nothing goes: what seems damaged may be a disk that answers again later.
-    oldest = whole[-2] if len(whole) > 1 else 0
+    intact = [step for step in steps(directory) if step not in damaged]
+    # With fewer than two, remove nothing: seeming damage may be a temporary disk error.
+    oldest = intact[-2] if len(intact) > 1 else 0
     for step in steps(directory):
         if step < oldest and step != best:
             _delete(directory / str(step))
@@ -123,64 +123,64 @@ def _set_aside(checkpoint: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    gone = path
+    doomed = path
     if not path.name.endswith(".deleting"):
-        # Renamed first, so that no reader finds half of it under its own name.
-        gone = path.with_name(f"{path.name}.deleting")
-        if os.path.lexists(gone):
-            _delete(gone)
-        path.rename(gone)
-    if gone.is_symlink() or not gone.is_dir():
-        gone.unlink()
+        # Renamed first, so that no reader finds a half-deleted directory under its original name.
+        doomed = path.with_name(f"{path.name}.deleting")
+        if os.path.lexists(doomed):
+            _delete(doomed)
+        path.rename(doomed)
+    if doomed.is_symlink() or not doomed.is_dir():
+        doomed.unlink()
     else:
-        shutil.rmtree(gone)
+        shutil.rmtree(doomed)
 
 
 def checked_meta(meta: Any) -> dict[str, Any]:
-    """The meta of a checkpoint. Raises ValueError if it is not that of a run."""
+    """`meta`, if it is a valid meta of a checkpoint. Raises ValueError otherwise."""
     if not (isinstance(meta, dict) and isinstance(meta.get("totals"), dict)):
-        raise ValueError("meta is not that of a run")
+        raise ValueError("its meta is not valid")
     return meta
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error, or its type."""
+    """The first line of an error's message, or its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _choose(directory: Path, which: Which, damaged: dict[int, str]) -> int | None:
-    """The step to try next; adds to `damaged` those of `best` that cannot be compared."""
-    left = [step for step in steps(directory) if step not in damaged]
+    """The step to try next. For `best`, adds the steps whose meta cannot be read to `damaged`."""
+    candidates = [step for step in steps(directory) if step not in damaged]
     if isinstance(which, int):
-        return which if which in left else None
+        return which if which in candidates else None
     if which == "last":
-        return left[-1] if left else None
-    metas = {step: _read_intact(directory / str(step), _read_meta, damaged) for step in left}
+        return candidates[-1] if candidates else None
+    metas = {step: _read_intact(directory / str(step), _read_meta, damaged) for step in candidates}
     losses = {step: meta.get("validation_loss") for step, meta in metas.items() if meta is not None}
     measured = [step for step, loss in losses.items() if loss is not None]
     return min(measured, key=lambda step: (losses[step], step)) if measured else max(losses, default=None)
 
 
 def _read_intact(checkpoint: Path, read: Callable[[Path], Any], damaged: dict[int, str]) -> Any | None:
-    """What `read` makes of a checkpoint that agrees with its sums; None, and a word in `damaged`, where it does not."""
+    """The result of `read` for an intact checkpoint; None, with the reason in `damaged`, for a damaged one."""
     found = damage(checkpoint)
     if not found:
         try:
             return read(checkpoint)
-        except Exception as error:  # Orbax and TensorStore raise almost anything for files that do not fit.
+        except Exception as error:  # Orbax and TensorStore raise almost anything for invalid files.
             if processes.is_loss(error):
                 raise
             found = f"damaged: {first_line(error)}"
-    # Where it is gone, the training that it belongs to has removed it meanwhile.
+    # If it no longer exists, a running training has pruned it in the meantime.
     if checkpoint.exists():
         damaged[int(checkpoint.name)] = found
     return None
 
 
-def _is_first_cut_off(directory: Path) -> bool:
-    """Whether all there is is one save that was cut off: then nothing was saved before it, and step 0 is exact."""
-    there = steps(directory)
-    return len(there) == 1 and not (directory / str(there[0]) / sums.NAME).exists()
+def _is_interrupted_first_save(directory: Path) -> bool:
+    """Whether the only checkpoint is an interrupted first save, so that restarting from step 0 loses nothing."""
+    present = steps(directory)
+    return len(present) == 1 and not (directory / str(present[0]) / sums.NAME).exists()
 
 
 def _listed(damaged: dict[int, str]) -> list[str]:
@@ -188,5 +188,5 @@ def _listed(damaged: dict[int, str]) -> list[str]:
 
 
 def _read_meta(checkpoint: Path) -> dict[str, Any]:
-    # Not by Orbax, whose restoring waits for all processes: only the first one chooses what goes.
+    # Not with Orbax, which waits for all processes to restore: only the first one prunes.
     return checked_meta(json.loads((checkpoint / "meta" / "metadata").read_text(encoding="utf-8")))

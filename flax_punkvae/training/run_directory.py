@@ -1,4 +1,4 @@
-"""A run on disk: whether it may be started or resumed there, its lock, its config.toml and run.json."""
+"""The directory of a run: checks before a start or resume, its lock, its config.toml and run.json."""
 
 import contextlib
 import itertools
@@ -19,14 +19,14 @@ _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
 _DIGEST = "params_sha256"
-# What may differ between a run and its continuation: it changes no step (but where a schedule counts on the number of
-# epochs), or only where the images come from, of which the SHA-256 decides.
+# Fields that may differ on resume: they change no step (except train.epochs with a schedule that depends on it), or
+# only say where the images come from, whose SHA-256 is checked.
 _MAY_CHANGE = (
     *("train.epochs", "train.checkpoint_every", "train.patience"),
     *("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size"),
 )
-# What file managers, sync tools and file systems put into directories that are otherwise empty.
-_NOT_OURS = re.compile(
+# Names that file managers, sync tools and file systems create in otherwise empty directories.
+_IGNORED = re.compile(
     r"\._.*|\.DS_Store|\.localized|Icon\r|\.Spotlight-V100|\.Trashes|\.fseventsd|\.Trash-.*|\.directory|\.nfs.*"
     r"|Thumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|lost\+found|@eaDir|\.stfolder|\.snapshot",
     re.IGNORECASE,
@@ -44,14 +44,14 @@ def check_free(path: Path) -> None:
         if holds_run(path):
             raise UserError(f"{path} already holds a run: add --resume to continue it, or choose another --run-dir")
         if not path.is_dir():
-            there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
-            if there == path or not there.is_dir():
-                raise UserError(f"{there} is not a directory: choose another --run-dir")
+            existing = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
+            if existing == path or not existing.is_dir():
+                raise UserError(f"{existing} is not a directory: choose another --run-dir")
             return
-        content = sorted(name for name in os.listdir(path) if not _NOT_OURS.fullmatch(name))
+        content = sorted(name for name in os.listdir(path) if not _IGNORED.fullmatch(name))
     except OSError as error:
-        raise _no_place(path, error) from error
-    # What a start that was cut off leaves: run.json is ours where the other is still to be renamed.
+        raise _unusable(path, error) from error
+    # Leftovers of an interrupted start; run.json is one if config.toml has not been renamed yet.
     begun = {_new(path / _CONFIG).name, _new(path / _FACTS).name, _LOCK}
     if _new(path / _CONFIG).name in content:
         begun.add(_FACTS)
@@ -83,9 +83,9 @@ def read_config(path: Path) -> Config:
 
 
 def check_same(path: Path, config: Config) -> None:
-    """Raise UserError, naming the fields, if `config` would not continue the run but change it.
+    """Raise UserError, naming the fields, if `config` would change the run instead of continuing it.
 
-    The comparison is with run.json, which keeps the config of the start, so an edited config.toml is noticed too.
+    Compares with run.json, which holds the config of the first start, so that edits of config.toml are noticed too.
     """
     kept = read_facts(path).get("config")
     expected = read_config(path) if kept is None else from_table(kept, path / _FACTS)
@@ -104,23 +104,23 @@ def check_same_data(path: Path, provenance: dict[str, Any]) -> None:
     expected = read_facts(path)["data"]
     if provenance["sha256"] != expected["sha256"]:
         raise UserError(
-            f"{provenance['source']} holds other images (SHA-256 {provenance['sha256'][:16]}...) than {path} was "
-            f"trained on ({expected['sha256'][:16]}..., {expected.get('source', 'source unknown')}): "
-            "name the original images with --data.source"
+            f"{provenance['source']} does not hold the images that {path} was trained on (SHA-256 "
+            f"{provenance['sha256'][:16]}... instead of {expected['sha256'][:16]}..., "
+            f"{expected.get('source', 'source unknown')}): name the original images with --data.source"
         )
 
 
 def check_links(path: Path) -> None:
-    """Raise UserError where a symbolic link in the run directory leads out of it: it may come from anybody."""
+    """Raise UserError if a symbolic link leads out of the run directory, which may come from an untrusted source."""
     for folder, folders, files in os.walk(path):
         for name in folders + files:
             inside(path, Path(folder, name))
 
 
 def start(path: Path, config: Config, facts: dict[str, Any]) -> None:
-    """Make the directory a run, or nothing of it: run.json and, last of all, config.toml. Raises UserError.
+    """Write run.json and, last, config.toml, which make the directory a run, or neither of them. Raises UserError.
 
-    The directory may exist, be a mount or a link, and hold what `check_free` lets pass; its lock must be held.
+    The directory may exist, be a mount or a link, and hold what `check_free` allows; its lock must be held.
     """
     paths = (path / _FACTS, path / _CONFIG)
     try:
@@ -132,16 +132,16 @@ def start(path: Path, config: Config, facts: dict[str, Any]) -> None:
         for final in paths:
             final.unlink(missing_ok=True)
             _new(final).unlink(missing_ok=True)
-        raise _no_place(path, error) from error
+        raise _unusable(path, error) from error
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the run directory, made where it is missing, for this process; the lock dies with it.
+    """Lock the run directory for this process, and create it if it is missing; the lock ends with the process.
 
-    Raises UserError where another process holds it. Where a directory made here is still empty at the end, it goes.
+    Raises UserError if another process holds the lock. Removes a directory created here that is empty at the end.
     """
-    made = not os.path.lexists(path)
+    created = not os.path.lexists(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         inside(path, path / _LOCK)
@@ -152,19 +152,19 @@ def locked(path: Path) -> Iterator[None]:
             f"{path}: another process is working on this run: stop it first, or choose another --run-dir"
         ) from error
     except OSError as error:
-        raise (unwritable if holds_run(path) else _no_place)(path, error) from error
+        raise (unwritable if holds_run(path) else _unusable)(path, error) from error
     try:
         yield
     finally:
         lock.release()
-        if made and set(os.listdir(path)) <= {_LOCK}:
+        if created and set(os.listdir(path)) <= {_LOCK}:
             (path / _LOCK).unlink(missing_ok=True)
             path.rmdir()
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What is written to the run in this context; raises UserError where the disk refuses."""
+    """Raise UserError instead of OSError if a write to the run in this context fails."""
     try:
         yield
     except OSError as error:
@@ -172,53 +172,53 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: OSError) -> UserError:
-    """The line for a run directory that cannot be written: a full disk, missing rights."""
+    """The error for a run directory that cannot be written (full disk, missing permissions)."""
     return UserError(
         f"{path} cannot be written ({error.strerror or error}): free some space or fix its permissions, then continue "
         "with --resume; earlier checkpoints are intact"
     )
 
 
-def _no_place(path: Path, error: OSError) -> UserError:
+def _unusable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path} cannot be a run directory ({error.strerror or error}): choose another --run-dir")
 
 
 def inside(run: Path, path: Path) -> Path:
-    """`path`, which is to be written and lies in the run directory `run`.
+    """Return `path`, a file to write, after checking that it is inside the run directory `run`.
 
-    Raises UserError where a symbolic link leads out of it: a run directory may come from anybody.
+    Raises UserError if a symbolic link leads out of it; a run directory may come from an untrusted source.
     """
-    # Not Path.resolve, which raises for links in a circle.
+    # Not Path.resolve, which raises for circular links.
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(run)):
         raise UserError(f"{path}: a symbolic link leads out of the run directory: remove it, or choose another place")
     return path
 
 
 def write_config(path: Path, config: Config) -> None:
-    """Replace config.toml: a resumed run may have more epochs."""
+    """Replace config.toml, since a resumed run may have more epochs."""
     _replace(path / _CONFIG, to_toml(config))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What run.json says. Raises UserError where it is damaged."""
+    """The content of run.json. Raises UserError if it is damaged."""
     try:
         facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path / _FACTS} is damaged ({error}): restore it from a backup") from error
     data = facts.get("data") if isinstance(facts, dict) else None
     if not (isinstance(data, dict) and isinstance(data.get("sha256"), str)):
-        raise UserError(f"{path / _FACTS} is damaged (no SHA-256 of the images in it): restore it from a backup")
+        raise UserError(f"{path / _FACTS} is damaged (it lacks the SHA-256 of the images): restore it from a backup")
     if not isinstance(facts.get("config", {}), dict):
-        raise UserError(f"{path / _FACTS} is damaged (its config is none): restore it from a backup")
+        raise UserError(f"{path / _FACTS} is damaged (its config is not an object): restore it from a backup")
     return facts
 
 
 def begin(path: Path, config: Config, start: dict[str, Any], unfinished: bool) -> None:
-    """Add a start or a resume to run.json, and take back what it says of an end that is no longer the run's."""
+    """Add a start or resume to run.json; if the run is unfinished, remove the final step and digest."""
     facts = read_facts(path)
     starts = facts.pop("starts", None)
     if not isinstance(starts, list):
-        # A run of before this list: what it says of its start becomes the first of it.
+        # Older versions had no list; their facts about the start become its first entry.
         old = {name: facts.pop(name) for name in list(facts) if name not in ("config", "data", "final_step", _DIGEST)}
         starts = [old] if old else []
     ended = {} if unfinished else {name: facts[name] for name in ("final_step", _DIGEST) if name in facts}
@@ -227,7 +227,7 @@ def begin(path: Path, config: Config, start: dict[str, Any], unfinished: bool) -
 
 
 def finish(path: Path, step: int, params_sha256: str) -> None:
-    """Say in run.json where the run ended."""
+    """Record in run.json the final step and the digest of the parameters."""
     _replace(path / _FACTS, _json({**read_facts(path), "final_step": step, _DIGEST: params_sha256}))
 
 
@@ -236,13 +236,13 @@ def _json(facts: dict[str, Any]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    # Written beside and renamed, so that a kill leaves either the old text or the new.
+    # Written to a new file and renamed, so that a kill leaves either the old text or the new.
     _write(_new(path), text)
     _new(path).replace(path)
 
 
 def _write(path: Path, text: str) -> None:
-    # Not into what is there, which may be a link.
+    # Never into an existing file, which may be a link.
     path.unlink(missing_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(text)

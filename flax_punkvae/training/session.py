@@ -1,4 +1,4 @@
-"""One start or resume of a run, from its locked directory to its last checkpoint or the signal that stopped it."""
+"""One start or resume of a run, from the locked directory to the last checkpoint or to the signal that stopped it."""
 
 import contextlib
 from pathlib import Path
@@ -17,7 +17,7 @@ from flax_punkvae.training.state import TrainState
 
 
 class Ended(NamedTuple):
-    """How a session ended: `params_sha256` is None if a signal stopped it; `signals` are those of this process."""
+    """How a session ended: `params_sha256` is None if a signal stopped it; `signals` lists those of this process."""
 
     step: int
     progress: loop.Progress
@@ -34,7 +34,7 @@ def claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any
         run_directory.check_links(run_dir)
         run_directory.check_same_data(run_dir, provenance)
     else:
-        # Again, since another process may have held the lock until now.
+        # Checked again, since another process may have held the lock until now.
         run_directory.check_free(run_dir)
         run_directory.start(run_dir, config, {"data": provenance, "starts": []})
 
@@ -48,10 +48,10 @@ def train(
     shapes: TrainState,
     start: dict[str, Any],
 ) -> Ended:
-    """Train in a claimed run directory, on from its checkpoint if it has one.
+    """Train in a claimed run directory; with `resume`, from its checkpoint if it has one.
 
-    `shapes` are those of the state; `start` is what run.json says of this start. Raises UserError if the run is already
-    past its last epoch, if training diverges or if the disk cannot be written.
+    `shapes` is the state with shapes in place of arrays; `start` is the entry of this start in run.json. Raises
+    UserError if the run is already past its last epoch, if training diverges or if the disk cannot be written.
     """
     state, progress, damaged = _begin(run_dir, resume, config, dataset, parts, shapes)
     first_step = int(state.step)
@@ -78,7 +78,7 @@ def train(
                 unfinished = not loop.is_finished(run, state, progress)
                 run_directory.begin(run_dir, config, {"step": first_step, **start}, unfinished)
 
-        processes.by_first(prepare)
+        processes.on_first(prepare)
         if processes.is_first():
             with run_directory.writing(run_dir):
                 report = Report(run_dir, config.train.epochs, run.steps_per_epoch, config.train.batch_size, first_step)

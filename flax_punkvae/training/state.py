@@ -1,4 +1,4 @@
-"""The state of a run before its first step: the model that config and images ask for, its parameters, its optimiser."""
+"""The training state, and its creation from a config and images: model, initial parameters, optimiser."""
 
 from functools import cache, partial
 from typing import Any
@@ -18,10 +18,10 @@ from flax_punkvae.model.vae import PunkVAE
 
 
 class TrainState(struct.PyTreeNode):
-    """What a step changes: its number, the parameters, Adam's moments; whole on every device.
+    """The step number, the parameters and Adam's moments, replicated on every device; each step updates them.
 
-    The rest is static: the model (and with it its likelihood), the optimiser, beta and the steps over which it rises to
-    that, and the mesh of devices (None for one).
+    The other fields are static: the model (with its likelihood), the optimiser, beta, the number of steps over which
+    beta ramps up, and the mesh of devices (None for one device).
     """
 
     step: Any
@@ -35,18 +35,18 @@ class TrainState(struct.PyTreeNode):
 
 
 def make_module(model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int) -> PunkVAE:
-    """The PunkVAE of a config; `colours` is the size of the palette of a categorical likelihood."""
+    """The PunkVAE of a config; `colours` is the palette size of a categorical likelihood."""
     dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[train.precision]
     return PunkVAE(model, image_shape=image_shape, colours=colours, dtype=dtype)
 
 
 @cache
 def make_optimiser(train: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a run of so many steps; cached, since jit compares such static arguments by identity."""
+    """The optimiser of a run of `steps` steps; cached, since jit compares it by identity, as a static argument."""
     rate: Any = train.learning_rate
     if train.schedule == "cosine":
-        rising = max(steps // 20, 1)
-        rate = optax.warmup_cosine_decay_schedule(rate / rising, rate, rising, max(steps, rising + 1), 0.01 * rate)
+        warmup = max(steps // 20, 1)
+        rate = optax.warmup_cosine_decay_schedule(rate / warmup, rate, warmup, max(steps, warmup + 1), 0.01 * rate)
     return optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
 
 
@@ -54,7 +54,7 @@ def make_optimiser(train: TrainConfig, steps: int) -> optax.GradientTransformati
 def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
     """Initial parameters."""
     images = model.likelihood.pixels(jnp.zeros((1, *model.image_shape), jnp.uint8))
-    # The second key is for noise, which leaves no trace in the parameters.
+    # The second key is for noise, which does not affect the parameters.
     return model.init(key, images, key[None], train=False)["params"]
 
 
@@ -67,9 +67,9 @@ def create_state(
 ) -> TrainState:
     """The state before the first step: parameters drawn from `key`, Adam's moments zero.
 
-    The training images give the image size, the number of all steps and, where they are indices of `colours` colours,
-    the bias of the palette: how often each colour is where. Without them the images are 128x128x3. Raises UserError
-    where the encoder cannot halve the images as often as it has widths.
+    The training images give the image size, the total number of steps and, if they are indices into `colours` colours,
+    the bias of the output logits: the log frequency of each colour at each position. Without them, the images are
+    128x128x3. Raises UserError if the images cannot be halved as often as the encoder has widths.
     """
     state = state_shapes(config, train_images, colours, mesh)
     params = init(state.model, key)
@@ -86,7 +86,7 @@ def state_shapes(
     colours: int = 0,
     mesh: Mesh | None = None,
 ) -> TrainState:
-    """The state of `create_state` with shapes in the place of its arrays: what a checkpoint is restored into."""
+    """The state of `create_state` with shapes in place of arrays, as the target for restoring a checkpoint."""
     shape, steps = (128, 128, 3), config.train.epochs
     if train_images is not None:
         _, *sides = train_images.shape
@@ -118,13 +118,13 @@ def _check_stages(stages: int, shape: tuple[int, int, int]) -> None:
     if height % 2**stages or width % 2**stages:
         most = next(count for count in range(stages, -1, -1) if not (height % 2**count or width % 2**count))
         raise UserError(
-            f"model.encoder_widths: expected at most {most} for images of {width}x{height}, each of which halves them, "
-            f"got {stages}: leave some out, of model.decoder_widths too"
+            f"model.encoder_widths: expected at most {most} for images of {width}x{height}, since each halves them, "
+            f"got {stages}: leave some out, also of model.decoder_widths"
         )
 
 
 def log_frequencies(indices: UInt8[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
-    """log((count + 0.1) / (n + 0.1 p)) of each colour at each position: what is rare there is not impossible."""
+    """log((count + 0.1) / (n + 0.1 p)) of each colour at each position, so that no colour has probability 0."""
     n, height, width, _ = indices.shape
     counts = np.zeros((height * width, colours))
     flat = indices.reshape(n, -1)

@@ -1,4 +1,4 @@
-"""What changes the state of a run and what is measured on the way: pure functions, jitted here."""
+"""Training and evaluation steps: pure functions, jitted here."""
 
 import math
 from functools import partial
@@ -25,7 +25,7 @@ _NATS_PER_BIT = math.log(2.0)
 
 
 def _metrics(likelihood: Likelihood, distortion: Array, kl: Array, beta: Array | float) -> Metrics:
-    """Of each image: loss, distortion, kl and, where the likelihood has it, -ELBO in bits."""
+    """Metrics of each image: loss, distortion, kl and, if the likelihood has bits, the -ELBO in bits."""
     loss = losses.negative_elbo(distortion, kl, beta)
     metrics = {"loss": loss, likelihood.distortion_name: distortion, "kl": kl}
     return metrics | ({"bits": (distortion + kl) / _NATS_PER_BIT} if likelihood.bits else {})
@@ -42,7 +42,7 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
         return sums["loss"], sums
 
     keys = jax.random.split(key, len(images))
-    # The reference takes the gradient of the sum over the batch, and logs averages.
+    # As in the reference, the gradient is of the sum over the batch, and the metrics are averages.
     gradients, sums = parallel.summed(state.mesh, jax.grad(total_loss, has_aux=True), state.params, images, keys)
     updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -52,9 +52,9 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
 
 @jax.jit
 def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-    """One Adam step on one batch, dropout on; images in [0, 1], or indices.
+    """One Adam step on one batch, with dropout; images are in [0, 1], or indices.
 
-    Returns the new state and loss, mse (or cross_entropy, and bits) and kl, averaged over the batch, before the step.
+    Returns the new state and the loss, mse (or cross_entropy and bits) and kl before the step, averaged over the batch.
     """
     return _step(state, images, key)
 
@@ -65,7 +65,7 @@ def train_steps(
 ) -> tuple[TrainState, Metrics]:
     """s steps in one call: step i on `images[indices[i]]`, with the key fold_in(key, state.step).
 
-    Returns the new state and each metric of each step, [s]. The state that was passed is used up (donated).
+    Returns the new state and each metric of each step, [s]. The input state is donated and cannot be used again.
     """
 
     def body(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
@@ -105,16 +105,16 @@ def evaluate(
     batch_size: int,
     mesh: Mesh | None = None,
 ) -> dict[str, float]:
-    """The metrics of a step averaged over `images[indices]`, each counted exactly once, and active_units, a number.
+    """The metrics averaged over `images[indices]`, each image counted once, and the number of active units.
 
-    `images` are `parallel.sharded` over the mesh, and the parameters are whole on every device of it.
+    `images` are `parallel.sharded` over the mesh, and the parameters are replicated on it.
     """
     parts: list[dict[str, np.ndarray]] = []
     for number, start in enumerate(range(0, len(indices), batch_size)):
         batch = indices[start : start + batch_size]
-        # One shape compiles once: the last batch is filled up, and what fills it is cut from the result.
-        full = np.resize(batch, batch_size).astype(np.int32)
-        metrics = eval_step(module, params, beta, images, full, jax.random.fold_in(key, number), mesh)
+        # The last batch is padded, so that one shape is compiled; padding is cut from the result.
+        padded = np.resize(batch, batch_size).astype(np.int32)
+        metrics = eval_step(module, params, beta, images, padded, jax.random.fold_in(key, number), mesh)
         parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = values.pop("mean")
@@ -130,9 +130,9 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
 
 
 def epoch_order(key: Key[Array, ""], epoch: int, count: int, batch_size: int) -> Int[np.ndarray, "s b"]:
-    """The batches of an epoch: positions 0..count-1 in an order given by (key, epoch), each at most once.
+    """The batches of an epoch: positions 0..count-1, shuffled by (key, epoch), each used at most once.
 
-    The last, smaller batch of the order is left out. Shuffled on the host: some backends cannot sort.
+    An incomplete last batch is dropped. Shuffled on the host, since some backends cannot sort.
     """
     seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, epoch))).tolist()
     steps = count // batch_size

@@ -241,7 +241,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, tar
     done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert re.search(r"training diverged \(loss (nan|inf) .*\) in epoch 3 at step 3 of 4", done.stderr)
-    assert "what was saved at step 10 in all is untouched" in done.stderr
+    assert "the checkpoint of step 10 is unchanged" in done.stderr
     assert contents(directory) == before
 
 

@@ -134,7 +134,7 @@ def test_without_a_run_dir_the_run_goes_by_the_time(tmp_path: Path):
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"data: synthetic characters \(seed 0\), 40 images of 128x128, SHA-256 [0-9a-f]{64}", lines[0])
     assert lines[1].startswith("data: not verified: ")
-    assert lines[2] == "split: 32 to train on, 8 to test on"
+    assert lines[2] == "split: 32 training, 8 test images"
 
 
 # Those that need a process of their own, and one of each kind of the many in test_bad_input.py.

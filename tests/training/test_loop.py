@@ -140,6 +140,6 @@ def test_what_is_not_finite_is_not_saved(
     message = str(caught.value)
     assert retention.steps(good.checkpoints) == [2]
     if bad == "loss":
-        assert "in epoch 2 at step 1 of 2; " in message and "kl nan) (last finite, the step before: loss " in message
+        assert "in epoch 2 at step 1 of 2; " in message and "kl nan), previous step: loss " in message
     else:
-        assert "in epoch 2 at step 2 of 2; what was saved at step 2 in all is untouched" in message
+        assert "in epoch 2 at step 2 of 2; the checkpoint of step 2 is unchanged" in message

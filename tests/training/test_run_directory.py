@@ -160,7 +160,7 @@ def test_other_images_are_refused(tmp_path: Path):
     run_directory.check_same_data(run, {"sha256": "abc", "source": "elsewhere"})
     with pytest.raises(
         UserError,
-        match=r"folder x holds other images .* was trained on .*: name the original images with --data.source",
+        match=r"folder x does not hold the images that .* was trained on .*: name the original images with --data",
     ):
         run_directory.check_same_data(run, {"sha256": "xyz", "source": "folder x"})
 
