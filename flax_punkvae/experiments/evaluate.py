@@ -1,4 +1,4 @@
-"""Measure a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR`; a table, evaluation.json and evaluation.png."""
+"""Evaluate a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR` writes evaluation.json and evaluation.png."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ PROG = "python -m flax_punkvae.experiments.evaluate"
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Measure a trained run on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
+    """Evaluate a trained run on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"--iwae-samples: {options.iwae_samples} is not possible: choose 1, 100 or 1000")
     output = options.output or options.run_dir
     if options.output and not output.is_dir():
-        raise UserError(f"--output: there is no directory {output}: make it first")
+        raise UserError(f"--output: there is no directory {output}: create it first")
     missing = [name for name in ("matplotlib", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
@@ -75,24 +75,24 @@ def main(arguments: Sequence[str]) -> int:
     if bound is not None:
         parts["iwae"] = bound
     else:
-        notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: -ELBO and IWAE bound left out")
+        notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
     if (codes := evaluation.other_codes(run)) is not None:
         parts["other_codes"] = codes
     parts["label_probes"] = evaluation.label_probes(run)
-    left_out = "reconstruction, sample fidelity and copying left out"
+    skipped = "skipped reconstruction, sample fidelity and copying"
     if run.dataset.sprites is None:
-        notes.append(f"the images are no 24x24 sprites, so samples are not measured: {left_out}")
+        notes.append(f"the images are not sprites: {skipped}")
     elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
         least = features.LEAST_SIDE
-        notes.append(f"samples are measured on sprites of {least}x{least} or more, these are smaller: {left_out}")
+        notes.append(f"the sprites are smaller than {least}x{least}: {skipped}")
     elif len(run.test_indices) < evaluation.LEAST_HELD_OUT:
         least, count = evaluation.LEAST_HELD_OUT, len(run.test_indices)
-        notes.append(f"samples are measured against {least} held-out images or more, here are {count}: {left_out}")
+        notes.append(f"{count} held-out images are too few, at least {least} are needed: {skipped}")
     else:
-        drawn = evaluation.draw(run, options.seed)
+        samples = evaluation.draw(run, options.seed)
         parts["reconstruction"] = evaluation.reconstruction(run)
-        parts["sample_fidelity"] = evaluation.sample_fidelity(run, drawn, options.seed)
-        parts["copying"] = evaluation.copying(run, drawn, options.seed)
+        parts["sample_fidelity"] = evaluation.sample_fidelity(run, samples, options.seed)
+        parts["copying"] = evaluation.copying(run, samples, options.seed)
     numbers, page = output / "evaluation.json", output / "evaluation.png"
     try:
         for path in (numbers, page) if options.output is None else ():
@@ -101,11 +101,11 @@ def main(arguments: Sequence[str]) -> int:
             numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
             plots.evaluation_page(parts, page)
     finally:
-        # Print the results even if they cannot be written: they took minutes.
+        # Print the results even if they cannot be written, because they took minutes to compute.
         for note in notes:
             console.say(note)
         _print(parts, run.model.module.likelihood)
-    console.say(f"written: {numbers}, {page}")
+    console.say(f"written to {numbers} and {page}")
     return 0
 
 
@@ -114,54 +114,54 @@ def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
     from rich.table import Table
 
     def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=box.SIMPLE)
+        result = Table(title=title, title_justify="left", box=box.SIMPLE)
         for column in columns:
-            made.add_column(column, justify="left" if column == columns[0] else "right")
-        return made
+            result.add_column(column, justify="left" if column == columns[0] else "right")
+        return result
 
     rate, iwae, probes = parts["rate_distortion"], parts.get("iwae"), parts["label_probes"]
     numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
-    rows = [("rate: KL, nats an image", f"{rate['rate_nats']:.2f}")]
-    pythae = f" (in Pythae beta is {rate['pythae_beta']:g})" if "pythae_beta" in rate else ""
+    rows = [("rate (KL), nats per image", f"{rate['rate_nats']:.2f}")]
+    pythae = f" (beta in Pythae: {rate['pythae_beta']:g})" if "pythae_beta" in rate else ""
     rows += [
         (f"distortion: {likelihood.described}", f"{rate['distortion']:.2f}"),
-        (f"loss: distortion + {rate['beta']:g} rate{pythae}", f"{rate['loss']:.2f}"),
+        (f"loss: distortion + {rate['beta']:g} * rate{pythae}", f"{rate['loss']:.2f}"),
     ]
     if "negative_elbo_bits" in rate:
-        rows.append(("-ELBO, bits a sprite", f"{rate['negative_elbo_bits']:.2f}"))
+        rows.append(("-ELBO, bits per sprite", f"{rate['negative_elbo_bits']:.2f}"))
     if "sigma" in rate:
-        rows.append((f"-ELBO, nats, at sigma {rate['sigma']:.4g}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"))
+        rows.append((f"-ELBO, nats per image, sigma {rate['sigma']:.4g}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"))
     if iwae:
-        unit, what, bounds = (
-            ("bits a sprite", "sprites", iwae["bits"]) if "bits" in iwae else ("nats", "images", iwae["bound_nats"])
-        )
-        same = "" if "bits" in iwae else " same sigma,"
+        if "bits" in iwae:
+            unit, bounds = "bits per sprite", iwae["bits"]
+        else:
+            unit, bounds = "nats per image, same sigma", iwae["bound_nats"]
         rows += [
-            (f"IWAE bound, {unit}, K = {k},{same} first {iwae['n']} held-out {what}", f"{bound:.2f}")
+            (f"IWAE bound, {unit}, K = {k}, first {iwae['n']} held-out images", f"{bound:.2f}")
             for k, bound in bounds.items()
         ]
     if rate.get("pixels_outside_palette"):
-        outside = f"{rate['pixels_outside_palette']} pixels of {rate['sprites_outside_palette']} sprites"
-        rows.append(("held out, of colours in no training sprite, counted as the nearest", outside))
+        outside = f"{rate['pixels_outside_palette']} pixels in {rate['sprites_outside_palette']} sprites"
+        rows.append(("held-out pixels outside the training palette, replaced by the nearest colour", outside))
     active = (
         "undefined for one image" if rate["active_units"] is None else f"{rate['active_units']} of {rate['latents']}"
     )
-    rows.append(("active units (variance of the mean > 0.01)", active))
+    rows.append(("active units (variance of the posterior mean > 0.01)", active))
     if probes and probes["labels"]:
         rows += [
             (f"linear probes of {probes['labels']} labels: mean AUROC", f"{probes['mean_auroc']:.3f}"),
-            ("and mean balanced accuracy", f"{probes['mean_balanced_accuracy']:.3f}"),
+            ("linear probes: mean balanced accuracy", f"{probes['mean_balanced_accuracy']:.3f}"),
         ]
     if reconstruction := parts.get("reconstruction"):
         rows += [
-            ("reconstructions snapped to the palette: pixels right", f"{100 * reconstruction['pixels_right']:.2f} %"),
-            ("and sprites right in every pixel", f"{100 * reconstruction['sprites_right']:.2f} %"),
+            ("reconstructions snapped to the palette: correct pixels", f"{100 * reconstruction['pixels_right']:.2f} %"),
+            ("reconstructions: sprites with all pixels correct", f"{100 * reconstruction['sprites_right']:.2f} %"),
         ]
     for row in rows:
         numbers.add_row(*row)
     console.show(numbers)
     if "other_codes" in parts:
-        others = table(f"the same {parts['other_codes']['n']} held-out sprites by other codes", "code", "bits a sprite")
+        others = table(f"other codes, same {parts['other_codes']['n']} held-out sprites", "code", "bits per sprite")
         for name, bits in parts["other_codes"]["bits"].items():
             others.add_row(name, f"{bits:.1f}")
         console.show(others)
@@ -170,22 +170,22 @@ def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
     found = parts["sample_fidelity"]
     for network in (name for name in ("trained", "random") if name in found):
         columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
-        like = table(
-            f"{found['n']} of each against held-out, features of the {network} network"
+        fidelity = table(
+            f"{found['n']} sprites per row against the held-out sprites, features of the {network} network"
             + (f" (SHA-256 {found['features_sha256'][:16]}...)" if network == "trained" else ""),
             "sprites",
             *columns,
         )
         for name, row in found[network].items():
-            like.add_row(name, *(f"{row[column]:.4g}" for column in columns))
-        console.show(like)
+            fidelity.add_row(name, *(f"{row[column]:.4g}" for column in columns))
+        console.show(fidelity)
     copying = parts["copying"]
     copies = table(
-        f"copying of {copying['n_train']} training sprites; drawn of {copying['n']} held-out ones, never seen",
+        f"copies of the {copying['n_train']} training sprites, hits on the {copying['n']} held-out sprites",
         "sprites",
         "exact copies",
-        "held-out drawn",
-        "median pixels to the nearest",
+        "held-out hits",
+        "median pixels differing from the nearest",
         "C_T",
         "AuthPct",
     )

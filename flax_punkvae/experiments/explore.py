@@ -29,7 +29,7 @@ class Common(Opening):
 
 @dataclass(frozen=True)
 class Reconstruct(Common):
-    """Show images, their reconstructions and, except for a categorical likelihood, these snapped to the palette."""
+    """Show images, their reconstructions and, for a Gaussian likelihood, these snapped to the palette."""
 
     numbers: tyro.conf.Positional[tuple[int, ...]] = ()
     """Numbers of the images."""
@@ -49,8 +49,8 @@ class Interpolate(Common):
 
 @dataclass(frozen=True)
 class Traverse(Common):
-    """Vary one latent per row, starting with the highest KL on held-out images, from -3 to 3 standard deviations: of
-    N(0, I) for a normal prior, otherwise of the posteriors of the training images."""
+    """Vary one latent per row, starting with the highest KL on held-out images, from -3 to 3 standard deviations of the
+    normal prior or, if the prior is learned, of the training posteriors."""
 
     number: tyro.conf.Positional[int]
     """Number of the image that supplies all other latents."""
@@ -69,7 +69,7 @@ class Edit(Common):
     remove: tuple[str, ...] = ()
     """Labels to remove."""
     measured: int = 200
-    """Measure at most this many held-out images, chosen from those that lack the added and have the removed labels."""
+    """Measure the effect on at most this many held-out images that lack the added labels and have the removed ones."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw one sheet; the exit status is 0."""
+    """Write one sheet; the exit status is 0."""
     options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 

@@ -1,4 +1,4 @@
-"""Draw characters: `python -m flax_punkvae.experiments.sample RUN_DIR`, and say which of them are new."""
+"""Sample characters and say which are new: `python -m flax_punkvae.experiments.sample RUN_DIR`."""
 
 import json
 import math
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
-# Images in grid.png, and rows of the printed table.
-_SHOWN = 96
+# Number of images in grid.png and of rows in the printed table.
+_PREVIEW = 96
 
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Draw images from a trained run: one PNG per image, grid.png with the first 96, and samples.json, which says of
-    each whether it is new and, if the training images are on this machine, which of them is nearest."""
+    """Sample images from a trained run. Writes one PNG per image, grid.png with the first 96, and samples.json, which
+    says whether each image is new and, if the training images are on this machine, which one is nearest."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
@@ -45,10 +45,10 @@ class Options(Opening):
     """Distribution of the latents. prior: the run's own. gaussian, mixture: one Gaussian or a mixture of Gaussians,
     fitted to the posteriors of the training images."""
     snap: bool = False
-    """Write sprites in the colours of the training palette instead of the model's images. A categorical model always
-    does."""
+    """Write sprites in the colours of the training palette instead of the model's images. Categorical models always
+    do."""
     new: bool = False
-    """Keep drawing until --count sprites, snapped to the palette, are distinct and none is a training sprite."""
+    """Keep sampling until --count sprites, snapped to the palette, are distinct and none is a training sprite."""
     output: Path | None = None
     """Output directory, new or empty. The default is RUN_DIR/samples/<from>-seed<seed>..., numbered if it exists."""
 
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str]) -> int:
     backend.prepare("auto")
     model = runs.open_model(options.run_dir, options)
     described = model.description
-    for name, asked in (("--snap", options.snap), ("--new", options.new)):
-        if asked and described.palette is None:
+    for name, enabled in (("--snap", options.snap), ("--new", options.new)):
+        if enabled and described.palette is None:
             raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
     known, reason = runs.find_training_sprites(options.run_dir, model, options.data)
     network, note = traits.load_network(described)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         "compared_with": f"{len(described.train_digests)} training images, {described.source}",
         "traits": note,
     }
-    output = options.output or _free(options)
+    output = options.output or _new_directory(options)
     try:
         output.mkdir(parents=True, exist_ok=True)
         certificates = _write(output, model, known, network, z, options.snap)
@@ -110,8 +110,8 @@ def _validate(options: Options) -> None:
         raise UserError(f"{output} is not empty: choose a new or empty directory for --output")
 
 
-def _free(options: Options) -> Path:
-    """A new directory inside the run directory, named after the options and created at once, so that it is ours.
+def _new_directory(options: Options) -> Path:
+    """Create a new directory in the run directory, named after the options, and return it.
 
     Raises UserError if it cannot be created.
     """
@@ -126,7 +126,7 @@ def _free(options: Options) -> Path:
 
 
 def _draw(model: "Model", options: Options) -> "np.ndarray":
-    """The latents. Raises UserError if there are not enough new ones."""
+    """The latents to decode. Raises UserError if there are not enough new ones."""
     import numpy as np
 
     from flax_punkvae.trained import model as trained
@@ -136,10 +136,10 @@ def _draw(model: "Model", options: Options) -> "np.ndarray":
         run = runs.open_run(options.run_dir, options)
         return run.encode(run.train_indices)
 
-    asked = (options.how, options.count, options.seed, options.temperature, posteriors)
+    arguments = (options.how, options.count, options.seed, options.temperature, posteriors)
     if not options.new:
-        return np.concatenate(list(model.draw(*asked)))
-    z = model.draw_new(*asked)
+        return np.concatenate(list(model.draw(*arguments)))
+    z = model.draw_new(*arguments)
     if len(z) < options.count:
         raise UserError(
             f"--new: found only {len(z)} of {options.count} new and distinct sprites in "
@@ -156,7 +156,7 @@ def _write(
     z: "np.ndarray",
     snap: bool,
 ) -> list[dict[str, Any]]:
-    """Decode and write the images and the grid of the first ones; returns their certificates.
+    """Decode the latents, write the images and the grid, and return the certificates.
 
     Works in chunks, so that memory does not grow with the number of images.
     """
@@ -174,7 +174,7 @@ def _write(
             name = f"{number:04d}.png"
             images.save_png(image, output / name)
             written.append({"file": name, **certificate})
-            if number < _SHOWN:
+            if number < _PREVIEW:
                 in_grid.append(image)
     large = images.enlarge(np.stack(in_grid), max(256 // max(in_grid[0].shape[:2]), 1))
     images.save_png(images.grid(large, min(_COLUMNS, len(large)), gap=8), output / "grid.png")
@@ -198,13 +198,13 @@ def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> N
         )
     columns["traits"] = lambda row: ", ".join(row["traits"]) if "traits" in row else "not read"
     table = Table(*columns)
-    for row in certificates[:_SHOWN]:
+    for row in certificates[:_PREVIEW]:
         table.add_row(*(cell(row) for cell in columns.values()))
     console.show(table)
-    if len(certificates) > _SHOWN:
-        console.say(f"the grid and this table show the first {_SHOWN} of {len(certificates)}; samples.json lists all")
+    if len(certificates) > _PREVIEW:
+        console.say(f"the grid and this table show the first {_PREVIEW} of {len(certificates)}; samples.json lists all")
     new = sum(row["new"] for row in certificates)
-    console.say(f"new: {new} of {len(certificates)} are not among the {facts['compared_with']}")
+    console.say(f"new: {new} of {len(certificates)}, compared with {facts['compared_with']}")
     console.say(facts["traits"])
 
 

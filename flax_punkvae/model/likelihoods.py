@@ -95,7 +95,7 @@ def _most_probable(logits: Float[Array, "b h w p"]) -> UInt8[Array, "b h w 1"]:
 # A decoded value is the mean of a Gaussian; beta sets its standard deviation. Images are in [0, 1].
 GAUSSIAN = Likelihood(
     distortion_name="mse",
-    described="squared error an image",
+    described="squared error per image",
     palette=False,
     squashed=True,
     bits=False,
@@ -112,7 +112,7 @@ GAUSSIAN = Likelihood(
 # The decoded values of a pixel are logits over the palette. Images are indices, in one channel.
 CATEGORICAL = Likelihood(
     distortion_name="cross_entropy",
-    described="cross-entropy, nats an image",
+    described="cross-entropy, nats per image",
     palette=True,
     squashed=False,
     bits=True,

@@ -1,4 +1,4 @@
-"""Edits along the directions of labels, and what they do to the traits of held-out images."""
+"""Edits along label directions, and their effect on the traits of held-out images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,21 +13,21 @@ from flax_punkvae.trained.runs import OpenedRun
 
 
 def eligible(run: OpenedRun, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
-    """Positions of the held-out images that lack every label to add and have every one to remove.
+    """Positions of the held-out images that have none of the labels to add and all of the labels to remove.
 
-    Raises UserError where there is none.
+    Raises UserError if there are none.
     """
     labels = run.dataset.labels[run.test_indices] == 1
-    fitting = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
-    if not len(fitting):
-        raise UserError("edit: no held-out image lacks what is added and has what is removed: choose other labels")
-    return fitting
+    positions = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
+    if not len(positions):
+        raise UserError("edit: no held-out image lacks the labels to add and has those to remove: choose other labels")
+    return positions
 
 
 def shift(run: OpenedRun, add: list[int], remove: list[int]) -> Float[np.ndarray, "d"]:
-    """The sum of the directions of labels to add less those of labels to remove, from the training images alone.
+    """The directions of the labels to add minus those of the labels to remove, estimated on the training images.
 
-    Raises UserError where all or none of these have one of the labels.
+    Raises UserError if all or none of the training images have one of the labels.
     """
     columns = add + remove
     means, _ = run.encode(run.train_indices)
@@ -48,9 +48,10 @@ def measure(
     remove: list[int],
     strengths: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """For each strength, what `latents.effect` says of these images moved by strength * shift, snapped to sprites.
+    """The `latents.Effect` of moving the posterior means of these images by strength * shift, for each strength.
 
-    Traits are read by the network of `traits.load_network`, before an edit off the reconstructions.
+    Traits are read from decoded images, snapped to sprites, by the network of `traits.load_network`. Those before the
+    edit are read from the reconstructions.
     """
     names = run.dataset.label_names
     means, _ = run.encode(positions)

@@ -1,6 +1,6 @@
-"""Everything that `evaluate` says of a run, as plain numbers; each function is one part of evaluation.json.
+"""The evaluation of a run, as plain numbers; each function computes one part of evaluation.json.
 
-Held-out means the run's own test images. Every part states its n and its seed.
+Held-out images are the run's own test images. Every part states its n and, if it is random, its seed.
 """
 
 import math
@@ -19,23 +19,23 @@ from flax_punkvae.trained.samplers import SAMPLERS
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 
-# Half of them, the floor of copying, are 20: fewer say nothing.
+# The floor in `copying` uses half of them, and fewer than 20 would be too few.
 LEAST_HELD_OUT = 40
 _CHUNK = 100
 
 
 def rate_distortion(run: OpenedRun, seed: int) -> dict[str, Any]:
-    """Rate (KL), distortion, the -ELBO that the likelihood makes of them, and the latents in use.
+    """Rate (KL), distortion, the -ELBO computed from them, and the number of active units.
 
-    Of indices also what the palette lacks. Left out are the -ELBO of a sigma of 0, and the active units of a single
-    image.
+    For images of palette indices, also the pixels and sprites with colours outside the palette. There is no -ELBO if
+    sigma is 0, and no number of active units for a single image.
     """
     dataset, beta, likelihood = run.dataset, run.config.train.beta, run.model.module.likelihood
     held_out = dataset.images[run.test_indices]
     batch = min(run.config.train.batch_size, len(held_out))
-    placed = jax.device_put(held_out)
-    key, everything = jax.random.key(seed), np.arange(len(held_out))
-    found = steps.evaluate(run.model.module, run.model.params, beta, placed, everything, key, batch)
+    on_device = jax.device_put(held_out)
+    key, indices = jax.random.key(seed), np.arange(len(held_out))
+    found = steps.evaluate(run.model.module, run.model.params, beta, on_device, indices, key, batch)
     per_latent = np.sort(run.model.kl_per_latent(held_out, seed))[::-1]
     common = {
         "n": len(held_out),
@@ -57,9 +57,10 @@ def rate_distortion(run: OpenedRun, seed: int) -> dict[str, Any]:
 
 
 def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str, Any] | None:
-    """The IWAE bound of the first `count` held-out images for K = 1, 100, 1000; in bits too where the likelihood is.
+    """The IWAE bound of the first `count` held-out images, in nats and, for a categorical likelihood, also in bits.
 
-    Of these K, those that divide `samples`, the weights drawn for each image. None where there is no density at beta.
+    For each K of 1, 100 and 1000 that divides `samples`, the number of importance samples per image. None if the
+    likelihood has no density at this beta.
     """
     likelihood, beta = run.model.module.likelihood, run.config.train.beta
     if (noise := likelihood.noise(beta)) is None:
@@ -71,8 +72,8 @@ def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str,
     for row, image in enumerate(chosen):
         for start in range(0, samples, chunk):
             one = jax.random.fold_in(jax.random.fold_in(key, row), start)
-            drawn = inference.importance_samples(run.model.module, run.model.params, image, one, chunk)
-            distortion, log_ratio = (np.asarray(part, np.float64) for part in drawn)
+            parts = inference.importance_samples(run.model.module, run.model.params, image, one, chunk)
+            distortion, log_ratio = (np.asarray(part, np.float64) for part in parts)
             log_weights = likelihood.log_likelihood(distortion, beta, image.size) + log_ratio
             weights[row, start : start + chunk] = log_weights
     bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}
@@ -85,7 +86,7 @@ def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str,
 
 
 def other_codes(run: OpenedRun) -> dict[str, Any] | None:
-    """Bits a held-out sprite by other codes; None where the likelihood is not categorical, which alone gives bits."""
+    """Bits per held-out sprite of other codes; None if the likelihood is not categorical, as only that gives bits."""
     dataset = run.dataset
     if dataset.palette is None:
         return None
@@ -106,7 +107,7 @@ def other_codes(run: OpenedRun) -> dict[str, Any] | None:
 
 
 def reconstruction(run: OpenedRun) -> dict[str, Any]:
-    """Reconstructions of held-out sprites, read back and snapped to the palette of the training sprites."""
+    """Accuracy of the reconstructions of held-out sprites, snapped to the palette of the training sprites."""
     sprites, palette = run.dataset.sprites, run.model.description.palette
     assert sprites is not None and palette is not None
     means, _ = run.encode(run.test_indices)
@@ -116,10 +117,10 @@ def reconstruction(run: OpenedRun) -> dict[str, Any]:
 
 
 def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """As many samples as there are held-out images from every sampler, read back as sprites.
+    """Sprites sampled with each sampler, as many as there are held-out images.
 
-    Where the prior draws training sprites or one sprite twice, also as many from it of which none is either: like the
-    held-out ones, among which there are no two alike and none that was trained on.
+    If the prior samples training sprites or duplicates, there is a further row of samples from it that are new and
+    distinct, as the held-out sprites are.
     """
     count, model = len(run.test_indices), run.model
     posteriors = cache(lambda: run.encode(run.train_indices))
@@ -130,20 +131,20 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     return {row: model.decode_sprites(z) for row, z in chosen.items()}
 
 
-def sample_fidelity(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
-    """Samples against held-out sprites in the features of two networks, with the floor: training against held-out.
+def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Compare samples with held-out sprites in the feature spaces of two networks; training sprites give the floor.
 
-    At the same n everywhere: as many training sprites, chosen by the seed, as there are held-out ones. The trained
-    network knows sprites of 24x24 alone; of others there is the random one.
+    All rows have the same n: for the floor, as many training sprites are chosen (by the seed) as there are held-out
+    ones. The trained network takes 24x24 sprites only; other sizes are compared with the random network alone.
     """
     sprites = run.dataset.sprites
     assert sprites is not None
     held_out = sprites[run.test_indices]
-    some = np.random.default_rng(seed).permutation(run.train_indices)[: len(held_out)]
-    rows = {"training (floor)": sprites[np.sort(some)], **drawn}
+    chosen = np.random.default_rng(seed).permutation(run.train_indices)[: len(held_out)]
+    rows = {"training (floor)": sprites[np.sort(chosen)], **samples}
     _, height, width, _ = sprites.shape
     networks = {"random": features.random(seed, size=(height, width))}
-    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
+    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(chosen), "seed": seed}
     if (height, width) == features.SPRITE[:2]:
         networks = {"trained": features.load(), **networks}
         found["features_sha256"] = networks["trained"].sha256
@@ -166,13 +167,13 @@ def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]
     }
 
 
-def copying(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
-    """Whether samples are training sprites over again; the floor is held-out sprites, which cannot be.
+def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Whether samples copy training sprites; held-out sprites, which cannot be copies, give the floor.
 
-    Exact copies are no proof of copying: a model that knows how traits combine draws common combinations again. Then
-    it also draws held-out sprites, which it never saw, as often for each of them: `held_out_hits` is their number.
-    Exact copies and differing pixels after snapping to the palette; C_T and AuthPct on the pixels as drawn. The floor's
-    C_T is that of one half of the held-out sprites against the other.
+    Exact copies do not prove copying, because a model that has learned how traits combine produces common combinations
+    again. Such a model produces each held-out sprite, which it never saw, as often as each training sprite;
+    `held_out_hits` counts these. Copies, hits and differing pixels are counted after snapping to the palette; C_T and
+    AuthPct use the decoded pixels. The floor's C_T compares one half of the held-out sprites with the other.
     """
     sprites = run.dataset.sprites
     assert sprites is not None
@@ -180,7 +181,7 @@ def copying(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed
     order = np.random.default_rng(seed).permutation(len(held_out))
     first, second = held_out[order[::2]], held_out[order[1::2]]
     found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
-    for row, content in {"held-out (floor)": held_out, **drawn}.items():
+    for row, content in {"held-out (floor)": held_out, **samples}.items():
         snapped = run.model.to_sprites(content)
         test, generated = (first, second) if content is held_out else (held_out, content)
         found["rows"][row] = {
@@ -194,7 +195,7 @@ def copying(run: OpenedRun, drawn: dict[str, UInt8[np.ndarray, "n h w 3"]], seed
 
 
 def label_probes(run: OpenedRun) -> dict[str, Any] | None:
-    """What a linear probe reads of every label off the posterior means; None where the images have no labels."""
+    """AUROC and balanced accuracy of a linear probe of the posterior means per label; None if there are no labels."""
     dataset = run.dataset
     if not dataset.label_names:
         return None

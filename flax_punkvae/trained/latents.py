@@ -1,6 +1,6 @@
-"""Walks through the latent space, and its statistics: pure functions on NumPy arrays.
+"""Paths through the latent space, label directions, and statistics of posteriors: pure functions on NumPy arrays.
 
-Where the prior is N(0, I), a unit of a latent is its standard deviation.
+If the prior is N(0, I), a latent is in units of its standard deviation.
 """
 
 from typing import NamedTuple
@@ -16,10 +16,10 @@ def interpolate(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"], steps: int
 
 
 def slerp(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"], steps: int) -> Float[np.ndarray, "s d"]:
-    """sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b: equal angles from step to step.
+    """sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w being the angle between a and b, at equally spaced t.
 
-    Linear where a and b are parallel or opposite, or one of them is zero, since there is no arc to go along. Source:
-    Shoemake 1985, "Animating rotation with quaternion curves".
+    Linear if a and b are parallel or opposite, or one of them is zero, since no unique arc joins them. Source: Shoemake
+    1985, "Animating rotation with quaternion curves".
     """
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(wide_a) * np.linalg.norm(wide_b)
@@ -33,34 +33,34 @@ def slerp(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"], steps: int) -> F
 
 
 def traverse(z: Float[np.ndarray, "d"], latent: int, values: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s d"]:
-    """`z` once for each value, its component `latent` replaced by that value, all others kept."""
+    """Copies of `z`, one per value, with the component `latent` set to that value."""
     path = np.tile(z, (len(values), 1))
     path[:, latent] = values
     return path
 
 
 def directions(means: Float[np.ndarray, "n d"], labels: Shaped[np.ndarray, "n a"]) -> Float[np.ndarray, "a d"]:
-    """For each label, the mean posterior mean of the images with it less that of the images without it.
+    """For each label, the average posterior mean of images with it minus the average of images without it.
 
-    A label that all or none of the images have has no direction: its row is nan. The attribute vectors of Larsen et
-    al. 2016, "Autoencoding beyond pixels using a learned similarity metric".
+    The row of a label that all or none of the images have is nan. Source: the attribute vectors of Larsen et al. 2016,
+    "Autoencoding beyond pixels using a learned similarity metric".
     """
     has = labels.astype(np.float64)
-    having = has.sum(axis=0)[:, None]
+    counts = has.sum(axis=0)[:, None]
     wide = means.astype(np.float64)
     sums = has.T @ wide
-    rest = len(labels) - having
+    rest = len(labels) - counts
     with np.errstate(invalid="ignore", divide="ignore"):
-        difference = sums / having - (wide.sum(axis=0) - sums) / rest
-    return np.where((having > 0) & (rest > 0), difference, np.nan).astype(means.dtype)
+        difference = sums / counts - (wide.sum(axis=0) - sums) / rest
+    return np.where((counts > 0) & (rest > 0), difference, np.nan).astype(means.dtype)
 
 
 class Effect(NamedTuple):
-    """What an edit does to traits read off n images.
+    """The effect of an edit on the traits of n images.
 
-    succeeds: the share with all that was to be added and nothing that was to be removed. others_changed: how many other
-    traits an image gains or loses, averaged. changed_most: (label, share with it after less share before), the greatest
-    changes of others first.
+    succeeds: fraction of images that have all added traits and no removed one. others_changed: average number of other
+    traits that an image gains or loses. changed_most: for other traits, (label, change of the fraction of images
+    with it), largest changes first.
     """
 
     succeeds: float
@@ -71,13 +71,13 @@ class Effect(NamedTuple):
 def effect(
     before: Bool[np.ndarray, "n a"], after: Bool[np.ndarray, "n a"], add: list[int], remove: list[int], most: int = 4
 ) -> Effect:
-    """The effect of an edit, from the traits of the same images before and after it."""
+    """The effect of an edit, given the traits of the same images before and after it."""
     succeeds = after[:, add].all(axis=1) & ~after[:, remove].any(axis=1)
     others = np.setdiff1d(np.arange(before.shape[1]), add + remove)
     changes = after[:, others].mean(axis=0) - before[:, others].mean(axis=0)
     order = np.argsort(-np.abs(changes), kind="stable")[:most]
-    listed = [(int(others[i]), float(changes[i])) for i in order if changes[i]]
-    return Effect(float(succeeds.mean()), float((before != after)[:, others].sum(axis=1).mean()), listed)
+    changed = [(int(others[i]), float(changes[i])) for i in order if changes[i]]
+    return Effect(float(succeeds.mean()), float((before != after)[:, others].sum(axis=1).mean()), changed)
 
 
 def aggregate(

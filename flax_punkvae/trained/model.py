@@ -1,4 +1,4 @@
-"""Model: a trained PunkVAE apart from the run that made it. `runs.load` opens one without its images."""
+"""Model: a trained PunkVAE, independent of its run. `runs.load` opens one without the training images."""
 
 import contextlib
 import math
@@ -21,9 +21,9 @@ from flax_punkvae.trained.samplers import Posteriors, SamplerName
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
 
-# Rows computed in one call; a last, smaller batch is filled up, so that one shape compiles once.
+# Rows per call; a smaller last batch is padded, so that only one shape is compiled.
 _BATCH = 64
-# To find n new sprites, draw at most this many times n.
+# To find n new sprites, draw at most TRIES * n samples.
 TRIES = 20
 
 
@@ -31,12 +31,12 @@ TRIES = 20
 class Model:
     """A trained PunkVAE: its parameters, on the default device, and their description.
 
-    An image is what the network sees; a sprite has one array element per pixel of the character. Both are uint8 RGB.
-    They are the same for a model of sprites as they are, such as the sprite preset's; the reference model sees 128x128
-    images of 24x24 sprites. Methods that take images take sprites too. Latents are float32 [n, d].
+    An image has the network's resolution; a sprite has one array element per pixel of the character. Both are uint8
+    RGB. They are the same if sprites are not resized, as in the sprite preset; the reference model uses 128x128 images
+    of 24x24 sprites. Methods that take images also take sprites. Latents are float32 [n, d].
 
-    `checkpoint` says which one was opened: last, best, or the one asked for by its step. `notes` are lines to show to
-    the user, such as which damaged checkpoints were skipped.
+    `checkpoint` says how the checkpoint was selected: last, best or by its step. `notes` are lines to show to the user,
+    such as which damaged checkpoints were skipped.
     """
 
     description: Description
@@ -53,16 +53,16 @@ class Model:
 
     @property
     def index_palette(self) -> UInt8[np.ndarray, "p 3"] | None:
-        """The colours that the network's images are indices into; None if it sees RGB."""
+        """The palette that the network's images index into; None if they are RGB."""
         return self.description.palette if self.description.render == "indices" else None
 
     def sample(
         self, count: int, seed: int = 0, temperature: float = 1.0, new: bool = False
     ) -> UInt8[np.ndarray, "n h w 3"]:
-        """`count` images decoded from latents of the prior; a larger count starts with the same images.
+        """Sample `count` images from the prior; a larger count starts with the same images.
 
-        `temperature` scales the latents' standard deviation. With `new`, images are drawn until `count` of them are
-        distinct and `is_new`. Raises UserError if an argument is out of range or there are not enough new ones.
+        `temperature` scales the latents' standard deviation. With `new`, keeps sampling until `count` images are
+        distinct and `is_new`. Raises UserError if an argument is out of range or too few new images are found.
         """
         for name, value, low, high in (("count", count, 1, 10**7), ("seed", seed, 0, 2**31 - 1)):
             if not low <= value <= high:
@@ -82,8 +82,8 @@ class Model:
     def encode(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """(mean, logvar) of the posterior q(z | image) of each image.
 
-        Sprites are rendered first. For a palette model, a colour outside the palette counts as the nearest one in it.
-        Raises UserError if the images are not uint8 or have another size than the model's images and sprites.
+        Sprites are rendered first. A palette model replaces colours outside its palette by the nearest ones in it.
+        Raises UserError if the images are not uint8 or not of the size of the model's images or sprites.
         """
         images = self._checked("encode", images)
         if images.shape[1:] != (*self.description.image_shape[:2], 3):
@@ -95,12 +95,12 @@ class Model:
     def encode_pixels(
         self, pixels: UInt8[np.ndarray, "n h w c"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-        """`encode` for images as a Dataset holds them: RGB or, for a palette model, indices."""
+        """`encode` for images in the format of a Dataset: RGB or, for a palette model, indices."""
         means, logvars = self._batched(inference.encode, pixels)
         return means, logvars
 
     def decode(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
-        """The image of each latent: the mean of the likelihood or, for a palette model, the most probable colours.
+        """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
 
         Raises UserError if the latents have the wrong shape.
         """
@@ -111,7 +111,7 @@ class Model:
         return im.to_rgb(decoded, self.index_palette)
 
     def decode_sprites(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
-        """The sprites that the images of latents show, in the colours decoded; many take less memory than their images.
+        """Decode latents to sprites in the decoded colours, without holding all images in memory.
 
         Raises UserError as `decode` does.
         """
@@ -120,9 +120,9 @@ class Model:
         return np.concatenate([im.read_sprites(self.decode(z[start : start + _BATCH]), render) for start in starts])
 
     def to_sprites(self, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
-        """The sprite that each image shows, in the nearest colours of the training sprites.
+        """The sprite in each image, snapped to the colours of the training sprites.
 
-        The images themselves if the model was not trained on sprites. Raises UserError as `encode` does.
+        Returns the images themselves if the model was not trained on sprites. Raises UserError as `encode` does.
         """
         images, described = self._checked("to_sprites", images), self.description
         if described.palette is None:
@@ -132,7 +132,7 @@ class Model:
         return im.snap(images, described.palette)
 
     def is_new(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n"]:
-        """Whether each image, after `to_sprites`, differs from every training sprite; they are told by their SHA-256.
+        """Whether each image, after `to_sprites`, differs from every training sprite; compares SHA-256 digests.
 
         Raises UserError as `encode` does.
         """
@@ -142,9 +142,9 @@ class Model:
     def draw(
         self, how: SamplerName, count: int, seed: int, temperature: float = 1.0, posteriors: Posteriors | None = None
     ) -> Iterator[Float[np.ndarray, "b d"]]:
-        """`count` latents of a sampler, some at a time; a larger count starts with the same latents.
+        """Yield `count` latents from a sampler, in chunks; a larger count starts with the same latents.
 
-        `posteriors` computes (means, logvars) of the training images for samplers that are fitted to them. Raises
+        `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. Raises
         UserError if such a sampler gets none.
         """
         source = samplers.Source(self.description.model.latent, posteriors or _no_posteriors, self._from_prior)
@@ -159,7 +159,7 @@ class Model:
         posteriors: Posteriors | None = None,
         tries: int = TRIES,
     ) -> Float[np.ndarray, "m d"]:
-        """The first `count` latents of `draw` whose sprites are distinct and `is_new`; fewer in `tries * count`."""
+        """The first latents of `draw` with new and distinct sprites: `count`, or fewer after `tries * count` draws."""
         seen = set(map(bytes, self.description.train_digests))
         new: list[np.ndarray] = []
         for z in self.draw(how, tries * count, seed, temperature, posteriors):
@@ -172,9 +172,9 @@ class Model:
         return np.array(new[:count], np.float32).reshape(-1, self.description.model.latent)
 
     def kl_per_latent(self, pixels: UInt8[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
-        """KL of the posteriors of images, as a Dataset holds them, from the prior: of each latent, averaged, in nats.
+        """KL divergence of the posterior from the prior per latent, in nats, averaged over images (as in a Dataset).
 
-        In closed form or at one sample of z per image, as the prior gives it.
+        Computed in closed form or at one sample of z per image, depending on the prior.
         """
         means, logvars = self.encode_pixels(pixels)
         noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
@@ -186,32 +186,32 @@ class Model:
         return self._batched(lambda *arguments: (inference.from_prior(*arguments),), noise, uniform)[0]
 
     def _batched(self, function: Callable[..., tuple[Array, ...]], *rows: np.ndarray) -> list[np.ndarray]:
-        """function(module, params, *rows), computed in batches of one size."""
+        """Compute function(module, params, *rows) in batches of a fixed size."""
         parts = []
         with _float32_products():
             for start in range(0, len(rows[0]), _BATCH):
                 batch = [part[start : start + _BATCH] for part in rows]
                 count = len(batch[0])
-                filled = (part[np.resize(np.arange(count), _BATCH)] for part in batch)
-                parts.append([np.asarray(x)[:count] for x in function(self.module, self.params, *filled)])
+                padded = (part[np.resize(np.arange(count), _BATCH)] for part in batch)
+                parts.append([np.asarray(x)[:count] for x in function(self.module, self.params, *padded)])
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _checked(self, what: str, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    def _checked(self, method: str, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
         sizes = {self.description.image_shape[:2], self.description.sprite_size or self.description.image_shape[:2]}
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] not in {(*size, 3) for size in sizes}:
             expected = " or ".join(f"[n, {height}, {width}, 3]" for height, width in sorted(sizes))
-            raise UserError(f"{what}: expected uint8 RGB {expected}, got {images.dtype} {list(images.shape)}")
+            raise UserError(f"{method}: expected uint8 RGB {expected}, got {images.dtype} {list(images.shape)}")
         if not len(images):
-            raise UserError(f"{what}: expected at least one image, got none")
+            raise UserError(f"{method}: expected at least one image, got none")
         return images
 
 
 def _no_posteriors() -> Any:
-    raise UserError("this sampler is fitted to the training images, which are not at hand")
+    raise UserError("this sampler is fitted to the training images: pass their posteriors")
 
 
 def _float32_products() -> contextlib.AbstractContextManager[Any]:
-    # A notebook has not called `backend.prepare`, which sets this for a whole program.
+    # Programs set this in `backend.prepare`, which a notebook has not called.
     precision = backend.matmul_precision(jax.default_backend())
     return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Pages of plots, with matplotlib (extra `evaluate`), drawn without a display."""
+"""Plots of an evaluation, with matplotlib (extra `evaluate`); needs no display."""
 
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,18 @@ import numpy as np
 
 
 def evaluation_page(parts: dict[str, Any], path: Path) -> None:
-    """KL of the latents, probes of the labels and, of sprites, how near samples come; `parts` is evaluation.json."""
+    """Plot the KL of the latents, the label probes and, for sprites, the sample metrics; `parts` is evaluation.json."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    places = figure.subplot_mosaic([["latents", "labels"], ["distance", "labels"], ["shares", "labels"]])
-    latents, labels, distance, shares = (places[name] for name in ("latents", "labels", "distance", "shares"))
+    axes = figure.subplot_mosaic([["latents", "labels"], ["distance", "labels"], ["scores", "labels"]])
+    latents, labels, distance, scores = (axes[name] for name in ("latents", "labels", "distance", "scores"))
 
     values = np.array(parts["rate_distortion"]["kl_per_latent_nats"])
     latents.bar(np.arange(1, len(values) + 1), values, width=1.0)
-    latents.set(title="KL of each latent, sorted", xlabel="latent", ylabel="nats an image")
+    latents.set(title="KL of each latent, sorted", xlabel="latent", ylabel="nats per image")
 
     if parts["label_probes"] and parts["label_probes"]["labels"]:
         by_label = sorted(parts["label_probes"]["by_label"].items(), key=lambda item: item[1]["auroc"])
@@ -26,7 +26,7 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
         labels.plot([row["balanced_accuracy"] for _, row in by_label], np.arange(len(by_label)), "x", label="balanced")
         labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=6)
         labels.axvline(0.5, color="grey", linewidth=0.5)
-        labels.set(title="what a linear probe reads off the latents", xlabel="1 is perfect, 0.5 is chance")
+        labels.set(title="linear probes of the latents", xlabel="1 is perfect, 0.5 is chance")
         labels.legend()
     else:
         labels.set_axis_off()
@@ -39,17 +39,17 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
             title=f"Frechet distance to held-out sprites, features of the {network} network", ylabel="lower is better"
         )
         names = ("precision", "recall", "density", "coverage")
-        for place, (row, found) in enumerate(rows.items()):
-            at = np.arange(len(names)) + 0.8 * (place - (len(rows) - 1) / 2) / len(rows)
-            shares.bar(at, [found[name] for name in names], width=0.8 / len(rows), label=row)
-        shares.set_xticks(np.arange(len(names)), names)
-        shares.set(
-            title=f"samples among held-out sprites, features of the {network} network", ylabel="the floor is the goal"
+        for number, (row, found) in enumerate(rows.items()):
+            positions = np.arange(len(names)) + 0.8 * (number - (len(rows) - 1) / 2) / len(rows)
+            scores.bar(positions, [found[name] for name in names], width=0.8 / len(rows), label=row)
+        scores.set_xticks(np.arange(len(names)), names)
+        scores.set(
+            title=f"comparison with held-out sprites, features of the {network} network", ylabel="best: at the floor"
         )
-        # Room above the bars.
-        shares.margins(y=0.4)
-        shares.legend(ncols=3, loc="upper center", fontsize="small")
+        # Leave room for the legend above the bars.
+        scores.margins(y=0.4)
+        scores.legend(ncols=3, loc="upper center", fontsize="small")
     else:
         distance.set_axis_off()
-        shares.set_axis_off()
+        scores.set_axis_off()
     figure.savefig(path, dpi=120)

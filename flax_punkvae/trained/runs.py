@@ -1,4 +1,4 @@
-"""Opening a run: the Model that it trained and, for what needs them, its images. Nothing in a run is changed."""
+"""Opening a run: its trained Model and, if needed, its images. Nothing in the run is changed."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ from flax_punkvae.training.description import Description, describe, digests
 
 
 class OpenedRun(NamedTuple):
-    """A run's Model together with the images of the run; positions are those of its own split."""
+    """A run's Model together with the run's images and split."""
 
     model: Model
     config: Config
@@ -31,25 +31,25 @@ class OpenedRun(NamedTuple):
     test_indices: Int[np.ndarray, "test"]
 
     def position(self, number: int) -> int:
-        """Position in the dataset of the image with this id. Raises UserError if there is none, naming the nearest."""
+        """Position of the image with this id. Raises UserError, naming the nearest id, if there is none."""
         ids = self.dataset.ids
         if not ids.min() <= number <= ids.max() or number not in ids:
-            nearest = min(ids.tolist(), key=lambda there: abs(there - number))
+            nearest = min(ids.tolist(), key=lambda other: abs(other - number))
             raise UserError(
                 f"there is no image {number}: numbers run from {ids.min()} to {ids.max()}, and the nearest is {nearest}"
             )
         return int(np.flatnonzero(ids == number)[0])
 
     def label(self, name: str) -> int:
-        """The column of a label. Raises UserError if no label has this name, naming the nearest."""
+        """The column of the label with this name. Raises UserError, naming the most similar one, if there is none."""
         names = self.dataset.label_names
         if not names:
             raise UserError(
-                f"{self.dataset.source} has no labels, so none is {name!r}: use a source with labels, such as punks"
+                f"{self.dataset.source} has no labels, so {name!r} is unknown: use a source with labels, such as punks"
             )
         if name not in names:
             nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
-            raise UserError(f"{name!r} is none of the {len(names)} labels: perhaps you meant {nearest!r}")
+            raise UserError(f"there is no label {name!r} among the {len(names)}: perhaps you meant {nearest!r}")
         return names.index(name)
 
     def encode(self, positions: Int[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ class OpenedRun(NamedTuple):
 
 
 class TrainingSprites(NamedTuple):
-    """The sprites (or, if they are none, the images) a model was trained on, in RGB, and their ids."""
+    """The sprites that a model was trained on (or images, if they are not sprites), in RGB, and their ids."""
 
     sprites: UInt8[np.ndarray, "n h w 3"]
     ids: Int[np.ndarray, "n"]
@@ -67,8 +67,8 @@ class TrainingSprites(NamedTuple):
 def load(where: str | Path, checkpoint: str | int | None = None) -> Model:
     """Open the trained model of a run directory.
 
-    `checkpoint` is last, best or a step; None is best for runs with validation images, last for others. Needs no
-    images, except for runs that were saved before checkpoints held a description of the model; a line in `notes` says
+    `checkpoint` is last, best or a step; None means best for runs with validation images and last for others. Needs no
+    images, except if the checkpoint is from an older version and holds no description of the model; `notes` then says
     so. Raises UserError if there is no run, no such checkpoint or no intact one.
     """
     opening = Opening(checkpoint=None if checkpoint is None else str(checkpoint))
@@ -76,14 +76,14 @@ def load(where: str | Path, checkpoint: str | int | None = None) -> Model:
 
 
 def open_model(directory: Path, opening: Opening) -> Model:
-    """`load` with the flags of a program."""
+    """`load`, with a program's flags."""
     return _open(directory, opening)[0]
 
 
 def open_run(directory: Path, opening: Opening | None = None) -> OpenedRun:
     """Open a run together with its images.
 
-    Raises UserError as `load` does, or if the images cannot be found or are different ones.
+    Raises UserError as `load` does, or if the images cannot be found or differ from those of the run.
     """
     opening = opening or Opening()
     model, dataset = _open(directory, opening)
@@ -93,9 +93,9 @@ def open_run(directory: Path, opening: Opening | None = None) -> OpenedRun:
 
 
 def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple[TrainingSprites | None, str]:
-    """The sprites that a model was trained on, or None if they are not on this machine; and why they are not.
+    """The sprites that a model was trained on, or None if they are not on this machine, and then a line that says why.
 
-    Raises UserError if `moved` says where they are and they are not there.
+    Raises UserError if `moved` names their location and they are not there.
     """
     config = _config(directory, moved)
     source = config.data.source
@@ -109,7 +109,7 @@ def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple
             digests(sprites[trained_on]), model.description.train_digests
         )
         if not same:
-            raise UserError(f"{source} holds other images than {directory} was trained on")
+            raise UserError(f"{source} does not hold the images that {directory} was trained on")
     except UserError as error:
         if moved.source is not None:
             raise
@@ -118,14 +118,14 @@ def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple
 
 
 def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
-    """The model and, if opening it took them, the images."""
+    """The model and, if they were needed to open it, the images."""
     config = _config(directory, opening.data)
     which = _which(config, opening.checkpoint)
     if not retention.steps(directory / "checkpoints"):
         raise UserError(f"{directory} has no checkpoint yet: let it finish an epoch")
     saved = checkpoints.read(directory / "checkpoints", which)
     if saved is None:
-        raise UserError(f"{directory} has no whole checkpoint yet: let it finish an epoch")
+        raise UserError(f"{directory} has no complete checkpoint yet: let it finish an epoch")
     described, dataset = saved.description, None
     notes = [f"skipped damaged checkpoint {text}" for text in saved.damaged]
     if described is None:
@@ -133,14 +133,14 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
             dataset = _load_images(directory, config)
         except UserError as error:
             raise UserError(
-                f"{directory} was saved before runs described their model, so it opens with its training images only: "
-                f"{error}"
+                f"{directory}: the checkpoint holds no description of the model (older version), so its training "
+                f"images are needed: {error}"
             ) from error
         described = _describe_old(config, dataset, saved)
-        notes.append("opened with its training images, since it was saved before runs described their model")
-    asked = which if isinstance(which, str) else "as asked for"
-    notes.append(f"checkpoint: step {described.step} ({asked})")
-    return Model(described, jax.device_put(saved.params), asked, tuple(notes)), dataset
+        notes.append("opened with its training images, since the checkpoint holds no description of the model")
+    selected = which if isinstance(which, str) else "as requested"
+    notes.append(f"checkpoint: step {described.step} ({selected})")
+    return Model(described, jax.device_put(saved.params), selected, tuple(notes)), dataset
 
 
 def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
@@ -149,7 +149,7 @@ def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) ->
 
 
 def _config(directory: Path, moved: Images) -> Config:
-    """The run's config, with its images where they are now."""
+    """The run's config, with the current location of its images."""
     config = run_directory.read_config(directory)
     changes: dict[str, Any] = {name: value for name, value in vars(moved).items() if value is not None}
     return replace(config, data=replace(config.data, **changes))
@@ -167,11 +167,11 @@ def _which(config: Config, checkpoint: str | None) -> retention.Which:
         return "best" if validated else "last"
     if checkpoint == "best" and not validated:
         raise UserError(
-            "--checkpoint best: the run has no validation images to tell the best by (data.validation_fraction is 0): "
-            "open the last, or one by its step"
+            "--checkpoint best: the run has no validation images (data.validation_fraction is 0), so no checkpoint is "
+            "the best: use last or a step number"
         )
     if checkpoint == "last" or checkpoint == "best":
         return checkpoint
     if not re.fullmatch("[0-9]{1,18}", checkpoint, re.ASCII):
-        raise UserError(f"--checkpoint: {checkpoint!r} is none of last, best, or the number of a step")
+        raise UserError(f"--checkpoint: {checkpoint!r} is not valid: use last, best or a step number")
     return int(checkpoint)

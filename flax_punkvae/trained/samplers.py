@@ -1,6 +1,6 @@
-"""Where new latents come from: each sampler is one value with `fit` and `sample`, and SAMPLERS has them by name.
+"""Samplers of new latents, on NumPy arrays: each is one value with `fit` and `sample`; SAMPLERS maps names to them.
 
-On NumPy arrays. Adding one is a value here, a line in the table and a name in SamplerName.
+To add one, define it here and add it to the table and its name to SamplerName.
 """
 
 import warnings
@@ -16,11 +16,11 @@ from flax_punkvae.trained.latents import aggregate
 SamplerName = Literal["prior", "gaussian", "mixture"]
 
 # Chosen by the mean log density of draws from held-out posteriors, in the reference run at epoch 17. With diagonal
-# covariances 50 components (-354.8) beat 10 (-356.0), and the prior (-360.1); full ones, 33,000 numbers each, learned
-# the training draws by heart (-328, held out -377). One full Gaussian had -353.9: a mixture is for its clusters.
+# covariances, 50 components (-354.8) beat 10 (-356.0) and the prior (-360.1). Full covariances, 33,000 numbers each,
+# overfit (-328, held out -377). A single full Gaussian reached -353.9; the advantage of a mixture is its clusters.
 COMPONENTS = 50
 _COVARIANCE = "diag"
-# Latents drawn at a time. A multiple of the batches of `trained` and `features`, so that chunks change none of them.
+# Latents drawn at a time; a multiple of the batch sizes in `trained` and `features`, so that chunks do not change them.
 CHUNK = 256
 
 
@@ -28,17 +28,17 @@ Posteriors = Callable[[], tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d
 
 
 class Streams(NamedTuple):
-    """Sources of standard normal and of uniform draws; two, so that the count moves neither."""
+    """Separate random streams for normal and uniform draws, so that a larger count starts with the same draws."""
 
     normal: np.random.RandomState
     uniform: np.random.RandomState
 
 
 class Source(NamedTuple):
-    """What samplers may be fitted to.
+    """The inputs of samplers.
 
     latent: the number of latents. posteriors: computes (means, logvars), each [n d], of the training images.
-    from_prior: (draws of N(0, 1), draws of [0, 1)), each [m d], to latents of the prior.
+    from_prior: maps N(0, 1) and U[0, 1) noise, each [m d], to latents from the prior.
     """
 
     latent: int
@@ -47,9 +47,9 @@ class Source(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """fit: what is drawn from, the same for every seed. sample: (that, streams, count, temperature) to latents [m d].
+    """fit(source) gives a distribution, the same for every seed; sample(it, streams, count, temperature) gives [m d].
 
-    The temperature scales deviations: from 0 (of the prior's noise), from the mean, from a component's mean.
+    The temperature scales deviations: of the prior's noise from 0, otherwise from the Gaussian's or component's mean.
     """
 
     fit: Callable[[Source], Any]
@@ -59,7 +59,7 @@ class Sampler(NamedTuple):
 def samples(
     sampler: Sampler, source: Source, count: int, seed: int, temperature: float
 ) -> Iterator[Float[np.ndarray, "b d"]]:
-    """`count` latents, CHUNK at a time; a greater count begins with the same ones."""
+    """Yield `count` latents, CHUNK at a time; a larger count starts with the same latents."""
     fitted, random = sampler.fit(source), streams(seed)
     for start in range(0, count, CHUNK):
         yield sampler.sample(fitted, random, min(CHUNK, count - start), temperature)
@@ -67,15 +67,15 @@ def samples(
 
 def streams(seed: int) -> Streams:
     """The streams of a seed."""
-    # RandomState and not Generator: NumPy guarantees its streams from version to version.
+    # RandomState rather than Generator, because NumPy guarantees its streams across versions.
     return Streams(np.random.RandomState(seed), np.random.RandomState([seed, 1]))
 
 
 def prior_noise(
     random: Streams, count: int, latent: int, temperature: float
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """(temperature * draws of N(0, 1), draws of [0, 1)), float32: what the prior makes latents of."""
-    # Rounding to float32 must not reach 1.
+    """(temperature * N(0, 1) noise, U[0, 1) noise), float32: the arguments of `Source.from_prior`."""
+    # Rounding to float32 must not give 1.
     uniform = np.minimum(random.uniform.random_sample((count, latent)), 1 - 2**-24)
     return (temperature * random.normal.standard_normal((count, latent))).astype(np.float32), uniform.astype(np.float32)
 
@@ -85,14 +85,14 @@ def _sample_prior(source: Source, random: Streams, count: int, temperature: floa
 
 
 class Gaussian(NamedTuple):
-    """A mean, and R with R R' = covariance."""
+    """A Gaussian: its mean, and R with R R' = covariance."""
 
     mean: Float[np.ndarray, "d"]
     root: Float[np.ndarray, "d d"]
 
 
 def _fit_gaussian(source: Source) -> Gaussian:
-    """One Gaussian with the mean and the covariance of the aggregate of the posteriors."""
+    """The Gaussian with the mean and covariance of the aggregate posterior."""
     mean, covariance = aggregate(*source.posteriors())
     return Gaussian(mean, _root(covariance))
 
@@ -107,13 +107,13 @@ def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
-        # Of fewer images than latents, with posteriors so narrow that rounding leaves no positive definite matrix.
+        # With fewer images than latents and narrow posteriors, rounding can make the matrix not positive definite.
         values, vectors = np.linalg.eigh(covariance)
         return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 class Mixture(NamedTuple):
-    """Gaussians with diagonal covariance."""
+    """A mixture of Gaussians with diagonal covariances."""
 
     weights: Float[np.ndarray, "k"]
     means: Float[np.ndarray, "k d"]
@@ -121,23 +121,23 @@ class Mixture(NamedTuple):
 
 
 def _fit_mixture(source: Source) -> Mixture:
-    """Gaussians fitted to one draw from each posterior; of one posterior, itself.
+    """A mixture fitted to one draw from each posterior; if there is only one posterior, that posterior.
 
-    Raises UserError where scikit-learn is missing.
+    Raises UserError if scikit-learn is not installed.
     """
     means, logvars = source.posteriors()
     if len(means) == 1:
-        # One draw has no deviation.
+        # A single draw has no variance to fit.
         return Mixture(np.ones(1), means.astype(np.float64), np.exp(0.5 * logvars.astype(np.float64)))
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
-        raise UserError("--from mixture needs scikit-learn: pip install '.[evaluate]'") from (error)
+        raise UserError("--from mixture needs scikit-learn: pip install '.[evaluate]'") from error
     draws = means + np.exp(0.5 * logvars.astype(np.float64)) * streams(0).normal.standard_normal(means.shape)
     mixture = GaussianMixture(min(COMPONENTS, len(draws)), covariance_type=_COVARIANCE, random_state=0)
     with warnings.catch_warnings():
-        # Where a hundred rounds do not settle it, the mixture is as good as it gets.
+        # The mixture is good enough if 100 iterations do not converge.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(draws)
     weights, centres, covariances = map(np.asarray, (mixture.weights_, mixture.means_, mixture.covariances_))

@@ -1,4 +1,4 @@
-"""Sheets of images that show a latent space: each function draws one and says what is on it."""
+"""Sheets of images that show the latent space; each function makes one, with the text that explains it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,16 +11,16 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.trained import editing, latents, traits
 from flax_punkvae.trained.runs import OpenedRun
 
-# Of a traversal: a sheet of so many rows is 8,324 pixels high.
+# Maximum number of rows of a traversal; with 32 rows the sheet is 8,324 pixels high.
 MOST_ROWS = 32
 _VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 _STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 class Sheet(NamedTuple):
-    """Images in reading order, and what goes with them.
+    """Images in reading order, and the text that goes with them.
 
-    `lines` are about the sheet; `table` is its columns' names and its rows, if it has one. `facts` are for a JSON file.
+    `lines` explain the sheet; `table`, if any, is (column names, rows); `facts`, if any, are for a JSON file.
     """
 
     tiles: UInt8[np.ndarray, "n h w 3"]
@@ -31,7 +31,7 @@ class Sheet(NamedTuple):
 
 
 def reconstruct(run: OpenedRun, numbers: Sequence[int]) -> Sheet:
-    """Images and their reconstructions and, if these have other colours, the same snapped to the palette."""
+    """Images, their reconstructions and, if these can have other colours, also the latter snapped to the palette."""
     originals, means, lines = _encode(run, *numbers)
     decoded = run.model.decode(means)
     rows = [originals, decoded]
@@ -43,7 +43,7 @@ def reconstruct(run: OpenedRun, numbers: Sequence[int]) -> Sheet:
 
 
 def interpolate(run: OpenedRun, first: int, last: int, steps: int) -> Sheet:
-    """The way from one image to another in `steps` images, linear and spherical."""
+    """Linear and spherical interpolation from one image to another, in `steps` images each."""
     originals, (a, b), lines = _encode(run, first, last)
     rows = [run.model.decode(walk(a, b, steps)) for walk in (latents.interpolate, latents.slerp)]
     tiles = np.concatenate([x for row in rows for x in (originals[:1], row, originals[1:])])
@@ -58,32 +58,32 @@ def traverse(run: OpenedRun, number: int, top: int) -> Sheet:
     order = np.argsort(-kl, kind="stable")[:top]
     unit, centre, deviation = "", np.zeros(len(z)), np.ones(len(z))
     if not run.model.module.prior.is_standard:
-        unit = " deviations of the training posteriors from their mean"
+        unit = " standard deviations from the mean of the training posteriors"
         centre, covariance = latents.aggregate(*run.encode(run.train_indices))
         deviation = np.sqrt(np.diag(covariance))
-    set_to = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
-    path = np.concatenate([latents.traverse(z, latent, set_to[latent]) for latent in order[:MOST_ROWS].tolist()])
+    values = (centre[:, None] + deviation[:, None] * np.array(_VALUES)).astype(z.dtype)
+    path = np.concatenate([latents.traverse(z, latent, values[latent]) for latent in order[:MOST_ROWS].tolist()])
     rows: list[Sequence[str]] = [
-        (f"{row}", f"{at}", f"{kl[at]:.3f}", f"{z[at]:+.2f}") for row, at in enumerate(order.tolist(), 1)
+        (f"{row}", f"{i}", f"{kl[i]:.3f}", f"{z[i]:+.2f}") for row, i in enumerate(order.tolist(), 1)
     ]
     columns = f"columns: the latent set to {', '.join(f'{value:g}' for value in _VALUES)}{unit}"
-    share = f"these rows: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
+    share = f"KL of these latents: {kl[order].sum():.1f} of {kl.sum():.1f} nats"
     if len(order) > MOST_ROWS:
         share += f"; the sheet shows the first {MOST_ROWS}"
-    table = (("row", "latent", "KL in nats, held out", f"value of #{number}"), rows)
+    table = (("row", "latent", "KL in nats (held out)", f"value in #{number}"), rows)
     return Sheet(run.model.decode(path), len(_VALUES), [*lines, columns, share], table)
 
 
-def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str], most: int) -> Sheet:
-    """An image edited along label directions, more and more, and the effect on at most `most` held-out images.
+def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str], limit: int) -> Sheet:
+    """Edit an image along label directions at growing strengths; measure the effect on up to `limit` held-out images.
 
-    Raises UserError if a label is unknown, or if the traits of the model's sprites cannot be read.
+    Raises UserError if a label is unknown or if the traits of the model's sprites cannot be read.
     """
     to_add, to_remove = ([run.label(name) for name in names] for names in (add, remove))
     network, note = traits.load_network(run.model.description)
     if network is None:
-        raise UserError(f"edit: works only on runs trained on punks at 24x24 ({note}): choose another run")
-    measured = editing.eligible(run, to_add, to_remove)[:most]
+        raise UserError(f"edit: needs a run trained on 24x24 punks ({note}): choose another run")
+    measured = editing.eligible(run, to_add, to_remove)[:limit]
     original, (z,), lines = _encode(run, number)
     shift = editing.shift(run, to_add, to_remove)
     effects = editing.measure(run, network, measured, shift, to_add, to_remove, _STRENGTHS)
@@ -97,19 +97,19 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
         "traits": note,
         "by_strength": effects,
     }
-    legend = "columns: the original, then each strength"
+    legend = "columns: the original, then one per strength"
     edited = run.model.decode(np.stack([z + np.float32(strength) * shift for strength in _STRENGTHS]))
     rows = [original, edited]
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
         legend += "; rows: as decoded, snapped to sprites and the palette"
-    on = f"measured on {len(measured)} held-out images; strength 0: reconstructed only"
-    lines = [*lines, on, note, legend]
+    summary = f"measured on {len(measured)} held-out images; strength 0 is the plain reconstruction"
+    lines = [*lines, summary, note, legend]
     return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, lines, _effects(effects), facts)
 
 
 def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Float[np.ndarray, "n d"], list[str]]:
-    """The images with these numbers, their posterior means, and lines that say which of them were trained on."""
+    """The images with these numbers, their posterior means, and for each a line: held out or trained on."""
     positions = [run.position(number) for number in numbers]
     lines = [
         f"#{number}: {'held out' if position in run.test_indices else 'trained on'}"
@@ -119,7 +119,7 @@ def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w 3"]
 
 
 def _snapped(run: OpenedRun, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The model's images snapped to sprites in the training palette, rendered again."""
+    """Decoded images snapped to sprites in the training palette, and rendered again."""
     return images.render(run.model.to_sprites(decoded), run.model.description.render)
 
 
@@ -128,4 +128,4 @@ def _effects(by_strength: list[dict[str, Any]]) -> tuple[Sequence[str], list[Seq
     for row in by_strength:
         most = ", ".join(f"{name} {share:+.0%}" for name, share in row["changed_most"].items())
         rows.append((f"{row['strength']:g}", f"{row['succeeds']:.0%}", f"{row['others_changed']:.2f} per image", most))
-    return ("strength", "succeeds", "other traits changed", "changed most"), rows
+    return ("strength", "success rate", "other traits changed", "largest changes"), rows

@@ -142,7 +142,7 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "reconstruction, sample fidelity and copying left out" in done.stdout
+    assert "skipped reconstruction, sample fidelity and copying" in done.stdout
     parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert "sample_fidelity" not in parts and parts["label_probes"] is None and parts["rate_distortion"]["n"] == 8
 
@@ -150,7 +150,7 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
 def test_few_held_out_images_are_said_to_be_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
     assert evaluate.main([str(tmp_path / "run"), *QUICK]) == 0
-    assert "40 held-out images or more, here are 8" in capsys.readouterr().out
+    assert "8 held-out images are too few, at least 40 are needed" in capsys.readouterr().out
 
 
 def evaluated_at_once(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_without_a_sigma_the_likelihoods_are_left_out(
     left_out = {"sigma", "negative_elbo_nats_at_sigma"}
     assert set(parts["rate_distortion"]) == set(whole) - left_out and "iwae" not in parts
     assert parts["rate_distortion"]["rate_nats"] == whole["rate_nats"]
-    assert "so sigma is 0: -ELBO and IWAE bound left out" in capsys.readouterr().out
+    assert "so sigma is 0: skipped -ELBO and IWAE bound" in capsys.readouterr().out
 
 
 def test_the_active_units_of_one_image_are_none(run: OpenedRun):
@@ -210,7 +210,7 @@ def test_a_link_out_of_the_run_is_not_followed(
     with pytest.raises(UserError, match="a symbolic link leads out of the run directory"):
         evaluate.main([str(tmp_path / "run")])
     assert not (tmp_path / "outside").exists()
-    assert "rate: KL, nats an image" in capsys.readouterr().out
+    assert "rate (KL), nats per image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_link_out_of_the_run_is_not_followed(
         (("run", "--seed", "-1"), "--seed"),
         (("run", "--iwae-samples", "7"), "7 is not possible: choose 1, 100 or 1000"),
         (("run", "--iwae-images", "0"), "--iwae-images"),
-        (("run", "--output", "missing"), "make it first"),
+        (("run", "--output", "missing"), "create it first"),
         ((), "PATH"),
     ],
 )

@@ -105,7 +105,7 @@ def test_many_samples_are_those_of_smaller_chunks(
     count = ("--count", "9", *more, "--temperature", "3")
     assert sample.main([str(run), *count, "--output", str(tmp_path / "whole")]) == 0
     monkeypatch.setattr(samplers, "CHUNK", 4)
-    monkeypatch.setattr(sample, "_SHOWN", 5)
+    monkeypatch.setattr(sample, "_PREVIEW", 5)
     capsys.readouterr()
     assert sample.main([str(run), *count, "--output", str(tmp_path / "parts")]) == 0
     whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
@@ -234,7 +234,7 @@ def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_p
     assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
     facts = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
-    with pytest.raises(UserError, match="edit: works only on runs trained on punks"):
+    with pytest.raises(UserError, match="edit: needs a run trained on 24x24 punks"):
         explore.main([str(run), "edit", "3", "--add", LABELS[0], "--output", str(tmp_path / "e.png")])
 
 

@@ -156,7 +156,7 @@ BAD = {
     "model.is_new(sprites[:0])": "expected at least one image, got none",
     "model.decode(np.zeros((2, 5)))": "expected latents of shape [n, 4], got [2, 5]",
     "flax_punkvae.load('nowhere')": "nowhere holds no run",
-    "flax_punkvae.load(where, checkpoint='first')": "'first' is none of last, best, or the number of a step",
+    "flax_punkvae.load(where, checkpoint='first')": "'first' is not valid: use last, best or a step number",
     "flax_punkvae.load(where, checkpoint=3)": "has no checkpoint of step 3: choose one of 4, 8",
 }
 # In a process of its own, where no annotation is checked, as in a notebook; the package is imported without JAX.
@@ -223,10 +223,10 @@ def test_other_images_in_their_place_are_noticed(moved: Path, folder: Path, tmp_
         pixels = np.asarray(image).copy()
     pixels[0, 0] ^= 1
     Image.fromarray(pixels).save(path)
-    with pytest.raises(UserError, match="holds other images than"):
+    with pytest.raises(UserError, match="does not hold the images that"):
         sample.main([str(moved), "--count", "1", "--data.source", str(other), "--output", str(tmp_path / "a")])
     assert sample.main([str(moved), "--count", "1", "--output", str(tmp_path / "b")]) == 0
-    assert "holds other images than" in capsys.readouterr().out
+    assert "does not hold the images that" in capsys.readouterr().out
     assert "nearest" not in json.loads((tmp_path / "b" / "samples.json").read_text())["samples"][0]
 
 
