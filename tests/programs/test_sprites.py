@@ -382,7 +382,7 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
     assert list(parts["other_codes"]["bits"]) == [line.strip() for line in parts["other_codes"]["bits"]]
     assert len(parts["other_codes"]["bits"]) == 5 and "lossless WebP" in printed
-    assert re.search(r"IWAE bound, bits a sprite, K = 1000.* [0-9.]+", printed)
+    assert re.search(r"IWAE bound, bits per sprite, K = 1000.* [0-9.]+", printed)
     assert parts["sample_fidelity"]["n"] == 48 and "features_sha256" in parts["sample_fidelity"]
 
 
