@@ -15,7 +15,7 @@ from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
-    from flax_punkvae.model.likelihoods import Likelihood
+    pass
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
 
@@ -29,7 +29,7 @@ class Options(Opening):
     seed: int = 0
     """Seed of samples, noise and subsets."""
     iwae_images: int = 64
-    """Number of held-out images for the IWAE bound."""
+    """Number of held-out images for the IWAE bound, chosen by the seed."""
     iwae_samples: int = 1000
     """Importance samples per image: 1, 100 or 1000."""
     output: Path | None = None
@@ -51,9 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
+    from rich import box
+    from rich.table import Table
+
     from flax_punkvae.devices import backend
     from flax_punkvae.measures import features
-    from flax_punkvae.trained import evaluation, plots, runs
+    from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
@@ -79,20 +82,33 @@ def main(arguments: Sequence[str]) -> int:
     if (codes := evaluation.other_codes(run)) is not None:
         parts["other_codes"] = codes
     parts["label_probes"] = evaluation.label_probes(run)
-    skipped = "skipped reconstruction, sample fidelity and copying"
+    skipped = "skipped reconstruction and all measures of samples"
     if run.dataset.sprites is None:
         notes.append(f"the images are not sprites: {skipped}")
     elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
         least = features.LEAST_SIDE
         notes.append(f"the sprites are smaller than {least}x{least}: {skipped}")
-    elif len(run.test_indices) < evaluation.LEAST_HELD_OUT:
-        least, count = evaluation.LEAST_HELD_OUT, len(run.test_indices)
+    elif len(run.test_indices) < sample_quality.LEAST_HELD_OUT:
+        least, count = sample_quality.LEAST_HELD_OUT, len(run.test_indices)
         notes.append(f"{count} held-out images are too few, at least {least} are needed: {skipped}")
     else:
-        samples = evaluation.draw(run, options.seed)
+        samples = sample_quality.draw(run, options.seed)
         parts["reconstruction"] = evaluation.reconstruction(run)
-        parts["sample_fidelity"] = evaluation.sample_fidelity(run, samples, options.seed)
-        parts["copying"] = evaluation.copying(run, samples, options.seed)
+        parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
+        parts["copying"] = sample_quality.copying(run, samples, options.seed)
+        if duplicates := parts["copying"]["duplicates"]:
+            notes.append(
+                f"{duplicates} of the {len(run.test_indices)} held-out sprites are training sprites too: the held-out "
+                "rows contain copies"
+            )
+        parts["local_validity"] = sample_quality.local_validity(run, samples)
+        if (frequencies := sample_quality.label_frequencies(run, samples, options.seed)) is not None:
+            parts["label_frequencies"] = frequencies
+        for side, floor in parts["local_validity"]["no_power"].items():
+            notes.append(
+                f"only {floor:.2f} of the held-out sprites are locally valid with {side}x{side} windows: skipped, as "
+                "the measure says nothing here"
+            )
     numbers, page = output / "evaluation.json", output / "evaluation.png"
     try:
         for path in (numbers, page) if options.output is None else ():
@@ -104,101 +120,15 @@ def main(arguments: Sequence[str]) -> int:
         # Print the results even if they cannot be written, because they took minutes to compute.
         for note in notes:
             console.say(note)
-        _print(parts, run.model.module.likelihood)
+        for title, columns, rows in tables.tables(parts, run.model.module.likelihood):
+            table = Table(title=title, title_justify="left", box=box.SIMPLE)
+            for column in columns:
+                table.add_column(column, justify="left" if column == columns[0] else "right")
+            for row in rows:
+                table.add_row(*row)
+            console.show(table)
     console.say(f"written to {numbers} and {page}")
     return 0
-
-
-def _print(parts: dict[str, Any], likelihood: "Likelihood") -> None:
-    from rich import box
-    from rich.table import Table
-
-    def table(title: str, *columns: str) -> Table:
-        result = Table(title=title, title_justify="left", box=box.SIMPLE)
-        for column in columns:
-            result.add_column(column, justify="left" if column == columns[0] else "right")
-        return result
-
-    rate, iwae, probes = parts["rate_distortion"], parts.get("iwae"), parts["label_probes"]
-    numbers = table(f"{parts['run']['held_out']} held-out images, step {parts['run']['step']}", "measure", "value")
-    rows = [("rate (KL), nats per image", f"{rate['rate_nats']:.2f}")]
-    pythae = f" (beta in Pythae: {rate['pythae_beta']:g})" if "pythae_beta" in rate else ""
-    rows += [
-        (f"distortion: {likelihood.described}", f"{rate['distortion']:.2f}"),
-        (f"loss: distortion + {rate['beta']:g} * rate{pythae}", f"{rate['loss']:.2f}"),
-    ]
-    if "negative_elbo_bits" in rate:
-        rows.append(("-ELBO, bits per sprite", f"{rate['negative_elbo_bits']:.2f}"))
-    if "sigma" in rate:
-        rows.append((f"-ELBO, nats per image, sigma {rate['sigma']:.4g}", f"{rate['negative_elbo_nats_at_sigma']:.2f}"))
-    if iwae:
-        if "bits" in iwae:
-            unit, bounds = "bits per sprite", iwae["bits"]
-        else:
-            unit, bounds = "nats per image, same sigma", iwae["bound_nats"]
-        rows += [
-            (f"IWAE bound, {unit}, K = {k}, first {iwae['n']} held-out images", f"{bound:.2f}")
-            for k, bound in bounds.items()
-        ]
-    if rate.get("pixels_outside_palette"):
-        outside = f"{rate['pixels_outside_palette']} pixels in {rate['sprites_outside_palette']} sprites"
-        rows.append(("held-out pixels outside the training palette, replaced by the nearest colour", outside))
-    active = (
-        "undefined for one image" if rate["active_units"] is None else f"{rate['active_units']} of {rate['latents']}"
-    )
-    rows.append(("active units (variance of the posterior mean > 0.01)", active))
-    if probes and probes["labels"]:
-        rows += [
-            (f"linear probes of {probes['labels']} labels: mean AUROC", f"{probes['mean_auroc']:.3f}"),
-            ("linear probes: mean balanced accuracy", f"{probes['mean_balanced_accuracy']:.3f}"),
-        ]
-    if reconstruction := parts.get("reconstruction"):
-        rows += [
-            ("reconstructions snapped to the palette: correct pixels", f"{100 * reconstruction['pixels_right']:.2f} %"),
-            ("reconstructions: sprites with all pixels correct", f"{100 * reconstruction['sprites_right']:.2f} %"),
-        ]
-    for row in rows:
-        numbers.add_row(*row)
-    console.show(numbers)
-    if "other_codes" in parts:
-        others = table(f"other codes, same {parts['other_codes']['n']} held-out sprites", "code", "bits per sprite")
-        for name, bits in parts["other_codes"]["bits"].items():
-            others.add_row(name, f"{bits:.1f}")
-        console.show(others)
-    if "sample_fidelity" not in parts:
-        return
-    found = parts["sample_fidelity"]
-    for network in (name for name in ("trained", "random") if name in found):
-        columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
-        fidelity = table(
-            f"{found['n']} sprites per row against the held-out sprites, features of the {network} network"
-            + (f" (SHA-256 {found['features_sha256'][:16]}...)" if network == "trained" else ""),
-            "sprites",
-            *columns,
-        )
-        for name, row in found[network].items():
-            fidelity.add_row(name, *(f"{row[column]:.4g}" for column in columns))
-        console.show(fidelity)
-    copying = parts["copying"]
-    copies = table(
-        f"copies of the {copying['n_train']} training sprites, hits on the {copying['n']} held-out sprites",
-        "sprites",
-        "exact copies",
-        "held-out hits",
-        "median pixels differing from the nearest",
-        "C_T",
-        "AuthPct",
-    )
-    for name, row in copying["rows"].items():
-        copies.add_row(
-            name,
-            str(row["exact_copies"]),
-            "-" if row["held_out_hits"] is None else str(row["held_out_hits"]),
-            f"{row['median_pixels_to_nearest']:g}",
-            f"{row['c_t']:.2f}",
-            f"{row['auth_pct']:.1f}",
-        )
-    console.show(copies)
 
 
 if __name__ == "__main__":

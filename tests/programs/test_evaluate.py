@@ -16,7 +16,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.measures import metrics
 from flax_punkvae.model import inference, likelihoods, losses
-from flax_punkvae.trained import evaluation
+from flax_punkvae.trained import evaluation, sample_quality, traits
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
 from helpers.programs import SMALL, trained
@@ -64,8 +64,10 @@ def test_the_iwae_bound_is_above_the_elbo(found: dict, run: OpenedRun):
     """Oracle: the ELBO of the same images by many draws, for K = 1; larger K only rises."""
     bounds = found["iwae"]["bound_nats"]
     assert list(bounds) == ["1", "100"] and bounds["100"] >= bounds["1"]
-    chosen = run.dataset.images[run.test_indices[:3]]
-    means, logvars = run.encode(run.test_indices[:3])
+    positions = evaluation.iwae_positions(run, 3, 0)
+    assert positions.tolist() != run.test_indices[:3].tolist() and set(positions) <= set(run.test_indices)
+    chosen = run.dataset.images[positions]
+    means, logvars = run.encode(positions)
     noise = np.random.default_rng(0).standard_normal((200, *means.shape)).astype(np.float32)
     draws = means + np.exp(logvars / 2) * noise
     decoded = np.asarray(
@@ -105,14 +107,63 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
     assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in SAMPLERS)
 
 
+def test_held_out_sprites_that_were_trained_on_are_counted(run: OpenedRun):
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    planted = sprites.copy()
+    planted[run.test_indices[:3]] = planted[run.train_indices[5]]
+    before = sample_quality.copying(run, {}, 0)["duplicates"]
+    changed = run._replace(dataset=replace(run.dataset, sprites=planted))
+    assert sample_quality.copying(changed, {}, 0)["duplicates"] == before + 3
+
+
 def test_a_planted_copy_is_counted(run: OpenedRun):
     sprites = run.dataset.sprites
     assert sprites is not None
     drawn = {"copies": sprites[run.train_indices[:30]], "hits": sprites[run.test_indices[:25]]}
-    rows = evaluation.copying(run, drawn, 0)["rows"]
+    rows = sample_quality.copying(run, drawn, 0)["rows"]
     assert rows["copies"]["exact_copies"] == 30 and rows["copies"]["median_pixels_to_nearest"] == 0
     assert rows["copies"]["c_t"] < -3 and rows["copies"]["held_out_hits"] == 0
     assert rows["hits"]["exact_copies"] == 0 and rows["hits"]["held_out_hits"] == 25
+
+
+def test_a_wrong_pixel_makes_a_sample_invalid(found: dict, run: OpenedRun):
+    """Oracle: training sprites are valid; one pixel in a colour that no training sprite has there is not."""
+    sprites, palette = run.dataset.sprites, run.model.description.palette
+    assert sprites is not None and palette is not None
+    train = sprites[run.train_indices]
+    there = {tuple(colour) for colour in train[:, 12, 12].tolist()}
+    wrong = train[:20].copy()
+    wrong[:, 12, 12] = next(colour for colour in palette.tolist() if tuple(colour) not in there)
+    rows = sample_quality.local_validity(run, {"training": train[:20], "wrong": wrong})["rows"]
+    assert rows["training"] == dict.fromkeys(rows["training"], 1.0) and rows["training"]
+    assert rows["wrong"] == dict.fromkeys(rows["wrong"], 0.0)
+    assert list(found["local_validity"]["rows"]) == ["held-out (floor)", *SAMPLERS]
+
+
+def test_a_floor_without_power_is_left_out(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sample_quality, "LEAST_FLOOR", 1.01)
+    part = sample_quality.local_validity(run, {})
+    assert list(part["no_power"]) == ["3", "5", "7"] and part["rows"] == {"held-out (floor)": {}}
+
+
+def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: by hand, with the sprites' own labels for what the network reads; the same sprites are at distance 0."""
+    sprites, labels = run.dataset.sprites, run.dataset.labels == 1
+    assert sprites is not None
+    known = {sprite.tobytes(): row for sprite, row in zip(sprites, labels, strict=True)}
+    monkeypatch.setattr(traits, "load_network", lambda _: (object(), ""))
+    monkeypatch.setattr(traits, "read", lambda _, content: np.stack([known[sprite.tobytes()] for sprite in content]))
+    held_out, some = run.test_indices, run.train_indices[:30]
+    part = sample_quality.label_frequencies(run, {"same": sprites[held_out], "other": sprites[some]}, 0)
+    assert part is not None
+    assert part["rows"]["same"] == {"labels": 0.0, "pairs": 0.0}
+    expected = np.abs(labels[held_out].mean(0) - labels[some].mean(0)).sum()
+    np.testing.assert_allclose(part["rows"]["other"]["labels"], expected)
+    pairs = [[a, b] for a in range(labels.shape[1]) for b in range(a) if labels[held_out][:, [a, b]].all(1).sum() >= 20]
+    expected = sum(abs(labels[held_out][:, p].all(1).mean() - labels[some][:, p].all(1).mean()) for p in pairs)
+    assert part["pairs"] == len(pairs) > 0
+    np.testing.assert_allclose(part["rows"]["other"]["pairs"], expected)
 
 
 def test_labels_are_probed(found: dict, run: OpenedRun):
@@ -159,7 +210,7 @@ def evaluated_at_once(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("other_codes", "label_probes"):
         monkeypatch.setattr(evaluation, part, lambda _: None)
-    monkeypatch.setattr(evaluation, "LEAST_HELD_OUT", 1000)
+    monkeypatch.setattr(sample_quality, "LEAST_HELD_OUT", 1000)
 
 
 @pytest.mark.parametrize("beta", [0.0, 5e-324, 1e-300])

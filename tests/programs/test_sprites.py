@@ -23,6 +23,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
 from flax_punkvae.model import inference, losses
 from flax_punkvae.presets import read_preset
+from flax_punkvae.trained.evaluation import iwae_positions
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS, SamplerName
 from flax_punkvae.training import state as train_state
@@ -369,7 +370,7 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     bits = parts["iwae"]["bits"]
     assert list(bits) == ["1", "100", "1000"] and bits["1000"] <= bits["100"] <= bits["1"]
     opened = open_run(run)
-    chosen = opened.test_indices[:4]
+    chosen = iwae_positions(opened, 4, 0)
     means, logvars = opened.encode(chosen)
     noise = np.random.default_rng(0).standard_normal((500, *means.shape)).astype(np.float32)
     z = (means + np.exp(logvars / 2) * noise).reshape(-1, 4)

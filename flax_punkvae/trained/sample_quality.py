@@ -1,0 +1,162 @@
+"""What `evaluate` says of a run's samples, as plain numbers; each function is one part of evaluation.json.
+
+Samples are compared with the run's held-out sprites. Every part states its n, and its seed if it has one.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from flax_punkvae.measures import features, fidelity, validity
+from flax_punkvae.trained import traits
+from flax_punkvae.trained.runs import OpenedRun
+from flax_punkvae.trained.samplers import SAMPLERS
+
+# The floor in `copying` uses half of them, and fewer than 20 would be too few.
+LEAST_HELD_OUT = 40
+# If fewer held-out sprites than this fraction are locally valid, the measure says nothing about samples.
+LEAST_FLOOR = 0.1
+# Pairs of labels are counted if so many held-out sprites have both.
+LEAST_PAIRS = 20
+
+
+def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Sprites sampled with each sampler, as many as there are held-out images.
+
+    If the prior samples training sprites or duplicates, there is a further row of samples from it that are new and
+    distinct, as the held-out sprites are.
+    """
+    count, model = len(run.test_indices), run.model
+    posteriors = cache(lambda: run.encode(run.train_indices))
+    chosen = {how: np.concatenate(list(model.draw(how, count, seed, posteriors=posteriors))) for how in SAMPLERS}
+    new = model.draw_new("prior", count, seed, tries=4)
+    if len(new) == count and not np.array_equal(new, chosen["prior"]):
+        chosen["prior, new only"] = new
+    return {row: model.decode_sprites(z) for row, z in chosen.items()}
+
+
+def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Compare samples with held-out sprites in the feature spaces of two networks; training sprites give the floor.
+
+    All rows have the same n: for the floor, as many training sprites are chosen (by the seed) as there are held-out
+    ones. The trained network takes 24x24 sprites only; other sizes are compared with the random network alone.
+    """
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    held_out, some = sprites[run.test_indices], _some_training_sprites(run, seed)
+    rows = {"training (floor)": some, **samples}
+    _, height, width, _ = sprites.shape
+    networks = {"random": features.random(seed, size=(height, width))}
+    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
+    if (height, width) == features.SPRITE[:2]:
+        networks = {"trained": features.load(), **networks}
+        found["features_sha256"] = networks["trained"].sha256
+    for name, network in networks.items():
+        real = features.extract(network, held_out)
+        found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
+    return found
+
+
+def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> dict[str, float]:
+    precision, recall = fidelity.precision_recall(real, generated)
+    density, coverage = fidelity.density_coverage(real, generated)
+    return {
+        "frechet": fidelity.frechet_distance(real, generated),
+        "kernel": fidelity.kernel_distance(real, generated),
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": coverage,
+    }
+
+
+def local_validity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]]) -> dict[str, Any]:
+    """Fraction of sprites whose every k x k window occurs in a training sprite at its position, for k = 3, 5, 7.
+
+    Samples are snapped to the palette; held-out sprites give the floor. A k for which the floor is below LEAST_FLOOR
+    has no power and is left out; `no_power` has its floor.
+    """
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    train, held_out = sprites[run.train_indices], sprites[run.test_indices]
+    rows = {"held-out (floor)": held_out, **{row: run.model.to_sprites(content) for row, content in samples.items()}}
+    found: dict[str, Any] = {"n": len(held_out), "no_power": {}, "rows": {row: {} for row in rows}}
+    for side in (side for side in (3, 5, 7) if side <= min(sprites.shape[1:3])):
+        # Rows share the work of finding the windows of the training sprites.
+        valid = validity.locally_valid(train, np.concatenate(list(rows.values())), side)
+        parts = np.split(valid, np.cumsum([len(content) for content in rows.values()])[:-1])
+        shares = {row: float(part.mean()) for row, part in zip(rows, parts, strict=True)}
+        if shares["held-out (floor)"] < LEAST_FLOOR:
+            found["no_power"][str(side)] = shares["held-out (floor)"]
+            continue
+        for row, share in shares.items():
+            found["rows"][row][str(side)] = share
+    return found
+
+
+def label_frequencies(
+    run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int
+) -> dict[str, Any] | None:
+    """How far the frequencies of labels, and of common pairs of labels, are from those of the held-out sprites.
+
+    All labels are read by the network of the sprite features; None if it cannot read this run's. Distances are sums of
+    absolute differences of fractions. As many training sprites, chosen by the seed, give the floor.
+    """
+    network, _ = traits.load_network(run.model.description)
+    if network is None:
+        return None
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    held_out = traits.read(network, sprites[run.test_indices])
+    common = validity.common_pairs(held_out, LEAST_PAIRS)
+    found: dict[str, Any] = {"n": len(held_out), "labels": held_out.shape[1], "pairs": len(common), "rows": {}}
+    for row, content in {"training (floor)": _some_training_sprites(run, seed), **samples}.items():
+        labels = traits.read(network, run.model.to_sprites(content))
+        found["rows"][row] = {
+            "labels": validity.frequency_distance(held_out, labels),
+            "pairs": validity.frequency_distance(
+                validity.pair_labels(held_out, common), validity.pair_labels(labels, common)
+            ),
+        }
+    return found
+
+
+def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """Whether samples copy training sprites; held-out sprites give the floor. `duplicates` counts those among them.
+
+    Exact copies do not prove copying, because a model that has learned how traits combine produces common combinations
+    again. Such a model produces each held-out sprite, which it never saw, as often as each training sprite;
+    `held_out_hits` counts these. Copies, hits and differing pixels are counted after snapping to the palette; C_T and
+    AuthPct use the decoded pixels. The floor's C_T compares one half of the held-out sprites with the other.
+    """
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    train, held_out = sprites[run.train_indices], sprites[run.test_indices]
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    first, second = held_out[order[::2]], held_out[order[1::2]]
+    found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
+    found["duplicates"] = fidelity.exact_copies(train, held_out)
+    for row, content in {"held-out (floor)": held_out, **samples}.items():
+        snapped = run.model.to_sprites(content)
+        test, generated = (first, second) if content is held_out else (held_out, content)
+        found["rows"][row] = {
+            "exact_copies": fidelity.exact_copies(train, snapped),
+            "held_out_hits": None if content is held_out else fidelity.exact_copies(held_out, snapped),
+            "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
+            "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
+            "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
+        }
+    return found
+
+
+def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """As many training sprites as there are held-out ones, or all, chosen by the seed."""
+    assert run.dataset.sprites is not None
+    chosen = np.random.default_rng(seed).permutation(run.train_indices)[: len(run.test_indices)]
+    return run.dataset.sprites[np.sort(chosen)]
+
+
+def _flat(sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n p"]:
+    return sprites.reshape(len(sprites), -1) / 255.0
