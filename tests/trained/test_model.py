@@ -135,10 +135,8 @@ def test_new_is_what_is_no_training_sprite(moved: Path, sprites: np.ndarray):
     assert model.is_new(new).all() and len(np.unique(model.to_sprites(new), axis=0)) == 3
 
 
-def test_without_a_temperature_all_samples_are_the_same(folder: Path, tmp_path: Path):
-    run = tmp_path / "run"
-    source = (*SMALL[4:], "--data.source", str(folder), "--data.render", "sprite")
-    assert train.main([*source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
+@pytest.mark.parametrize("run", ["reference"], indirect=True)
+def test_without_a_temperature_all_samples_of_a_normal_prior_are_the_same(run: Path):
     model = flax_punkvae.load(run)
     assert np.ptp(model.sample(2, temperature=0.0), axis=0).max() == 0
     with pytest.raises(UserError, match="found only 1 of 2 new and distinct sprites in 40 draws"):

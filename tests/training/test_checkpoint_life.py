@@ -1,6 +1,6 @@
 """A run's checkpoints through whatever may happen to them: a state machine, held against a plain record.
 
-PUNKVAE_LIFE_RUNS sets how many runs of it (default 15).
+PUNKVAE_LIFE_RUNS sets how many runs of it (default 10).
 """
 
 import contextlib
@@ -298,5 +298,5 @@ class Life(RuleBasedStateMachine):
 # A restore that fails half-way leaves tasks of the libraries' own to the garbage collector.
 TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(Life.TestCase)
 TestLife.settings = hypothesis.settings(
-    max_examples=int(os.environ.get("PUNKVAE_LIFE_RUNS", "15")), stateful_step_count=25, deadline=None
+    max_examples=int(os.environ.get("PUNKVAE_LIFE_RUNS", "10")), stateful_step_count=25, deadline=None
 )
