@@ -127,8 +127,10 @@ def test_a_planted_copy_is_counted(run: OpenedRun):
     assert rows["hits"]["exact_copies"] == 0 and rows["hits"]["held_out_hits"] == 25
 
 
-def test_a_wrong_pixel_makes_a_sample_invalid(found: dict, run: OpenedRun):
+def test_a_wrong_pixel_makes_a_sample_invalid(found: dict, run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
     """Oracle: training sprites are valid; one pixel in a colour that no training sprite has there is not."""
+    # With so few training sprites, hardly a held-out one is valid.
+    monkeypatch.setattr(sample_quality, "LEAST_FLOOR", 0.0)
     sprites, palette = run.dataset.sprites, run.model.description.palette
     assert sprites is not None and palette is not None
     train = sprites[run.train_indices]
@@ -136,8 +138,8 @@ def test_a_wrong_pixel_makes_a_sample_invalid(found: dict, run: OpenedRun):
     wrong = train[:20].copy()
     wrong[:, 12, 12] = next(colour for colour in palette.tolist() if tuple(colour) not in there)
     rows = sample_quality.local_validity(run, {"training": train[:20], "wrong": wrong})["rows"]
-    assert rows["training"] == dict.fromkeys(rows["training"], 1.0) and rows["training"]
-    assert rows["wrong"] == dict.fromkeys(rows["wrong"], 0.0)
+    assert rows["training"] == {"3": 1.0, "5": 1.0, "7": 1.0}
+    assert rows["wrong"] == {"3": 0.0, "5": 0.0, "7": 0.0}
     assert list(found["local_validity"]["rows"]) == ["held-out (floor)", *SAMPLERS]
 
 
@@ -152,6 +154,7 @@ def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monk
     sprites, labels = run.dataset.sprites, run.dataset.labels == 1
     assert sprites is not None
     known = {sprite.tobytes(): row for sprite, row in zip(sprites, labels, strict=True)}
+    monkeypatch.setattr(sample_quality, "LEAST_PAIRS", 5)
     monkeypatch.setattr(traits, "load_network", lambda _: (object(), ""))
     monkeypatch.setattr(traits, "read", lambda _, content: np.stack([known[sprite.tobytes()] for sprite in content]))
     held_out, some = run.test_indices, run.train_indices[:30]
@@ -160,7 +163,7 @@ def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monk
     assert part["rows"]["same"] == {"labels": 0.0, "pairs": 0.0}
     expected = np.abs(labels[held_out].mean(0) - labels[some].mean(0)).sum()
     np.testing.assert_allclose(part["rows"]["other"]["labels"], expected)
-    pairs = [[a, b] for a in range(labels.shape[1]) for b in range(a) if labels[held_out][:, [a, b]].all(1).sum() >= 20]
+    pairs = [[a, b] for a in range(labels.shape[1]) for b in range(a) if labels[held_out][:, [a, b]].all(1).sum() >= 5]
     expected = sum(abs(labels[held_out][:, p].all(1).mean() - labels[some][:, p].all(1).mean()) for p in pairs)
     assert part["pairs"] == len(pairs) > 0
     np.testing.assert_allclose(part["rows"]["other"]["pairs"], expected)
@@ -193,7 +196,7 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "skipped reconstruction, sample fidelity and copying" in done.stdout
+    assert "skipped reconstruction and all measures of samples" in done.stdout
     parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert "sample_fidelity" not in parts and parts["label_probes"] is None and parts["rate_distortion"]["n"] == 8
 
