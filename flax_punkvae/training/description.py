@@ -74,12 +74,8 @@ def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
     originals = dataset.images if dataset.sprites is None else dataset.sprites
     _, height, width, channels = dataset.images.shape
     return Description(
-        model=config.model,
-        train=config.train,
-        seed=config.seed,
+        **_settings(config),
         image_shape=(height, width, channels),
-        render=config.data.render,
-        background=config.data.background,
         palette=None if dataset.sprites is None else images.palette_of(dataset.sprites[parts.train]),
         label_names=dataset.label_names,
         source=dataset.source,
@@ -87,6 +83,18 @@ def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
         train_indices=parts.train,
         train_digests=digests(originals[parts.train]),
     )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The fields that are a run's settings."""
+    data = config.data
+    return {
+        "model": config.model,
+        "train": config.train,
+        "seed": config.seed,
+        "render": data.render,
+        "background": data.background,
+    }
 
 
 def digests(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 32"]:
@@ -123,12 +131,8 @@ def read(directory: Path) -> Description:
     height, width, channels = facts["image_shape"]
     plain = {name: facts[name] for name in _PLAIN}
     return Description(
-        model=config.model,
-        train=config.train,
-        seed=config.seed,
+        **_settings(config),
         image_shape=(height, width, channels),
-        render=config.data.render,
-        background=config.data.background,
         palette=arrays.get("palette"),
         train_indices=arrays["train_indices"],
         train_digests=arrays["train_digests"],
