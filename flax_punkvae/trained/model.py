@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.devices import backend
@@ -96,8 +96,7 @@ class Model:
         self, pixels: UInt8[np.ndarray, "n h w c"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """`encode` for images in the format of a Dataset: RGB or, for a palette model, indices."""
-        means, logvars = self._batched(inference.encode, pixels)
-        return means, logvars
+        return self._batched(inference.encode, pixels)
 
     def decode(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
         """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
@@ -107,8 +106,7 @@ class Model:
         latents, width = np.asarray(z, np.float32), self.description.model.latent
         if latents.ndim != 2 or latents.shape[1] != width or not len(latents):
             raise UserError(f"decode: expected latents of shape [n, {width}], got {list(latents.shape)}")
-        (decoded,) = self._batched(lambda *arguments: (inference.decode(*arguments),), latents)
-        return im.to_rgb(decoded, self.index_palette)
+        return im.to_rgb(self._batched(inference.decode, latents), self.index_palette)
 
     def decode_sprites(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
         """Decode latents to sprites in the decoded colours, without holding all images in memory.
@@ -179,22 +177,22 @@ class Model:
         means, logvars = self.encode_pixels(pixels)
         noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
         z = means + np.exp(0.5 * logvars) * noise
-        (found,) = self._batched(lambda *arguments: (inference.kl(*arguments),), means, logvars, z)
-        return found.astype(np.float64).mean(axis=0)
+        return self._batched(inference.kl, means, logvars, z).astype(np.float64).mean(axis=0)
 
     def _from_prior(self, noise: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        return self._batched(lambda *arguments: (inference.from_prior(*arguments),), noise, uniform)[0]
+        return self._batched(inference.from_prior, noise, uniform)
 
-    def _batched(self, function: Callable[..., tuple[Array, ...]], *rows: np.ndarray) -> list[np.ndarray]:
-        """Compute function(module, params, *rows) in batches of a fixed size."""
+    def _batched(self, function: Callable[..., Any], *rows: np.ndarray) -> Any:
+        """function(module, params, *rows), an array or a tuple of arrays, computed in batches of a fixed size."""
         parts = []
         with _float32_products():
             for start in range(0, len(rows[0]), _BATCH):
                 batch = [part[start : start + _BATCH] for part in rows]
                 count = len(batch[0])
                 padded = (part[np.resize(np.arange(count), _BATCH)] for part in batch)
-                parts.append([np.asarray(x)[:count] for x in function(self.module, self.params, *padded)])
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+                found = function(self.module, self.params, *padded)
+                parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], found))
+        return jax.tree.map(lambda *batches: np.concatenate(batches), *parts)
 
     def _checked(self, method: str, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
         sizes = {self.description.image_shape[:2], self.description.sprite_size or self.description.image_shape[:2]}
