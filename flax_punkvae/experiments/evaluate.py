@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         parts["reconstruction"] = evaluation.reconstruction(run)
         parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
         parts["copying"] = sample_quality.copying(run, samples, options.seed)
-        if duplicates := parts["copying"]["duplicates"]:
+        if duplicates := parts["copying"]["rows"]["held-out (floor)"]["exact_copies"]:
             notes.append(
                 f"{duplicates} of the {len(run.test_indices)} held-out sprites are training sprites too: the held-out "
                 "rows contain copies"

@@ -124,7 +124,7 @@ def label_frequencies(
 
 
 def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
-    """Whether samples copy training sprites; held-out sprites give the floor. `duplicates` counts those among them.
+    """Whether samples copy training sprites; held-out sprites give the floor.
 
     Exact copies do not prove copying, because a model that has learned how traits combine produces common combinations
     again. Such a model produces each held-out sprite, which it never saw, as often as each training sprite;
@@ -137,7 +137,6 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], se
     order = np.random.default_rng(seed).permutation(len(held_out))
     first, second = held_out[order[::2]], held_out[order[1::2]]
     found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
-    found["duplicates"] = fidelity.exact_copies(train, held_out)
     for row, content in {"held-out (floor)": held_out, **samples}.items():
         snapped = run.model.to_sprites(content)
         test, generated = (first, second) if content is held_out else (held_out, content)

@@ -112,9 +112,9 @@ def test_held_out_sprites_that_were_trained_on_are_counted(run: OpenedRun):
     assert sprites is not None
     planted = sprites.copy()
     planted[run.test_indices[:3]] = planted[run.train_indices[5]]
-    before = sample_quality.copying(run, {}, 0)["duplicates"]
-    changed = run._replace(dataset=replace(run.dataset, sprites=planted))
-    assert sample_quality.copying(changed, {}, 0)["duplicates"] == before + 3
+    planted_run = run._replace(dataset=replace(run.dataset, sprites=planted))
+    before, after = (sample_quality.copying(each, {}, 0)["rows"]["held-out (floor)"] for each in (run, planted_run))
+    assert after["exact_copies"] == before["exact_copies"] + 3
 
 
 def test_a_planted_copy_is_counted(run: OpenedRun):
