@@ -85,7 +85,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
 
 
 def _listed(path: Path) -> tuple[list[Path], str]:
-    """The image files in a folder, and a text that counts its other contents; empty if there are none."""
+    """The image files in a folder, and a summary of its other contents, empty if it has none."""
     found: list[Path] = []
     others, folders, hidden = Counter[str](), 0, 0
     for file in path.iterdir():

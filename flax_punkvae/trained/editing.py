@@ -15,7 +15,7 @@ from flax_punkvae.trained.runs import OpenedRun
 def eligible(run: OpenedRun, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
     """Positions of the held-out images that have none of the labels to add and all of the labels to remove.
 
-    Raises UserError if there are none.
+    Raises UserError if no image qualifies.
     """
     labels = run.dataset.labels[run.test_indices] == 1
     positions = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
