@@ -43,6 +43,7 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
     Printing never raises, including that of libraries.
     """
     console.install()
+    sys.unraisablehook = _heed_interrupt
     try:
         with explain_out_of_memory("ask for less at once, or free some memory"):
             status = main(sys.argv[1:])
@@ -50,10 +51,21 @@ def run_program(main: Callable[[Sequence[str]], int]) -> NoReturn:
         console.complain(f"error: {error}")
         status = 2
     except KeyboardInterrupt:
-        console.complain("interrupted")
-        # Immediately: on an ordinary exit, the threads of an interrupted save would print tracebacks.
-        os._exit(130)
+        _end_interrupted()
     if threading.current_thread() is threading.main_thread():
         # All work is done: a Ctrl-C now would only interrupt the interpreter's cleanup with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
+
+
+def _end_interrupted() -> NoReturn:
+    console.complain("interrupted")
+    # At once, since the threads of an interrupted save would print tracebacks during an ordinary exit.
+    os._exit(130)
+
+
+def _heed_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    # Python drops exceptions in callbacks and destructors, such as jax's at garbage collection, and goes on.
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _end_interrupted()
+    sys.__unraisablehook__(unraisable)

@@ -246,3 +246,23 @@ def test_an_interrupted_program_does_not_wait_for_threads_nor_show_their_traceba
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "interrupted\n")
+
+
+LOST = """
+from flax_punkvae.errors import run_program
+class Callback:
+    def __del__(self):
+        raise KeyboardInterrupt
+def main(arguments):
+    print("begun")
+    Callback()
+    print("went on")
+run_program(main)
+"""
+
+
+def test_an_interrupt_that_python_would_drop_ends_the_program():
+    """As Ctrl-C while jax's callback runs at garbage collection."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", LOST], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "interrupted\n")
