@@ -31,7 +31,8 @@ class DataConfig:
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
     """How sprites become images. reference: enlarged 14x (nearest neighbour), then resized to 128x128 (bilinear).
     crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: any size, unchanged, in RGB. indices: any
-    size, unchanged, as indices into the palette of the training sprites (at most 256 colours)."""
+    size, unchanged, as indices into the palette of the training sprites (at most 65,536 colours, or fewer for sprites
+    of more than 32x32)."""
     limit: int | None = None
     """Use only the first N images."""
     test_fraction: float = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int32, UInt, UInt8, UInt32
+from jaxtyping import Float, Int32, Integer, UInt, UInt8, UInt32
 from PIL import Image
 
 from flax_punkvae.colours import nearest
@@ -164,7 +164,10 @@ def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"
 
 
 def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt[np.ndarray, "n h w"]:
-    """The index of each pixel's nearest palette colour, in squared RGB distance; ties take the first."""
+    """The index of each pixel's nearest palette colour, in squared RGB distance; ties take the first.
+
+    Indices have the smallest type that fits: uint8 up to 256 colours, uint16 up to 65,536.
+    """
     known, first = np.unique(_packed(palette), return_index=True)
     pixels = sprites.reshape(-1, 3)
     indices = np.empty(len(pixels), np.min_scalar_type(len(palette) - 1))
@@ -185,7 +188,7 @@ def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"
 
 
 def to_rgb(
-    images: Float[np.ndarray, "n h w 3"] | UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p 3"] | None
+    images: Float[np.ndarray, "n h w 3"] | Integer[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p 3"] | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Convert images of a dataset or a model to RGB for viewing; with a palette, they are its indices."""
     if palette is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
@@ -25,14 +25,14 @@ _NAMED = ("auto", "punks", "synthetic")
 class Dataset:
     """Images in the model's input format, in the order of their ids, with labels and provenance.
 
-    `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites. If
-    images are palette indices, they have one channel, and `palette` holds the colours of the training sprites; a
-    held-out pixel of another colour becomes the nearest one. `notes` are lines for the user: what was left out of the
-    source and what the ids mean. `files` are the file names in the order of the ids; empty if the names contain the ids
-    or there are no files.
+    `images` are uint8 RGB, or palette indices in one channel: uint8, or uint16 if there are more than 256 colours.
+    `palette` then holds the colours of the training sprites; a held-out pixel of another colour becomes the nearest
+    one. `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites.
+    `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
+    the order of the ids; empty if the names contain the ids or there are no files.
     """
 
-    images: UInt8[np.ndarray, "n h w c"]
+    images: UInt[np.ndarray, "n h w c"]
     sprites: UInt8[np.ndarray, "n hs ws 3"] | None
     palette: UInt8[np.ndarray, "p 3"] | None
     ids: Int[np.ndarray, "n"]

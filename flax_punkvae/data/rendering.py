@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
@@ -14,7 +14,10 @@ from flax_punkvae.errors import UserError
 
 # Larger images are hardly sprites, and a dense layer over all their pixels would take gigabytes.
 _LARGEST_SPRITE = 128
-_MOST_COLOURS = 256
+# What an index of two bytes can address.
+_MOST_COLOURS = 2**16
+# A sprite's logits, one per pixel and colour, and a bias for each of them: several arrays of this many floats.
+_MOST_LOGITS = 2**26
 _SPRITE = (im.SPRITE_SIZE, im.SPRITE_SIZE)
 
 Pixels = UInt8[np.ndarray, "_ _ _"]
@@ -91,7 +94,7 @@ def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config:
 
 def render(
     raw: Raw, config: DataConfig
-) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
+) -> tuple[UInt[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
     """(images, sprites, palette) of a Dataset. Raises UserError if these images do not allow `config.render`."""
     pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
@@ -101,7 +104,7 @@ def render(
         if config.render == "sprite":
             return sprites, sprites, None
         palette = _palette(raw, sprites, config)
-        return im.to_indices(sprites, palette)[..., None].astype(np.uint8, copy=False), sprites, palette
+        return im.to_indices(sprites, palette)[..., None], sprites, palette
     _check_room(len(pixels), raw.source, config)
     if sprites is not None:
         return im.render(sprites, config.render), sprites, None
@@ -162,12 +165,14 @@ def _memory() -> int:
 
 
 def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
-    """The colours of the training sprites. Raises UserError if there are more than a uint8 index can address."""
+    """The colours of the training sprites. Raises UserError if there are too many for sprites of this size."""
     palette = im.palette_of(sprites[parts(len(sprites), config).train])
-    if len(palette) > _MOST_COLOURS:
+    _, height, width, _ = sprites.shape
+    most = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
+    if len(palette) > most:
         raise UserError(
-            f"{raw.source}: {len(palette)} colours are more than the {_MOST_COLOURS} of --data.render indices: reduce "
-            "them to a common palette first (as with ImageMagick's `-remap`), or train on RGB with --data.render "
-            "sprite --model.likelihood gaussian"
+            f"{raw.source}: {len(palette)} colours are more than the {most} that --data.render indices allows for "
+            f"sprites of {width}x{height}: reduce them to a common palette first (as with ImageMagick's `-remap`), or "
+            "train on RGB with --data.render sprite --model.likelihood gaussian"
         )
     return palette

@@ -51,8 +51,17 @@ def owned(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
+def widened(images: Shaped[np.ndarray, "*n h w c"]) -> Shaped[np.ndarray, "*n h w c"]:
+    """Images in a type that every backend supports: uint16 indices as int32, others unchanged.
+
+    NCCL and Gloo cannot add 16-bit integers, and Apple's METAL plugin computes with 8- and 32-bit ones only.
+    """
+    return images.astype(np.int32) if images.dtype == np.uint16 else images
+
+
 def sharded(mesh: Mesh | None, images: Shaped[np.ndarray, "n h w c"]) -> Shaped[Array, "m h w c"]:
-    """Split the images into equal parts, one per device; the last part is padded with zeros (so m >= n)."""
+    """Split the images, `widened`, into equal parts, one per device; the last is padded with zeros (so m >= n)."""
+    images = widened(images)
     if mesh is None:
         return jax.device_put(images)
     shape = (-(-len(images) // mesh.size) * mesh.size, *images.shape[1:])

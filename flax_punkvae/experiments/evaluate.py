@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from flax_punkvae.devices import backend
     from flax_punkvae.measures import features
-    from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables
+    from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables, traits
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
@@ -82,6 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     if (codes := evaluation.other_codes(run)) is not None:
         parts["other_codes"] = codes
     parts["label_probes"] = evaluation.label_probes(run)
+    if not run.dataset.label_names:
+        notes.append("the images have no labels: skipped label probes")
     skipped = "skipped reconstruction and all measures of samples"
     if run.dataset.sprites is None:
         notes.append(f"the images are not sprites: {skipped}")
@@ -95,6 +97,8 @@ def main(arguments: Sequence[str]) -> int:
         samples = sample_quality.draw(run, options.seed)
         parts["reconstruction"] = evaluation.reconstruction(run)
         parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
+        if "trained" not in parts["sample_fidelity"]:
+            notes.append("the sprites are not 24x24: samples are compared in the features of the random network only")
         parts["copying"] = sample_quality.copying(run, samples, options.seed)
         if duplicates := parts["copying"]["rows"]["held-out (floor)"]["exact_copies"]:
             notes.append(
@@ -104,6 +108,8 @@ def main(arguments: Sequence[str]) -> int:
         parts["local_validity"] = sample_quality.local_validity(run, samples)
         if (frequencies := sample_quality.label_frequencies(run, samples, options.seed)) is not None:
             parts["label_frequencies"] = frequencies
+        else:
+            notes.append(f"skipped label frequencies; {traits.load_network(run.model.description)[1]}")
         for side, floor in parts["local_validity"]["no_power"].items():
             notes.append(
                 f"only {floor:.2f} of the held-out sprites are locally valid with {side}x{side} windows: skipped, as "

@@ -1,11 +1,15 @@
-"""Bits per held-out sprite of other codes, for comparison with a model's bits."""
+"""Bits per held-out sprite of other codes, for comparison with a model's bits.
+
+zlib and LZMA get one byte per pixel or, for more than 256 colours, two, the lower one first. Of eight ways to write the
+indices of 5,000 avatars in 399 colours, none took 1 % fewer bits with LZMA.
+"""
 
 import io
 import lzma
 import zlib
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt, UInt8
 from PIL import Image
 
 # Size of zlib's window.
@@ -22,10 +26,9 @@ def webp_bits(sprites: UInt8[np.ndarray, "n h w 3"]) -> float:
     return _mean_bits(_file(sprite, "WEBP", lossless=True, quality=100, method=6) for sprite in sprites)
 
 
-def zlib_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "m h w 1"]) -> float:
-    """zlib on each sprite's indices, one byte a pixel; its dictionary is as many training sprites as fit its window."""
-    sprite = train[0].size
-    dictionary = train[-max(_WINDOW // sprite, 1) :].tobytes()[-_WINDOW:]
+def zlib_bits(train: UInt[np.ndarray, "n h w 1"], held_out: UInt[np.ndarray, "m h w 1"]) -> float:
+    """zlib on each sprite's indices; its dictionary is as many training sprites as fit its window."""
+    dictionary = train[-max(_WINDOW // train[0].nbytes, 1) :].tobytes()[-_WINDOW:]
 
     def compress(indices: np.ndarray) -> bytes:
         # A raw stream, without zlib's header and checksum.
@@ -35,7 +38,7 @@ def zlib_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "
     return _mean_bits(map(compress, held_out))
 
 
-def lzma_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "m h w 1"]) -> float:
+def lzma_bits(train: UInt[np.ndarray, "n h w 1"], held_out: UInt[np.ndarray, "m h w 1"]) -> float:
     """LZMA2 (preset 9e): what the held-out sprites' indices add to a stream that begins with all training sprites.
 
     This favours LZMA over coding one sprite at a time: it also sees earlier held-out sprites and starts only once.
@@ -44,7 +47,7 @@ def lzma_bits(train: UInt8[np.ndarray, "n h w 1"], held_out: UInt8[np.ndarray, "
     return 8 * (whole - _lzma(train.tobytes())) / len(held_out)
 
 
-def independent_bits(held_out: UInt8[np.ndarray, "m h w 1"], log_frequencies: Float[np.ndarray, "h w p"]) -> float:
+def independent_bits(held_out: UInt[np.ndarray, "m h w 1"], log_frequencies: Float[np.ndarray, "h w p"]) -> float:
     """Independent pixels, coded by the training frequencies at their positions: -sum log2 frequency."""
     _, height, width, _ = held_out.shape
     rows, columns = np.indices((height, width))

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Integer, Key, Shaped
 
 from flax_punkvae.model import losses
 from flax_punkvae.model.vae import PunkVAE
@@ -21,7 +21,7 @@ def apply(module: PunkVAE, params: Any, *arguments: Any, **options: Any) -> Any:
 
 @partial(jax.jit, static_argnames="module")
 def encode(
-    module: PunkVAE, params: Any, images: UInt8[Array, "b h w c"]
+    module: PunkVAE, params: Any, images: Integer[Array, "b h w c"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """(mean, logvar) of the posterior of each image."""
     return apply(module, params, module.likelihood.pixels(images), method="encode")
@@ -29,12 +29,12 @@ def encode(
 
 @partial(jax.jit, static_argnames="module")
 def decode(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
-    """Decode latents to images: floats in [0, 1], or the most probable palette indices as uint8."""
-    return module.likelihood.image(apply(module, params, z, method="decode"))
+    """Decode latents to images: floats in [0, 1], or the indices of the most probable palette colours."""
+    return apply(module, params, z, method="picture")
 
 
 @partial(jax.jit, static_argnames="module")
-def reconstruct(module: PunkVAE, params: Any, images: UInt8[Array, "b h w c"]) -> Shaped[Array, "b h w c"]:
+def reconstruct(module: PunkVAE, params: Any, images: Integer[Array, "b h w c"]) -> Shaped[Array, "b h w c"]:
     """Encode images and decode their posterior means, without noise."""
     mean, _ = encode(module, params, images)
     return decode(module, params, mean)
@@ -64,7 +64,7 @@ def kl(
 
 @partial(jax.jit, static_argnames=("module", "count"))
 def importance_samples(
-    module: PunkVAE, params: Any, image: UInt8[Array, "h w c"], key: Key[Array, ""], count: int
+    module: PunkVAE, params: Any, image: Integer[Array, "h w c"], key: Key[Array, ""], count: int
 ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
     """(distortion, log p(z) - log q(z)) for k = count draws z from the posterior of one image."""
     mean, logvar = encode(module, params, image[None])

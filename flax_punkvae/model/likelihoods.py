@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt8
+from jaxtyping import Array, Float, Integer, Shaped
 
 from flax_punkvae.model import losses
 
@@ -26,8 +26,8 @@ class Likelihood:
     decoder ends in a sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, so that bits are
     reported.
 
-    pixels: uint8 [b h w c] to model input. distortion: (pixels, decoded) to [b], summed over an image.
-    image: decoded [b h w c] to floats in [0, 1] or uint8 indices.
+    pixels: a dataset's [b h w c], uint8 RGB or indices, to model input. distortion: (pixels, decoded) to [b], summed
+    over an image. image: decoded [b h w c] to floats in [0, 1] or indices.
 
     noise: the decoder's noise parameters implied by beta, by name; None if there is no density at that beta.
     log_likelihood: (distortion [n], beta, values per image) to log p(image | z) [n], in nats, in float64.
@@ -39,7 +39,7 @@ class Likelihood:
     palette: bool
     squashed: bool
     bits: bool
-    pixels: Callable[[UInt8[Array, "b h w c"]], Shaped[Array, "b h w c"]]
+    pixels: Callable[[Integer[Array, "b h w c"]], Shaped[Array, "b h w c"]]
     distortion: Callable[[Shaped[Array, "b h w c"], Float[Array, "b h w e"]], Float[Array, "b"]]
     image: Callable[[Float[Array, "b h w e"]], Shaped[Array, "b h w c"]]
     noise: Callable[[float], dict[str, float] | None]
@@ -72,7 +72,7 @@ def gaussian_log_likelihood(
     return -squared_error.astype(float) / (2 * sigma**2) - elements / 2 * math.log(2 * math.pi * sigma**2)
 
 
-def _unit_floats(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def _unit_floats(images: Integer[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return images.astype(jnp.float32) / 255.0
 
 
@@ -88,8 +88,9 @@ def _gaussian_elbo(distortion: float, kl: float, beta: float, elements: int) -> 
     return {**found, **noise, "negative_elbo_nats_at_sigma": kl - float(likelihood[0])}
 
 
-def _most_probable(logits: Float[Array, "b h w p"]) -> UInt8[Array, "b h w 1"]:
-    return logits.argmax(-1, keepdims=True).astype(jnp.uint8)
+def _most_probable(logits: Float[Array, "b h w p"]) -> Integer[Array, "b h w 1"]:
+    # As int32 if a byte is too small, since some backends have no 16-bit integers.
+    return logits.argmax(-1, keepdims=True).astype(jnp.uint8 if logits.shape[-1] <= 256 else jnp.int32)
 
 
 # A decoded value is the mean of a Gaussian; beta sets its standard deviation. Images are in [0, 1].

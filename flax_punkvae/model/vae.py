@@ -81,6 +81,15 @@ class PunkVAE(nn.Module):
         x = self.decoder(z, dropout_keys)
         return logits(x, *self.palette(x)) if self.likelihood.palette else x
 
+    def picture(self, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
+        """The likelihood's `image` of decoded latents: floats in [0, 1], or indices of the most probable colours."""
+        likelihood, x = self.likelihood, self.decoder(z, None)
+        if not likelihood.palette:
+            return likelihood.image(x)
+        kernel, bias = self.palette(x)
+        # One image at a time, as in `distortion`: with 60,000 colours, the logits of a batch would take 10 GB.
+        return jax.lax.map(lambda decoded: likelihood.image(logits(decoded[None], kernel, bias))[0], x)
+
     def distortion(
         self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> Float[Array, "b"]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from flax_punkvae.data import punks
+from flax_punkvae.devices import parallel
 from flax_punkvae.measures import codes, metrics
 from flax_punkvae.model import inference
 from flax_punkvae.trained.runs import OpenedRun
@@ -29,7 +30,7 @@ def rate_distortion(run: OpenedRun, seed: int) -> dict[str, Any]:
     dataset, beta, likelihood = run.dataset, run.config.train.beta, run.model.module.likelihood
     held_out = dataset.images[run.test_indices]
     batch = min(run.config.train.batch_size, len(held_out))
-    on_device = jax.device_put(held_out)
+    on_device = parallel.sharded(None, held_out)
     key, indices = jax.random.key(seed), np.arange(len(held_out))
     found = steps.evaluate(run.model.module, run.model.params, beta, on_device, indices, key, batch)
     per_latent = np.sort(run.model.kl_per_latent(held_out, seed))[::-1]
@@ -61,7 +62,7 @@ def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str,
     likelihood, beta = run.model.module.likelihood, run.config.train.beta
     if (noise := likelihood.noise(beta)) is None:
         return None
-    chosen = run.dataset.images[iwae_positions(run, count, seed)]
+    chosen = parallel.widened(run.dataset.images[iwae_positions(run, count, seed)])
     key = jax.random.key(seed)
     weights = np.empty((len(chosen), samples))
     chunk = min(_CHUNK, samples)

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt, UInt8
 
 from flax_punkvae import images as im
-from flax_punkvae.devices import backend
+from flax_punkvae.devices import backend, parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
@@ -89,14 +89,14 @@ class Model:
         if images.shape[1:] != (*self.description.image_shape[:2], 3):
             images = im.render(images, self.description.render)
         if self.index_palette is not None:
-            images = im.to_indices(images, self.index_palette)[..., None].astype(np.uint8, copy=False)
+            images = im.to_indices(images, self.index_palette)[..., None]
         return self.encode_pixels(images)
 
     def encode_pixels(
-        self, pixels: UInt8[np.ndarray, "n h w c"]
+        self, pixels: UInt[np.ndarray, "n h w c"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """`encode` for images in the format of a Dataset: RGB or, for a palette model, indices."""
-        return self._batched(inference.encode, pixels)
+        return self._batched(inference.encode, parallel.widened(pixels))
 
     def decode(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
         """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
@@ -169,7 +169,7 @@ class Model:
                 break
         return np.array(new[:count], np.float32).reshape(-1, self.description.model.latent)
 
-    def kl_per_latent(self, pixels: UInt8[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
+    def kl_per_latent(self, pixels: UInt[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
         """KL divergence of the posterior from the prior per latent, in nats, averaged over images (as in a Dataset).
 
         Computed in closed form or at one sample of z per image, depending on the prior.

@@ -11,25 +11,27 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 12), layout="constrained")
+    probes = parts["label_probes"]
+    labelled = bool(probes and probes["labels"])
+    figure = Figure(figsize=(13 if labelled else 7, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplot_mosaic([["latents", "labels"], ["distance", "labels"], ["scores", "labels"]])
-    latents, labels, distance, scores = (axes[name] for name in ("latents", "labels", "distance", "scores"))
+    # k: KL of the latents, d: distance of samples, s: their scores, p: probes, if any, beside the others.
+    axes = figure.subplot_mosaic("kp;dp;sp" if labelled else "k;d;s")
+    latents, distance, scores = (axes[name] for name in "kds")
 
     values = np.array(parts["rate_distortion"]["kl_per_latent_nats"])
     latents.bar(np.arange(1, len(values) + 1), values, width=1.0)
     latents.set(title="KL of each latent, sorted", xlabel="latent", ylabel="nats per image")
 
-    if parts["label_probes"] and parts["label_probes"]["labels"]:
-        by_label = sorted(parts["label_probes"]["by_label"].items(), key=lambda item: item[1]["auroc"])
+    if labelled:
+        labels = axes["p"]
+        by_label = sorted(probes["by_label"].items(), key=lambda item: item[1]["auroc"])
         labels.plot([row["auroc"] for _, row in by_label], np.arange(len(by_label)), "o", label="AUROC")
         labels.plot([row["balanced_accuracy"] for _, row in by_label], np.arange(len(by_label)), "x", label="balanced")
         labels.set_yticks(np.arange(len(by_label)), [name for name, _ in by_label], fontsize=6)
         labels.axvline(0.5, color="grey", linewidth=0.5)
         labels.set(title="linear probes of the latents", xlabel="1 is perfect, 0.5 is chance")
         labels.legend()
-    else:
-        labels.set_axis_off()
 
     if "sample_fidelity" in parts:
         network = "trained" if "trained" in parts["sample_fidelity"] else "random"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Int, Integer, Key, UInt8
 
 from flax_punkvae import images
 from flax_punkvae.config import TrainConfig
@@ -60,14 +60,14 @@ class Progress:
 class Run(NamedTuple):
     """What does not change during training, except `signals`, to which received signals are appended.
 
-    `images` are on the devices; `grid_images` are the test images of the grid; `palette` is for images of indices;
-    `description` describes the model at step 0; only the first process has a `report`.
+    `images` are on the devices; `grid_images` are the test images of the grid, `parallel.widened`; `palette` is for
+    images of indices; `description` describes the model at step 0; only the first process has a `report`.
     """
 
     directory: Path
     config: TrainConfig
-    images: UInt8[Array, "n h w c"]
-    grid_images: UInt8[np.ndarray, "b h w c"]
+    images: Integer[Array, "n h w c"]
+    grid_images: Integer[np.ndarray, "b h w c"]
     palette: UInt8[np.ndarray, "p 3"] | None
     description: Description
     train_indices: Int[np.ndarray, "train"]

@@ -60,7 +60,7 @@ def train(
             directory=run_dir,
             config=config.train,
             images=parallel.sharded(state.mesh, dataset.images),
-            grid_images=dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)],
+            grid_images=parallel.widened(dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)]),
             palette=dataset.palette,
             description=description.describe(config, dataset, parts),
             train_indices=parts.train,

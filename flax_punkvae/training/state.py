@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key, UInt
 
 from flax_punkvae.config import Config, ModelConfig, TrainConfig
 from flax_punkvae.devices import parallel
@@ -61,7 +61,7 @@ def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
 def create_state(
     config: Config,
     key: Key[Array, ""],
-    train_images: UInt8[np.ndarray, "n h w c"] | None = None,
+    train_images: UInt[np.ndarray, "n h w c"] | None = None,
     colours: int = 0,
     mesh: Mesh | None = None,
 ) -> TrainState:
@@ -82,7 +82,7 @@ def create_state(
 
 def state_shapes(
     config: Config,
-    train_images: UInt8[np.ndarray, "n h w c"] | None = None,
+    train_images: UInt[np.ndarray, "n h w c"] | None = None,
     colours: int = 0,
     mesh: Mesh | None = None,
 ) -> TrainState:
@@ -123,12 +123,11 @@ def _check_stages(stages: int, shape: tuple[int, int, int]) -> None:
         )
 
 
-def log_frequencies(indices: UInt8[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
+def log_frequencies(indices: UInt[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
     """log((count + 0.1) / (n + 0.1 p)) of each colour at each position, so that no colour has probability 0."""
     n, height, width, _ = indices.shape
-    counts = np.zeros((height * width, colours))
-    flat = indices.reshape(n, -1)
-    for position, column in enumerate(flat.T):
-        counts[position] = np.bincount(column, minlength=colours)
-    frequencies = (counts + 0.1) / (n + 0.1 * colours)
-    return np.log(frequencies).reshape(height, width, colours).astype(np.float32)
+    found = np.empty((height * width, colours), np.float32)
+    # In float64, but one position at a time, since there may be many colours.
+    for position, column in enumerate(indices.reshape(n, -1).T):
+        found[position] = np.log((np.bincount(column, minlength=colours) + 0.1) / (n + 0.1 * colours))
+    return found.reshape(height, width, colours)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Bool, Int, Integer, Key, Shaped
 
 from flax_punkvae.data import shuffled
 from flax_punkvae.devices import parallel
@@ -61,7 +61,7 @@ def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Arr
 
 @partial(jax.jit, donate_argnames="state")
 def train_steps(
-    state: TrainState, images: UInt8[Array, "n h w c"], indices: Int[Array, "s b"], key: Key[Array, ""]
+    state: TrainState, images: Integer[Array, "n h w c"], indices: Int[Array, "s b"], key: Key[Array, ""]
 ) -> tuple[TrainState, Metrics]:
     """s steps in one call: step i on `images[indices[i]]`, with the key fold_in(key, state.step).
 
@@ -80,7 +80,7 @@ def eval_step(
     module: PunkVAE,
     params: Any,
     beta: float,
-    images: UInt8[Array, "n h w c"],
+    images: Integer[Array, "n h w c"],
     indices: Int[Array, "b"],
     key: Key[Array, ""],
     mesh: Mesh | None = None,
@@ -99,7 +99,7 @@ def evaluate(
     module: PunkVAE,
     params: Any,
     beta: float,
-    images: UInt8[Array, "n h w c"],
+    images: Integer[Array, "n h w c"],
     indices: Int[np.ndarray, "m"],
     key: Key[Array, ""],
     batch_size: int,

@@ -4,6 +4,7 @@ import io
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from flax_punkvae.measures import codes
@@ -11,25 +12,28 @@ from flax_punkvae.training import state as train_state
 
 
 def indices(count: int, colours: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, colours, (count, 8, 8, 1), np.uint8)
+    return np.random.default_rng(seed).integers(0, colours, (count, 8, 8, 1), np.min_scalar_type(colours - 1))
 
 
-def test_independent_pixels_are_coded_by_their_frequencies():
-    """Oracle: by hand. At every position colour 0 was seen 3 times of 4, colour 1 once: (3.1 and 1.1) / 4.2."""
-    train = np.zeros((4, 2, 3, 1), np.uint8)
-    train[0] = 1
-    held_out = np.zeros((2, 2, 3, 1), np.uint8)
-    held_out[1] = 1
-    expected = -6 * (np.log2(3.1 / 4.2) + np.log2(1.1 / 4.2)) / 2
-    found = codes.independent_bits(held_out, train_state.log_frequencies(train, 2))
+@pytest.mark.parametrize("colours", [2, 300])
+def test_independent_pixels_are_coded_by_their_frequencies(colours: int):
+    """Oracle: by hand. At every position one colour was seen 3 times of 4, one once: of 2, (3.1 and 1.1) / 4.2."""
+    train = np.zeros((4, 2, 3, 1), np.min_scalar_type(colours - 1))
+    train[0] = colours - 1
+    held_out = np.zeros((2, 2, 3, 1), train.dtype)
+    held_out[1] = colours - 1
+    total = 4 + 0.1 * colours
+    expected = -6 * (np.log2(3.1 / total) + np.log2(1.1 / total)) / 2
+    found = codes.independent_bits(held_out, train_state.log_frequencies(train, colours))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_noise_cannot_be_compressed():
-    """Oracle: 64 pixels of 2 bits are 128 bits, whatever the code; of 8 bits, 512."""
-    few, many = indices(200, 4, 0), indices(200, 256, 1)
+    """Oracle: 64 pixels of 2 bits are 128 bits, whatever the code; of 8 bits, 512; of 16 bits, 1024."""
+    few, many, more = indices(200, 4, 0), indices(200, 256, 1), indices(200, 65_536, 1)
     assert codes.zlib_bits(few[:100], few[100:]) >= 128
     assert codes.lzma_bits(many[:100], many[100:]) >= 512
+    assert codes.zlib_bits(more[:100], more[100:]) >= 1024 <= codes.lzma_bits(more[:100], more[100:])
 
 
 def test_what_was_seen_before_costs_next_to_nothing():
@@ -38,14 +42,15 @@ def test_what_was_seen_before_costs_next_to_nothing():
     assert codes.lzma_bits(seen, seen[:10]) < 64
 
 
-def test_zlib_takes_the_last_sprites_that_fit_its_window():
-    """Oracle: the same by hand, for more training sprites than 32 kB hold."""
-    train, held_out = indices(1000, 50, 4), indices(3, 50, 5)
+@pytest.mark.parametrize(("colours", "fit"), [(50, 512), (300, 256)])
+def test_zlib_takes_the_last_sprites_that_fit_its_window(colours: int, fit: int):
+    """Oracle: the same by hand, for more training sprites than 32 kB hold; a byte per pixel, or two."""
+    train, held_out = indices(1000, colours, 4), indices(3, colours, 5)
     held_out[0] = train[-1]
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=train[-512:].tobytes())
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=train[-fit:].tobytes())
     content = compressor.compress(held_out[0].tobytes()) + compressor.flush()
     assert codes.zlib_bits(train, held_out[:1]) == 8 * len(content)
-    back = zlib.decompressobj(-15, zdict=train[-512:].tobytes())
+    back = zlib.decompressobj(-15, zdict=train[-fit:].tobytes())
     assert back.decompress(content) == held_out[0].tobytes()
 
 

@@ -61,13 +61,14 @@ def test_a_gaussian_has_a_density_where_beta_gives_it_a_deviation():
     assert GAUSSIAN.negative_elbo(2.0, 7.0, 0.0, 3) == {"pythae_beta": 0.0}
 
 
-def test_a_categorical_takes_indices_and_gives_the_most_probable():
+@pytest.mark.parametrize(("colours", "dtype"), [(5, jnp.uint8), (256, jnp.uint8), (257, jnp.int32)])
+def test_a_categorical_takes_indices_and_gives_the_most_probable(colours: int, dtype: type):
     """Oracle: NumPy's argmax."""
     indices = jnp.array([[[[2]], [[0]]]], jnp.uint8)
     assert CATEGORICAL.pixels(indices) is indices
-    logits = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    logits = np.random.default_rng(0).standard_normal((2, 30, 40, colours)).astype(np.float32)
     image = CATEGORICAL.image(jnp.array(logits))
-    assert image.dtype == jnp.uint8
+    assert image.dtype == dtype
     np.testing.assert_array_equal(image, logits.argmax(-1)[..., None])
 
 

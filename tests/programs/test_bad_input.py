@@ -106,7 +106,7 @@ ROWS: dict[str, Row] = {
     "a run among other files": lambda folder: [*preset("seed = 1")(folder), "--run-dir", "."],
     "fewer images than the limit": lambda folder: [*images((24, 24), (24, 24))(folder), "--data.limit", "3"],
     "a batch larger than the data": lambda folder: [*images((24, 24), (24, 24))(folder), "--train.batch-size", "2"],
-    "sprites of too many colours": noise(12),
+    "sprites of too many colours": noise(128),
     "sprites that are photographs": noise(130),
     "sprites that cannot be halved so often": lambda folder: [*images((20, 20), (20, 20), (20, 20))(folder), *INDICES],
     "a sheet of other tiles": lambda folder: [*drawn(48, 48, 255)(folder), "--data.tile", "32", "32"],

@@ -66,11 +66,11 @@ config = Config(
     ModelConfig(likelihood="categorical", prior="autoregressive", **shape),
     TrainConfig(batch_size=16, beta=1.0, beta_warmup=0.5, schedule="cosine", weight_decay=0.1),
 )
-sprites = random.integers(0, 8, (37, 6, 6, 1), np.uint8)
+sprites = random.integers(0, 300, (37, 6, 6, 1), np.uint16)
 batches = random.integers(0, 37, (3, 16)).astype(np.int32)
 bits = []
 for devices in (None, mesh):
-    state = train_state.create_state(config, jax.random.key(0), sprites, 8, devices)
+    state = train_state.create_state(config, jax.random.key(0), sprites, 300, devices)
     placed = parallel.sharded(devices, sprites)
     state, metrics = steps.train_steps(state, placed, batches, jax.random.key(1))
     tested = steps.evaluate(state.model, state.params, 1.0, placed, np.arange(20), jax.random.key(2), 16, devices)

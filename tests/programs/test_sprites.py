@@ -1,6 +1,7 @@
 """Sprites as palette indices: the data, the categorical model, and every program on the sprite preset in small."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from scipy import special
 
 from flax_punkvae import data, images
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
+from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
 from flax_punkvae.model import inference, losses
@@ -38,6 +40,8 @@ SMALL = (
     *("--model.hidden", "16", "--model.latent", "4", "--train.batch-size", "8", "--train.checkpoint-every", "1"),
 )
 EIGHT_COLOURS = np.array([[x * 255, y * 255, z * 255] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.uint8)
+# More than a byte can index.
+MANY_COLOURS = np.unique(np.random.default_rng(6).integers(0, 256, (300, 3), np.uint8), axis=0)
 
 
 def small(**model: Any) -> Config:
@@ -49,15 +53,20 @@ def small(**model: Any) -> Config:
     )
 
 
-@pytest.fixture(scope="module")
-def indices() -> np.ndarray:
-    """Sixteen sprites of 8x12 in eight colours."""
-    return np.random.default_rng(0).integers(0, 8, (16, 8, 12, 1), np.uint8)
+@pytest.fixture(scope="module", params=[8, 300])
+def colours(request: pytest.FixtureRequest) -> int:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def state(indices: np.ndarray) -> train_state.TrainState:
-    return train_state.create_state(small(), jax.random.key(0), indices, 8)
+def indices(colours: int) -> np.ndarray:
+    """Sixteen sprites of 8x12."""
+    return np.random.default_rng(0).integers(0, colours, (16, 8, 12, 1), np.min_scalar_type(colours - 1))
+
+
+@pytest.fixture(scope="module")
+def state(indices: np.ndarray, colours: int) -> train_state.TrainState:
+    return train_state.create_state(small(), jax.random.key(0), indices, colours)
 
 
 def folder(path: Path, sprites: np.ndarray) -> str:
@@ -71,19 +80,22 @@ def load(source: str, **options: Any) -> data.Dataset:
     return data.load(DataConfig(source=source, render="indices", **options))
 
 
-def test_indices_and_palette_are_the_training_sprites(tmp_path: Path):
+@pytest.mark.parametrize(("palette", "dtype"), [(EIGHT_COLOURS[:7], np.uint8), (MANY_COLOURS, np.uint16)])
+def test_indices_and_palette_are_the_training_sprites(tmp_path: Path, palette: np.ndarray, dtype: type):
     """Oracle: painted back they are the files; a colour of held-out sprites alone is its nearest of the palette."""
-    sprites = EIGHT_COLOURS[:7][np.random.default_rng(1).integers(0, 7, (20, 10, 16))]
+    sprites = palette[np.random.default_rng(1).integers(0, len(palette), (20, 10, 16))]
     _, test = data.split(20, 0.2, 0)
     sprites[test[0], 0, 0] = (255, 250, 240)
     dataset = load(folder(tmp_path / "sprites", sprites))
-    assert dataset.images.shape == (20, 10, 16, 1) and dataset.palette is not None
-    assert dataset.palette.tolist() == EIGHT_COLOURS[:7].tolist() and dataset.colours == 7
+    assert dataset.images.shape == (20, 10, 16, 1) and dataset.images.dtype == dtype
+    assert dataset.palette is not None and dataset.colours == len(palette)
+    assert dataset.palette.tolist() == palette.tolist()
+    assert dataset.sha256 == hashlib.sha256(dataset.images.tobytes()).hexdigest()
     everywhere = np.arange(20)
     assert dataset.outside_palette(everywhere) == (1, 1) and dataset.sprites is not None
     np.testing.assert_array_equal(dataset.sprites, sprites)
     expected = sprites.copy()
-    expected[test[0], 0, 0] = (255, 255, 0)
+    expected[test[0], 0, 0] = palette[((palette - np.array([255, 250, 240])) ** 2).sum(1).argmin()]
     np.testing.assert_array_equal(dataset.pictures(everywhere), expected)
 
 
@@ -112,14 +124,17 @@ def test_synthetic_characters_of_another_size(size: int):
 
 
 def test_too_many_colours_and_too_large_sprites_are_refused(tmp_path: Path):
-    photos = np.random.default_rng(3).integers(0, 256, (4, 12, 12, 3), np.uint8)
+    photos = np.random.default_rng(3).integers(0, 256, (2, 128, 128, 3), np.uint8)
     source = folder(tmp_path / "photos", photos)
-    with pytest.raises(
-        UserError, match=r"4[0-9][0-9] colours are more than the 256 of .*: reduce them to a common palette"
-    ):
+    advice = r"sprites of 128x128: reduce them to a common palette"
+    with pytest.raises(UserError, match=rf"163[0-9][0-9] colours are more than the 4096 that .* allows for {advice}"):
         load(source)
     # In RGB they are fine.
-    assert data.load(DataConfig(source=source, render="sprite")).images.shape == (4, 12, 12, 3)
+    assert data.load(DataConfig(source=source, render="sprite")).images.shape == (2, 128, 128, 3)
+    sheet = np.arange(100 * 100 * 8 * 8, dtype=np.uint32).view(np.uint8).reshape(800, 800, 4)[..., :3]
+    Image.fromarray(np.ascontiguousarray(sheet)).save(tmp_path / "sheet.png")
+    with pytest.raises(UserError, match=r"5[0-9]{5} colours are more than the 65536 that .* for sprites of 8x8: "):
+        load(str(tmp_path / "sheet.png"), tile=(8, 8))
     with pytest.raises(UserError, match=r"at most 128x128 pixels .* got 130x130: scale them down"):
         load(folder(tmp_path / "large", np.zeros((2, 130, 130, 3), np.uint8)))
 
@@ -151,14 +166,15 @@ def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainStat
     np.testing.assert_allclose(distortion, -chosen.sum((1, 2, 3)), rtol=1e-4)
 
 
-def test_before_training_a_pixel_has_the_frequencies_of_its_position(indices: np.ndarray):
+def test_before_training_a_pixel_has_the_frequencies_of_its_position(indices: np.ndarray, colours: int):
     """Oracle: counts by hand."""
-    found = np.exp(train_state.log_frequencies(indices, 8))
+    found = np.exp(train_state.log_frequencies(indices, colours))
     count = (indices[:, 3, 5, 0] == indices[0, 3, 5, 0]).sum()
-    np.testing.assert_allclose(found[3, 5, indices[0, 3, 5, 0]], (count + 0.1) / 16.8, rtol=1e-6)
+    np.testing.assert_allclose(found[3, 5, indices[0, 3, 5, 0]], (count + 0.1) / (16 + 0.1 * colours), rtol=1e-6)
     np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("colours", [300], indirect=True)
 def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_state.TrainState, indices: np.ndarray):
     """Oracle: the same loss of the whole batch's logits, without taking images one by one."""
     z = jnp.array(np.random.default_rng(5).standard_normal((16, 3)), jnp.float32)
@@ -174,6 +190,7 @@ def test_a_gradient_through_the_distortion_is_that_of_the_logits(state: train_st
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("colours", [8], indirect=True)
 def test_the_kl_of_a_learned_prior_is_right_on_average(state: train_state.TrainState, indices: np.ndarray):
     """Oracle: with a prior that is N(0, I), one component at 0 of width 1, the closed form; 5 standard errors."""
     prior = jax.tree.map(jnp.zeros_like, state.params["learned_prior"])
@@ -222,17 +239,20 @@ def test_a_step_with_convolutions_on_sprites(render: str):
     assert float(metrics["loss"]) < 0.5 * blind and bool(steps.is_finite(state))
 
 
-def test_images_that_cannot_be_halved_so_often_are_refused(indices: np.ndarray):
+@pytest.mark.parametrize("colours", [8], indirect=True)
+def test_images_that_cannot_be_halved_so_often_are_refused(indices: np.ndarray, colours: int):
     config = small(encoder_widths=(4, 4, 4), decoder_widths=(4, 4))
     with pytest.raises(UserError, match=r"expected at most 2 for images of 12x8, .* got 3: leave some out"):
-        train_state.create_state(config, jax.random.key(0), indices, 8)
+        train_state.create_state(config, jax.random.key(0), indices, colours)
 
 
-def test_beta_rises_and_bits_are_the_elbo_whatever_beta(indices: np.ndarray):
+@pytest.mark.parametrize("colours", [8], indirect=True)
+def test_beta_rises_and_bits_are_the_elbo_whatever_beta(indices: np.ndarray, colours: int):
     """Oracle: 8 steps, beta 2 reached after half of them: 0.5, 1, 1.5, 2, 2, ... ; bits = (distortion + KL) / ln 2."""
     config = small()
     train_config = TrainConfig(epochs=2, batch_size=4, beta=2.0, beta_warmup=0.5)
-    state = train_state.create_state(Config(config.data, config.model, train_config), jax.random.key(0), indices, 8)
+    config = Config(config.data, config.model, train_config)
+    state = train_state.create_state(config, jax.random.key(0), indices, colours)
     for step in range(6):
         state, metrics = steps.train_step(state, jnp.array(indices[:4]), jax.random.key(step))
         distortion, kl = float(metrics["cross_entropy"]), float(metrics["kl"])
@@ -240,7 +260,7 @@ def test_beta_rises_and_bits_are_the_elbo_whatever_beta(indices: np.ndarray):
         np.testing.assert_allclose(metrics["bits"], (distortion + kl) / math.log(2), rtol=1e-5)
 
 
-def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_the_cosine_schedule_reaches_the_steps(monkeypatch: pytest.MonkeyPatch):
     """Oracle: the rates by the formula: 40 steps, of which 2 rise, then half a cosine down to a hundredth."""
     seen = []
     monkeypatch.setattr(optax, "adam", lambda rate: seen.append(rate) or optax.sgd(1.0))
@@ -255,20 +275,20 @@ def test_the_cosine_schedule_reaches_the_steps(indices: np.ndarray, monkeypatch:
 def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_state.TrainState, indices: np.ndarray):
     key = jax.random.key(0)
     z = jnp.zeros((2, 3))
-    model = state.model
+    images, model = jnp.array(parallel.widened(indices)), state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
-    assert unsupported(steps.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
+    assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
     assert (
         unsupported(
             partial(steps.eval_step, model, beta=1.0),
             state.params,
-            images=jnp.array(indices),
+            images=images,
             indices=jnp.zeros(4, jnp.int32),
             key=key,
         )
         == set()
     )
-    assert unsupported(partial(inference.reconstruct, model), state.params, jnp.array(indices)) == set()
+    assert unsupported(partial(inference.reconstruct, model), state.params, images) == set()
     assert unsupported(partial(inference.from_prior, model), state.params, z, z) == set()
     assert unsupported(partial(inference.log_prior, model), state.params, z) == set()
 
@@ -399,16 +419,28 @@ def test_a_sprite_run_is_explored(run: Path, tmp_path: Path, command: str):
             np.testing.assert_array_equal(np.asarray(sheet)[4:244, 4:244], expected)
 
 
-def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path):
-    """From a folder, with the features of the random network alone, which knows no size."""
+def test_sprites_of_16x16_and_many_colours_are_trained_measured_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """From a folder, with the features of the random network alone, which knows no size, and no labels. The sprites
+    have more colours than a byte can index."""
     drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images
+    drawn = drawn.copy()
+    drawn[:, :2] = MANY_COLOURS[np.random.default_rng(0).integers(0, len(MANY_COLOURS), (120, 2, 16))]
     source = folder(tmp_path / "sprites", drawn)
     run = tmp_path / "run"
     arguments = (*SMALL, "--data.source", source, "--data.test-fraction", "0.4", "--train.epochs", "1")
     assert train.main([*arguments, "--run-dir", str(run)]) == 0
+    palette = open_run(run).model.index_palette
+    assert palette is not None and len(palette) > 256
+    capsys.readouterr()
     assert evaluate.main([str(run), "--iwae-images", "2", "--iwae-samples", "100"]) == 0
     parts = json.loads((run / "evaluation.json").read_text())
     assert set(parts["sample_fidelity"]) == {"n", "n_floor", "seed", "random"}
+    printed = capsys.readouterr().out
+    assert "the images have no labels: skipped label probes" in printed
+    assert "the sprites are not 24x24: samples are compared in the features of the random network only" in printed
+    assert "skipped label frequencies; traits are not read: the feature network takes 24x24 sprites only" in printed
     assert sample.main([str(run), "--count", "2"]) == 0
     with Image.open(run / "samples" / "prior-seed0" / "0001.png") as image:
         assert image.size == (16, 16)
