@@ -54,7 +54,7 @@ def owned(tree: Any) -> Any:
 def widened(images: Shaped[np.ndarray, "*n h w c"]) -> Shaped[np.ndarray, "*n h w c"]:
     """Images in a type that every backend supports: uint16 indices as int32, others unchanged.
 
-    NCCL and Gloo cannot add 16-bit integers, and Apple's METAL plugin computes with 8- and 32-bit ones only.
+    NCCL, which sums `rows` over GPUs, has no 16-bit integers, nor has the list of types that we trust METAL with.
     """
     return images.astype(np.int32) if images.dtype == np.uint16 else images
 
