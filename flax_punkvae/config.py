@@ -71,6 +71,9 @@ class ModelConfig:
     """Filters of the decoder's transposed convolutions except the last; one fewer than the encoder has blocks."""
     hidden: int = 512
     """Width of the dense layers next to the latent."""
+    pixel_hidden: int = 0
+    """Width of the two layers of an autoregressive decoder, for categorical models only: each pixel's colour also
+    depends on pixels decoded before it, and may be copied from them. 0: pixels are independent given the latent."""
     residual_blocks: int = 0
     """Residual blocks (two dense layers each) after the first dense layer, in the encoder and in the decoder."""
     latent: int = 256
@@ -96,6 +99,9 @@ class TrainConfig:
     """Weight of the KL divergence in the loss, relative to the squared error (or cross-entropy) of an image."""
     beta_warmup: float = 0.0
     """Fraction of steps over which beta ramps up from 0."""
+    auxiliary: float = 0.0
+    """Final weight of the auxiliary loss of an autoregressive decoder, the cross-entropy of pixels predicted from the
+    latent alone. Its weight falls from 1 to this over the first 80 % of steps. Higher: the latent decides more."""
     learning_rate: float = 0.0008
     """Adam's learning rate; with a schedule, its peak."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -140,6 +146,7 @@ def validate(config: Config) -> None:
         *((f"data.tile[{i}]", side, 1, 65_536) for i, side in enumerate(data.tile)),
         ("model.embedding", model.embedding, 1, 1024),
         ("model.hidden", model.hidden, 1, 65_536),
+        ("model.pixel_hidden", model.pixel_hidden, 0, 65_536),
         ("model.residual_blocks", model.residual_blocks, 0, 64),
         ("model.latent", model.latent, 1, 65_536),
         ("train.epochs", train.epochs, 1, 1_000_000),
@@ -184,6 +191,13 @@ def validate(config: Config) -> None:
             f"model.likelihood: {model.likelihood} does not support data.render {data.render}: use "
             f"{' or '.join(supported)}"
         )
+    if model.pixel_hidden and data.render != "indices":
+        raise UserError(
+            "model.pixel_hidden: an autoregressive decoder needs palette indices: set data.render to indices, or set "
+            "model.pixel_hidden to 0"
+        )
+    if not 0 <= train.auxiliary <= 1:
+        raise UserError(f"train.auxiliary: {train.auxiliary} is out of range: choose a weight from 0 to 1")
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: {train.beta} is out of range: choose a number from 0 to 1000000")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from flax_punkvae.model.likelihoods import LIKELIHOODS, Likelihood
 from flax_punkvae.model.networks import Decoder, Encoder, Palette, logits
+from flax_punkvae.model.pixels import PixelDecoder
 from flax_punkvae.model.priors import PRIORS, Prior
 
 
@@ -67,6 +68,8 @@ class PunkVAE(nn.Module):
             squashed=self.likelihood.squashed,
             dtype=self.dtype,
         )
+        if config.pixel_hidden:
+            self.pixels = PixelDecoder(self.colours, channels, config.pixel_hidden, self.image_shape, self.dtype)
         # This name determines the parameters' names in checkpoints and their initial values.
         self.learned_prior = self.prior(config.latent)
 
@@ -77,7 +80,10 @@ class PunkVAE(nn.Module):
         return self.encoder(images, dropout_keys)
 
     def decode(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w c"]:
-        """Decode latents to images, or to logits over a palette; with keys, dropout is on."""
+        """Decode latents to images, or to logits over a palette; with keys, dropout is on.
+
+        With an autoregressive decoder, these are the logits of the auxiliary loss: each pixel given the latents alone.
+        """
         x = self.decoder(z, dropout_keys)
         return logits(x, *self.palette(x)) if self.likelihood.palette else x
 
@@ -86,6 +92,8 @@ class PunkVAE(nn.Module):
         likelihood, x = self.likelihood, self.decoder(z, None)
         if not likelihood.palette:
             return likelihood.image(x)
+        if self.config.pixel_hidden:
+            return self.pixels.decode(x)
         kernel, bias = self.palette(x)
         # One image at a time, as in `distortion`: with 60,000 colours, the logits of a batch would take 10 GB.
         return jax.lax.map(lambda decoded: likelihood.image(logits(decoded[None], kernel, bias))[0], x)
@@ -94,9 +102,21 @@ class PunkVAE(nn.Module):
         self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> Float[Array, "b"]:
         """The likelihood's distortion between images and decoded latents; with keys, dropout is on."""
+        return self.distortions(images, z, dropout_keys)[0]
+
+    def distortions(
+        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+    ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+        """(distortion, auxiliary loss); they are equal unless the decoder is autoregressive.
+
+        The auxiliary loss is the distortion with each pixel given the latents alone. An autoregressive decoder can do
+        without latents; trained on both losses, it uses them (Lucas & Verbeek 2018, "Auxiliary Guided Autoregressive
+        Variational Autoencoders").
+        """
         likelihood, x = self.likelihood, self.decoder(z, dropout_keys)
         if not likelihood.palette:
-            return likelihood.distortion(images, x)
+            distortion = likelihood.distortion(images, x)
+            return distortion, distortion
 
         # One image at a time, recomputed in the gradient: the logits of a whole batch, p values per pixel, would pass
         # through memory several times. Five times faster on a CPU, where they are most of a step.
@@ -106,7 +126,10 @@ class PunkVAE(nn.Module):
             return likelihood.distortion(image[None], logits(decoded[None], kernel, bias))[0]
 
         kernel, bias = self.palette(x)
-        return jax.lax.map(one, (images, x))
+        independent = jax.lax.map(one, (images, x))
+        return (
+            self.pixels.negative_log_likelihood(images, x) if self.config.pixel_hidden else independent
+        ), independent
 
     def log_prior(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
         """log p(z) per latent, in nats; for a learned prior, given the earlier latents."""
@@ -122,14 +145,15 @@ class PunkVAE(nn.Module):
 
     def __call__(
         self, images: Shaped[Array, "b h w c"], keys: Key[Array, "b"], *, train: bool
-    ) -> tuple[Float[Array, "b"], Float[Array, "b"], Float[Array, "b d"]]:
-        """(distortion, KL, mean of q(z | image)) at one z = mean + exp(logvar / 2) * eps; `train` turns dropout on.
+    ) -> tuple[Float[Array, "b"], Float[Array, "b"], Float[Array, "b"], Float[Array, "b d"]]:
+        """(distortion, auxiliary loss, KL, mean of q(z | image)) at one z = mean + exp(logvar / 2) * eps.
 
-        The KL is in closed form or estimated at that z, depending on the prior; summed over latents, in nats.
+        `train` turns dropout on. The KL is in closed form or estimated at that z, depending on the prior; summed over
+        latents, in nats.
         """
         keys_z, keys_encoder, keys_decoder = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
         mean, logvar = self.encode(images, keys_encoder if train else None)
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:], mean.dtype))(keys_z)
         z = mean + jnp.exp(0.5 * logvar) * noise
-        distortion = self.distortion(images, z, keys_decoder if train else None)
-        return distortion, jnp.sum(self.kl(mean, logvar, z), axis=-1), mean
+        distortion, auxiliary = self.distortions(images, z, keys_decoder if train else None)
+        return distortion, auxiliary, jnp.sum(self.kl(mean, logvar, z), axis=-1), mean

@@ -16,12 +16,16 @@ from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model.vae import PunkVAE
 
+# The fraction of steps over which the auxiliary loss's weight falls.
+_AUXILIARY_FRACTION = 0.8
+
 
 class TrainState(struct.PyTreeNode):
     """The step number, the parameters and Adam's moments, replicated on every device; each step updates them.
 
     The other fields are static: the model (with its likelihood), the optimiser, beta, the number of steps over which
-    beta ramps up, and the mesh of devices (None for one device).
+    beta ramps up, the auxiliary loss's final weight and the number of steps over which it falls from 1 to that, and the
+    mesh of devices (None for one device).
     """
 
     step: Any
@@ -31,6 +35,8 @@ class TrainState(struct.PyTreeNode):
     tx: optax.GradientTransformation = struct.field(pytree_node=False)
     beta: float = struct.field(pytree_node=False)
     beta_warmup: int = struct.field(pytree_node=False)
+    auxiliary: float = struct.field(pytree_node=False)
+    auxiliary_steps: int = struct.field(pytree_node=False)
     mesh: Mesh | None = struct.field(pytree_node=False)
 
 
@@ -75,7 +81,10 @@ def create_state(
     params = init(state.model, key)
     if state.model.likelihood.palette:
         assert train_images is not None
-        params["palette"]["bias"] = jnp.asarray(log_frequencies(train_images, colours))
+        bias = log_frequencies(train_images, colours)
+        # A copy for each: training donates its state, and a buffer can be donated once.
+        for part in ("palette", "pixels") if config.model.pixel_hidden else ("palette",):
+            params[part]["bias"] = jnp.array(bias)
     step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, state.tx.init(params)))
     return state.replace(step=step, params=params, opt_state=opt_state)
 
@@ -109,6 +118,8 @@ def state_shapes(
         tx=tx,
         beta=config.train.beta,
         beta_warmup=round(config.train.beta_warmup * steps),
+        auxiliary=config.train.auxiliary,
+        auxiliary_steps=max(round(_AUXILIARY_FRACTION * steps), 1),
         mesh=mesh,
     )
 

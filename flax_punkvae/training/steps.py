@@ -36,10 +36,15 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
     if state.beta_warmup:
         beta = beta * jnp.minimum((state.step + 1).astype(jnp.float32) / state.beta_warmup, 1.0)
 
+    fallen = jnp.minimum(state.step.astype(jnp.float32) / state.auxiliary_steps, 1.0)
+    weight = 1.0 + (state.auxiliary - 1.0) * fallen
+
     def total_loss(params: Any, images: Array, keys: Array) -> tuple[Array, Metrics]:
-        distortion, kl, _ = inference.apply(state.model, params, images, keys, train=True)
+        distortion, auxiliary, kl, _ = inference.apply(state.model, params, images, keys, train=True)
         sums = jax.tree.map(jnp.sum, _metrics(state.model.likelihood, distortion, kl, beta))
-        return sums["loss"], sums
+        # Only an autoregressive decoder has an auxiliary loss. It is not part of the loss that is reported.
+        optimised = sums["loss"] + weight * jnp.sum(auxiliary) if state.model.config.pixel_hidden else sums["loss"]
+        return optimised, sums
 
     keys = jax.random.split(key, len(images))
     # As in the reference, the gradient is of the sum over the batch, and the metrics are averages.
@@ -88,7 +93,7 @@ def eval_step(
     """Each metric [b] and the posterior mean [b, d] of `images[indices]`, with dropout off and one sample of z."""
 
     def values(params: Any, pixels: Array, keys: Array) -> Metrics:
-        distortion, kl, mean = inference.apply(module, params, pixels, keys, train=False)
+        distortion, _, kl, mean = inference.apply(module, params, pixels, keys, train=False)
         return {**_metrics(module.likelihood, distortion, kl, beta), "mean": mean}
 
     pixels = module.likelihood.pixels(parallel.rows(mesh, images, indices))

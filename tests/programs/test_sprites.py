@@ -196,9 +196,9 @@ def test_the_kl_of_a_learned_prior_is_right_on_average(state: train_state.TrainS
     prior = jax.tree.map(jnp.zeros_like, state.params["learned_prior"])
     params = {**state.params, "learned_prior": prior}
     one = jnp.repeat(jnp.array(indices[:1]), 4000, axis=0)
-    _, kl, _ = jax.jit(lambda key: inference.apply(state.model, params, one, jax.random.split(key, 4000), train=False))(
-        jax.random.key(1)
-    )
+    _, _, kl, _ = jax.jit(
+        lambda key: inference.apply(state.model, params, one, jax.random.split(key, 4000), train=False)
+    )(jax.random.key(1))
     expected = losses.gaussian_kl(*inference.encode(state.model, state.params, indices[:1]))[0]
     assert abs(float(kl.mean()) - float(expected)) < 5 * float(kl.std()) / math.sqrt(4000)
 

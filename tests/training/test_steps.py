@@ -58,7 +58,7 @@ def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: train_state.Tr
     key = jax.random.key(3)
 
     def total(params):
-        mse, kl, _ = inference.apply(state.model, params, batch, jax.random.split(key, 8), train=True)
+        mse, _, kl, _ = inference.apply(state.model, params, batch, jax.random.split(key, 8), train=True)
         return jnp.sum(mse + 3.4 * kl)
 
     gradients = jax.grad(total)(state.params)
@@ -115,7 +115,7 @@ def test_a_decoder_that_knows_the_answer_has_no_error(state: train_state.TrainSt
     """Oracle: with zero weights every pixel is sigmoid(bias), so a flat image of that value has squared error 0."""
     params = jax.tree.map(jnp.zeros_like, state.params)
     flat = jnp.full((2, 128, 128, 3), 127.5 / 255.0)
-    mse, kl, _ = inference.apply(state.model, params, flat, jax.random.split(jax.random.key(0)), train=False)
+    mse, _, kl, _ = inference.apply(state.model, params, flat, jax.random.split(jax.random.key(0)), train=False)
     assert np.asarray(mse).tolist() == np.asarray(kl).tolist() == [0.0, 0.0]
 
 
