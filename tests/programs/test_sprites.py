@@ -21,6 +21,7 @@ from flax_punkvae import data, images
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
+from flax_punkvae.measures import critic
 from flax_punkvae.model import inference, losses
 from flax_punkvae.presets import read_preset
 from flax_punkvae.trained.evaluation import iwae_positions
@@ -361,8 +362,11 @@ def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
     assert abs(np.mean(sums) - record["test/kl"]) < 5 * np.std(sums) + 1e-3
 
 
-def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sprite_run_is_evaluated(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """Oracle: bits of K = 1 by many draws by hand; the other codes are measured on the same sprites."""
+    monkeypatch.setattr(critic, "LEAST_STEPS", 1)
     options = ("--iwae-images", "4", "--iwae-samples", "1000", "--output", str(tmp_path))
     assert evaluate.main([str(run), *options]) == 0
     printed = capsys.readouterr().out
@@ -384,7 +388,8 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert list(parts["other_codes"]["bits"]) == [line.strip() for line in parts["other_codes"]["bits"]]
     assert len(parts["other_codes"]["bits"]) == 5 and "lossless WebP" in printed
     assert re.search(r"IWAE bound, bits per sprite, K = 1000.* [0-9.]+", printed)
-    assert parts["sample_fidelity"]["n"] == 48 and "features_sha256" in parts["sample_fidelity"]
+    assert parts["sample_fidelity"]["n"] == 24 and parts["critic"]["n"] == 48
+    assert "skipped the features of the trained network" in printed
 
 
 @pytest.mark.parametrize("command", ["reconstruct 3 4", "interpolate 3 4 --steps 3", "traverse 3 --top 2"])
@@ -399,8 +404,9 @@ def test_a_sprite_run_is_explored(run: Path, tmp_path: Path, command: str):
             np.testing.assert_array_equal(np.asarray(sheet)[4:244, 4:244], expected)
 
 
-def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path):
+def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """From a folder, with the features of the random network alone, which knows no size."""
+    monkeypatch.setattr(critic, "LEAST_STEPS", 1)
     drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images
     source = folder(tmp_path / "sprites", drawn)
     run = tmp_path / "run"
@@ -408,7 +414,7 @@ def test_sprites_of_16x16_are_trained_measured_and_drawn(tmp_path: Path):
     assert train.main([*arguments, "--run-dir", str(run)]) == 0
     assert evaluate.main([str(run), "--iwae-images", "2", "--iwae-samples", "100"]) == 0
     parts = json.loads((run / "evaluation.json").read_text())
-    assert set(parts["sample_fidelity"]) == {"n", "n_floor", "seed", "random"}
+    assert set(parts["sample_fidelity"]) == {"n", "seed", "reference", "trained_left_out", "random"}
     assert sample.main([str(run), "--count", "2"]) == 0
     with Image.open(run / "samples" / "prior-seed0" / "0001.png") as image:
         assert image.size == (16, 16)
