@@ -1,9 +1,12 @@
-"""Evaluate a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR` writes evaluation.json and evaluation.png."""
+"""Evaluate a run: `python -m flax_punkvae.experiments.evaluate RUN_DIR` writes evaluation.json and evaluation.png.
+
+Several runs that differ in the seed only are evaluated one by one, and then the headline figures' mean and spread.
+"""
 
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +18,18 @@ from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
 
 if TYPE_CHECKING:
-    pass
+    from flax_punkvae.trained.tables import Table
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
 
 
 @dataclass(frozen=True)
 class Options(Opening):
-    """Evaluate a trained run on its held-out images: rate and distortion, likelihood, samples, copying, latents."""
+    """Evaluate a trained run on its held-out images: rate and distortion, likelihood, samples, copying, latents. Of
+    several runs of one config, also the mean and the standard deviation of the headline figures."""
 
-    run_dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    run_dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories; several must differ in the seed only."""
     seed: int = 0
     """Seed of samples, noise and subsets."""
     iwae_images: int = 64
@@ -33,7 +37,8 @@ class Options(Opening):
     iwae_samples: int = 1000
     """Importance samples per image: 1, 100 or 1000."""
     output: Path | None = None
-    """Directory for evaluation.json and evaluation.png. The default is the run directory."""
+    """Directory for evaluation.json and evaluation.png, by default the run directory; for several runs, which each
+    keep their own, the directory for seeds.json, with the headline figures."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,23 +49,47 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"--{name}: {value} is out of range: choose a whole number from {least} to {2**31 - 1}")
     if options.iwae_samples not in (1, 100, 1000):
         raise UserError(f"--iwae-samples: {options.iwae_samples} is not possible: choose 1, 100 or 1000")
-    output = options.output or options.run_dir
-    if options.output and not output.is_dir():
-        raise UserError(f"--output: there is no directory {output}: create it first")
+    if not options.run_dirs:
+        raise UserError("no run directory given: name one, or several runs that differ in the seed only")
+    if options.output and not options.output.is_dir():
+        raise UserError(f"--output: there is no directory {options.output}: create it first")
     missing = [name for name in ("matplotlib", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
-    from rich import box
-    from rich.table import Table
-
     from flax_punkvae.devices import backend
+    from flax_punkvae.trained import headline, tables
+    from flax_punkvae.training import run_directory
+
+    backend.prepare("auto")
+    if len(options.run_dirs) == 1:
+        _evaluate(options.run_dirs[0], options, options.output)
+        return 0
+    configs = [run_directory.read_config(directory) for directory in options.run_dirs]
+    for directory, config in zip(options.run_dirs, configs, strict=True):
+        if replace(config, seed=0) != replace(configs[0], seed=0):
+            raise UserError(f"{directory} and {options.run_dirs[0]} differ in more than the seed: evaluate each alone")
+    spread = headline.spread([headline.figures(_evaluate(each, options, None)) for each in options.run_dirs])
+    _show(tables.headlines(spread, [config.seed for config in configs]))
+    if options.output:
+        path = options.output / "seeds.json"
+        with run_directory.writing(options.output):
+            path.write_text(
+                json.dumps({"runs": [str(each) for each in options.run_dirs], "figures": spread}, indent=2) + "\n",
+                encoding="utf-8",
+            )
+        console.say(f"written to {path}")
+    return 0
+
+
+def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict[str, Any]:
+    """Evaluate one run, print its tables, write its files and return what evaluation.json holds."""
     from flax_punkvae.measures import features
     from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables, traits
     from flax_punkvae.training import run_directory
 
-    backend.prepare("auto")
-    run = runs.open_run(options.run_dir, options)
+    output = elsewhere or directory
+    run = runs.open_run(directory, options)
     notes = list(run.model.notes)
     parts: dict[str, Any] = {
         "run": {
@@ -97,8 +126,9 @@ def main(arguments: Sequence[str]) -> int:
         samples = sample_quality.draw(run, options.seed)
         parts["reconstruction"] = evaluation.reconstruction(run)
         parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
-        if "trained" not in parts["sample_fidelity"]:
-            notes.append("the sprites are not 24x24: samples are compared in the features of the random network only")
+        if reason := parts["sample_fidelity"].get("trained_left_out"):
+            notes.append(f"skipped the features of the trained network: {reason}")
+        parts["critic"] = sample_quality.critic_auc(run, samples, options.seed)
         parts["copying"] = sample_quality.copying(run, samples, options.seed)
         if duplicates := parts["copying"]["rows"]["held-out (floor)"]["exact_copies"]:
             notes.append(
@@ -117,8 +147,8 @@ def main(arguments: Sequence[str]) -> int:
             )
     numbers, page = output / "evaluation.json", output / "evaluation.png"
     try:
-        for path in (numbers, page) if options.output is None else ():
-            run_directory.inside(options.run_dir, path)
+        for path in (numbers, page) if elsewhere is None else ():
+            run_directory.inside(directory, path)
         with run_directory.writing(output):
             numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
             plots.evaluation_page(parts, page)
@@ -126,15 +156,22 @@ def main(arguments: Sequence[str]) -> int:
         # Print the results even if they cannot be written, because they took minutes to compute.
         for note in notes:
             console.say(note)
-        for title, columns, rows in tables.tables(parts, run.model.module.likelihood):
-            table = Table(title=title, title_justify="left", box=box.SIMPLE)
-            for column in columns:
-                table.add_column(column, justify="left" if column == columns[0] else "right")
-            for row in rows:
-                table.add_row(*row)
-            console.show(table)
+        for table in tables.tables(parts, run.model.module.likelihood):
+            _show(table)
     console.say(f"written to {numbers} and {page}")
-    return 0
+    return parts
+
+
+def _show(table: "Table") -> None:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(title=table.title, title_justify="left", box=box.SIMPLE)
+    for column in table.columns:
+        shown.add_column(column, justify="left" if column == table.columns[0] else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    console.show(shown)
 
 
 if __name__ == "__main__":

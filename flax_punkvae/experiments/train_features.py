@@ -4,7 +4,6 @@ The network learns the 92 labels of the training punks of the default split and 
 on two CPU cores.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "data": dataset.source,
-        "sprites_sha256": hashlib.sha256(dataset.sprites.tobytes()).hexdigest(),
+        "sprites_sha256": features.sprites_sha256(dataset.sprites),
+        "held_out_sha256": features.sprites_sha256(dataset.sprites[test]),
         "trained_on": len(train),
         "held_out": len(test),
     }

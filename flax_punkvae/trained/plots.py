@@ -38,7 +38,8 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
         rows = parts["sample_fidelity"][network]
         distance.bar(list(rows), [row["frechet"] for row in rows.values()])
         distance.set(
-            title=f"Frechet distance to held-out sprites, features of the {network} network", ylabel="lower is better"
+            title=f"Frechet distance to half of the held-out sprites, features of the {network} network",
+            ylabel="lower is better",
         )
         names = ("precision", "recall", "density", "coverage")
         for number, (row, found) in enumerate(rows.items()):
@@ -46,7 +47,8 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
             scores.bar(positions, [found[name] for name in names], width=0.8 / len(rows), label=row)
         scores.set_xticks(np.arange(len(names)), names)
         scores.set(
-            title=f"comparison with held-out sprites, features of the {network} network", ylabel="best: at the floor"
+            title=f"comparison with half of the held-out sprites, features of the {network} network",
+            ylabel="best: at the floor",
         )
         # Leave room for the legend above the bars.
         scores.margins(y=0.4)

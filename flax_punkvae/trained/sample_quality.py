@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flax_punkvae.measures import features, fidelity, validity
+from flax_punkvae.measures import critic, features, fidelity, validity
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.runs import OpenedRun
 from flax_punkvae.trained.samplers import SAMPLERS
@@ -38,23 +38,36 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
 
 
 def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
-    """Compare samples with held-out sprites in the feature spaces of two networks; training sprites give the floor.
+    """Compare samples with held-out sprites in the feature spaces of two networks.
 
-    All rows have the same n: for the floor, as many training sprites are chosen (by the seed) as there are held-out
-    ones. The trained network takes 24x24 sprites only; other sizes are compared with the random network alone.
+    The seed cuts the held-out sprites into two halves of n. One is the reference; the other is the floor, which also
+    shows how large the distances are between sets of n that differ by chance alone. All rows have the same n and the
+    same reference, among them training sprites: as far as these differ from the floor, the trained network, which was
+    fitted to them, favours them. It is used if it never saw this run's held-out sprites; `trained_left_out` says
+    otherwise why not.
     """
     sprites = run.dataset.sprites
     assert sprites is not None
-    held_out, some = sprites[run.test_indices], _some_training_sprites(run, seed)
-    rows = {"training (floor)": some, **samples}
+    reference, other = _held_out_halves(run, seed)
+    rows = {"held-out (floor)": other, "training": _some_training_sprites(run, seed), **samples}
+    rows = {row: content[: len(reference)] for row, content in rows.items()}
     _, height, width, _ = sprites.shape
     networks = {"random": features.random(seed, size=(height, width))}
-    found: dict[str, Any] = {"n": len(held_out), "n_floor": len(some), "seed": seed}
-    if (height, width) == features.SPRITE[:2]:
+    found: dict[str, Any] = {
+        "n": len(reference),
+        "seed": seed,
+        "reference": "one half of the held-out sprites, chosen by the seed; the other half is the floor",
+    }
+    if features.sprites_sha256(sprites[run.test_indices]) == features.HELD_OUT_SHA256:
         networks = {"trained": features.load(), **networks}
         found["features_sha256"] = networks["trained"].sha256
+    else:
+        found["trained_left_out"] = (
+            "the held-out sprites are not those of the punks' default split, so the trained network may have seen "
+            "them, or was not made for them"
+        )
     for name, network in networks.items():
-        real = features.extract(network, held_out)
+        real = features.extract(network, reference)
         found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
     return found
 
@@ -69,6 +82,24 @@ def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]
         "recall": recall,
         "density": density,
         "coverage": coverage,
+    }
+
+
+def critic_auc(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+    """The AUC of a critic that is trained to tell samples from held-out sprites; training sprites give the floor.
+
+    Samples are snapped to the palette: their colours do not give them away. All rows have the same n.
+    """
+    assert run.dataset.sprites is not None
+    held_out, some = run.dataset.sprites[run.test_indices], _some_training_sprites(run, seed)
+    count = min(len(held_out), len(some), critic.MOST)
+    rows = {"training (floor)": some, **{row: run.model.to_sprites(content) for row, content in samples.items()}}
+    found = {row: critic.compare(held_out, content[:count], seed) for row, content in rows.items()}
+    return {
+        "n": count,
+        "seed": seed,
+        "standard_error_at_half": critic.chance(count),
+        "rows": {row: float(auc) for row, auc in found.items()},
     }
 
 
@@ -127,27 +158,43 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], se
     """Whether samples copy training sprites; held-out sprites give the floor.
 
     Exact copies do not prove copying, because a model that has learned how traits combine produces common combinations
-    again. Such a model produces each held-out sprite, which it never saw, as often as each training sprite;
-    `held_out_hits` counts these. Copies, hits and differing pixels are counted after snapping to the palette; C_T and
-    AuthPct use the decoded pixels. The floor's C_T compares one half of the held-out sprites with the other.
+    again. Such a model produces each held-out sprite that it never saw as often as each training sprite;
+    `held_out_hits` counts these, without held-out sprites that are training sprites too. Copies, hits and differing
+    pixels are counted after snapping to the palette; C_T and AuthPct use the decoded pixels. The floor's C_T compares
+    one half of the held-out sprites with the other.
     """
     sprites = run.dataset.sprites
     assert sprites is not None
     train, held_out = sprites[run.train_indices], sprites[run.test_indices]
-    order = np.random.default_rng(seed).permutation(len(held_out))
-    first, second = held_out[order[::2]], held_out[order[1::2]]
-    found: dict[str, Any] = {"n": len(held_out), "n_train": len(train), "seed": seed, "rows": {}}
+    first, second = _held_out_halves(run, seed)
+    known = {sprite.tobytes() for sprite in train}
+    unseen = held_out[[sprite.tobytes() not in known for sprite in held_out]]
+    found: dict[str, Any] = {
+        "n": len(held_out),
+        "n_unseen": len(unseen),
+        "n_train": len(train),
+        "seed": seed,
+        "rows": {},
+    }
     for row, content in {"held-out (floor)": held_out, **samples}.items():
         snapped = run.model.to_sprites(content)
         test, generated = (first, second) if content is held_out else (held_out, content)
         found["rows"][row] = {
             "exact_copies": fidelity.exact_copies(train, snapped),
-            "held_out_hits": None if content is held_out else fidelity.exact_copies(held_out, snapped),
+            "held_out_hits": None if content is held_out else fidelity.exact_copies(unseen, snapped),
             "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
             "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
             "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
         }
     return found
+
+
+def _held_out_halves(run: OpenedRun, seed: int) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w 3"]]:
+    """Two halves of the held-out sprites, of equal size, chosen by the seed."""
+    assert run.dataset.sprites is not None
+    held_out = run.dataset.sprites[run.test_indices]
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    return held_out[order[: len(order) // 2 * 2 : 2]], held_out[order[1::2]]
 
 
 def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h w 3"]:

@@ -25,6 +25,7 @@ def tables(parts: dict[str, Any], likelihood: Likelihood) -> Iterator[Table]:
         yield Table(f"other codes, same {codes['n']} held-out sprites", ("code", "bits per sprite"), rows)
     if "sample_fidelity" in parts:
         yield from _features(parts["sample_fidelity"])
+        yield _critic(parts["critic"])
         yield _copies(parts["copying"])
         yield from _validity(parts["local_validity"])
     if "label_frequencies" in parts:
@@ -71,13 +72,20 @@ def _features(found: dict[str, Any]) -> Iterator[Table]:
     columns = ("frechet", "kernel", "precision", "recall", "density", "coverage")
     for network in (name for name in ("trained", "random") if name in found):
         digest = f" (SHA-256 {found['features_sha256'][:16]}...)" if network == "trained" else ""
-        title = f"{found['n']} sprites per row against the held-out sprites, features of the {network} network{digest}"
+        title = f"{found['n']} sprites per row against half of the held-out, features of the {network} network{digest}"
         rows = [(name, *(f"{row[column]:.4g}" for column in columns)) for name, row in found[network].items()]
         yield Table(title, ("sprites", *columns), rows)
 
 
+def _critic(found: dict[str, Any]) -> Table:
+    title = f"a critic told to tell {found['n']} sprites from as many held-out ones: AUC on the half it did not see"
+    return Table(title, ("sprites", "AUC, 0.5 is best"), [(row, f"{auc:.3f}") for row, auc in found["rows"].items()])
+
+
 def _copies(found: dict[str, Any]) -> Table:
-    title = f"copies of the {found['n_train']} training sprites, hits on the {found['n']} held-out sprites"
+    title = (
+        f"copies of the {found['n_train']} training sprites, hits on the {found['n_unseen']} unseen held-out sprites"
+    )
     columns = ("exact copies", "held-out hits", "median pixels differing from the nearest", "C_T", "AuthPct")
     rows = [
         (
@@ -107,3 +115,13 @@ def _frequencies(found: dict[str, Any]) -> Table:
     return Table(
         title, columns, [(n, f"{row['labels']:.3f}", f"{row['pairs']:.3f}") for n, row in found["rows"].items()]
     )
+
+
+def headlines(spread: dict[str, dict[str, Any]], seeds: Sequence[int]) -> Table:
+    """The headline figures of several runs: mean and standard deviation, then the figure of each run, by its seed."""
+    columns = ("figure", "mean", "standard deviation", *(f"seed {seed}" for seed in seeds))
+    rows = [
+        (name, *(f"{value:.4g}" for value in (found["mean"], found["sd"], *found["values"])))
+        for name, found in spread.items()
+    ]
+    return Table(f"headline figures of {len(seeds)} runs", columns, rows)

@@ -54,6 +54,14 @@ def test_the_shipped_file_is_small_and_says_how_good_it_is():
     assert said["seed"] >= 0 and said["epochs"] > 0
 
 
+def test_the_digest_is_that_of_the_punks_it_never_saw():
+    """Oracle: the default split of the punks, on the default background."""
+    raw = punks.load()
+    _, test = split(len(raw.pixels), 0.2, 0)
+    sprites = images.over_background(raw.pixels[test], images.parse_colour("#638596"))
+    assert features.HELD_OUT_SHA256 == hashlib.sha256(sprites.tobytes()).hexdigest() == features.sprites_sha256(sprites)
+
+
 def test_features_do_not_depend_on_the_other_sprites_of_a_batch(held_out):
     sprites = held_out[0][:300]
     network = features.load()

@@ -1,8 +1,10 @@
 """The evaluation program on a small run: its numbers recomputed, its files, its refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +16,24 @@ from PIL import Image
 from flax_punkvae import images as im
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
-from flax_punkvae.measures import metrics
+from flax_punkvae.measures import critic, features, metrics
 from flax_punkvae.model import inference, likelihoods, losses
-from flax_punkvae.trained import evaluation, sample_quality, traits
+from flax_punkvae.trained import evaluation, headline, sample_quality, traits
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
 from helpers.programs import SMALL, trained
 from helpers.streams import Gone
 
 QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_short_critic() -> Iterator[None]:
+    """Its own tests measure how good it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critic, "EPOCHS", 1)
+        patch.setattr(critic, "LEAST_STEPS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +105,61 @@ def test_reconstruction_is_of_the_held_out_sprites(found: dict, run: OpenedRun):
 
 def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
     part = found["sample_fidelity"]
-    assert part["n"] == part["n_floor"] == 40
-    for network in ("trained", "random"):
-        rows = part[network]
-        assert list(rows) == ["training (floor)", *SAMPLERS]
-        # A model of two epochs draws grey heads: farther from real characters than others of them are.
-        for how in SAMPLERS:
-            assert rows[how]["frechet"] > rows["training (floor)"]["frechet"]
-            assert rows[how]["coverage"] < rows["training (floor)"]["coverage"]
+    assert part["n"] == 20 and "trained" not in part and "may have seen them" in part["trained_left_out"]
+    rows = part["random"]
+    assert list(rows) == ["held-out (floor)", "training", *SAMPLERS]
+    # A model of two epochs draws grey heads: farther from real characters than others of them are.
+    for how in SAMPLERS:
+        assert rows[how]["frechet"] > rows["held-out (floor)"]["frechet"]
+        assert rows[how]["coverage"] < rows["held-out (floor)"]["coverage"]
+    assert list(found["critic"]["rows"]) == ["training (floor)", *SAMPLERS] and found["critic"]["n"] == 40
     copies = found["copying"]["rows"]
     assert list(copies) == ["held-out (floor)", *SAMPLERS]
     assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in SAMPLERS)
+
+
+def test_all_rows_have_one_reference_and_one_n(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the sets themselves: the halves share no position and make up the held-out sprites."""
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    compared = []
+    monkeypatch.setattr(features, "extract", lambda _, content: compared.append(content) or content)
+    monkeypatch.setattr(sample_quality, "_compare", lambda real, generated: {})
+    sample_quality.sample_fidelity(run, {"prior": sprites[run.train_indices[:40]]}, 3)
+    reference, floor, training, prior = compared
+    assert [len(content) for content in compared] == [20, 20, 20, 20]
+    both = np.concatenate([reference, floor])
+    np.testing.assert_array_equal(np.sort(both, axis=0), np.sort(sprites[run.test_indices], axis=0))
+    np.testing.assert_array_equal(prior, sprites[run.train_indices[:20]])
+    known = {sprite.tobytes() for sprite in sprites[run.train_indices]}
+    assert all(sprite.tobytes() in known for sprite in training)
+
+
+def test_the_trained_features_are_for_the_punks_they_never_saw(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the digest of this run's held-out sprites in place of the punks'; one other sprite is too many."""
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    monkeypatch.setattr(features, "HELD_OUT_SHA256", features.sprites_sha256(sprites[run.test_indices]))
+    part = sample_quality.sample_fidelity(run, {}, 0)
+    assert part["features_sha256"] == features.load().sha256 and "trained_left_out" not in part
+    assert list(part["trained"]) == ["held-out (floor)", "training"]
+    swapped = np.concatenate([run.test_indices[1:], run.train_indices[:1]])
+    other = sample_quality.sample_fidelity(run._replace(test_indices=swapped), {}, 0)
+    assert "trained" not in other and "trained_left_out" in other
+
+
+def test_the_critic_compares_with_held_out_sprites(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the sets that the critic is given."""
+    sprites = run.dataset.sprites
+    assert sprites is not None
+    compared = []
+    monkeypatch.setattr(critic, "compare", lambda real, other, seed: compared.append((real, other, seed)) or 0.5)
+    part = sample_quality.critic_auc(run, {"prior": sprites[run.train_indices[:60]]}, 7)
+    assert part["rows"] == {"training (floor)": 0.5, "prior": 0.5} and part["seed"] == 7
+    for real, other, seed in compared:
+        np.testing.assert_array_equal(real, sprites[run.test_indices])
+        assert len(other) == part["n"] == 40 and seed == 7
+    np.testing.assert_array_equal(compared[1][1], sprites[run.train_indices[:40]])
 
 
 def test_held_out_sprites_that_were_trained_on_are_counted(run: OpenedRun):
@@ -113,8 +168,12 @@ def test_held_out_sprites_that_were_trained_on_are_counted(run: OpenedRun):
     planted = sprites.copy()
     planted[run.test_indices[:3]] = planted[run.train_indices[5]]
     planted_run = run._replace(dataset=replace(run.dataset, sprites=planted))
-    before, after = (sample_quality.copying(each, {}, 0)["rows"]["held-out (floor)"] for each in (run, planted_run))
-    assert after["exact_copies"] == before["exact_copies"] + 3
+    copies = {"copies": sprites[np.repeat(run.train_indices[5], 20)]}
+    before, after = (sample_quality.copying(each, copies, 0) for each in (run, planted_run))
+    floors = [part["rows"]["held-out (floor)"]["exact_copies"] for part in (before, after)]
+    assert floors[1] == floors[0] + 3 and after["n_unseen"] == before["n_unseen"] - 3
+    # A copy of a training sprite is no hit on a held-out one that was not seen.
+    assert after["rows"]["copies"]["held_out_hits"] == 0 and after["rows"]["copies"]["exact_copies"] == 20
 
 
 def test_a_planted_copy_is_counted(run: OpenedRun):
@@ -180,6 +239,36 @@ def test_the_same_seed_gives_the_same_file(cwd: Path, found: dict, tmp_path: Pat
     assert json.loads((tmp_path / "evaluation.json").read_text()) == found
     with Image.open(tmp_path / "evaluation.png") as page:
         assert page.size == (1560, 1440) and len(page.convert("RGB").getcolors(1 << 24) or ()) > 10
+
+
+def test_several_runs_have_a_mean_and_a_spread(
+    cwd: Path, run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Oracle: by hand, from the figures of two runs; a run of another config is refused before anything is measured."""
+    (tmp_path / "means").mkdir()
+    for name, edit in (("two", "seed = 1"), ("beta", "seed = 1\n")):
+        shutil.copytree(cwd / "run", tmp_path / name)
+        config = tmp_path / name / "config.toml"
+        text = config.read_text().replace("seed = 0", edit, 1)
+        config.write_text(text.replace("beta = 0.5", "beta = 0.6") if name == "beta" else text)
+    figures = iter([{"x": 1.0, "y": 5.0}, {"x": 2.0}])
+    monkeypatch.setattr(evaluate, "_evaluate", lambda *_: {})
+    monkeypatch.setattr("flax_punkvae.trained.headline.figures", lambda _: next(figures))
+    runs = [str(cwd / "run"), str(tmp_path / "two")]
+    assert evaluate.main([*runs, "--output", str(tmp_path / "means")]) == 0
+    found = json.loads((tmp_path / "means" / "seeds.json").read_text())
+    assert found["runs"] == runs
+    assert found["figures"] == {"x": {"mean": 1.5, "sd": pytest.approx(0.5**0.5), "values": [1.0, 2.0]}}
+    assert "headline figures of 2 runs" in capsys.readouterr().out
+    with pytest.raises(UserError, match="differ in more than the seed: evaluate each alone"):
+        evaluate.main([runs[0], str(tmp_path / "beta")])
+
+
+def test_the_headline_figures_are_those_of_the_parts(found: dict):
+    figures = headline.figures(found)
+    assert figures["prior: Frechet, random features"] == found["sample_fidelity"]["random"]["prior"]["frechet"]
+    assert figures["prior: critic's AUC"] == found["critic"]["rows"]["prior"]
+    assert figures["correct pixels, %"] == 100 * found["reconstruction"]["pixels_right"]
 
 
 def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path, capsys):
@@ -275,7 +364,8 @@ def test_a_link_out_of_the_run_is_not_followed(
         (("run", "--iwae-samples", "7"), "7 is not possible: choose 1, 100 or 1000"),
         (("run", "--iwae-images", "0"), "--iwae-images"),
         (("run", "--output", "missing"), "create it first"),
-        ((), "PATH"),
+        ((), "no run directory given: name one"),
+        (("run", "nowhere"), "nowhere holds no run"),
     ],
 )
 def test_bad_input(cwd: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], named: str):

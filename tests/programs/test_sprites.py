@@ -23,6 +23,7 @@ from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, sample, train
+from flax_punkvae.measures import critic
 from flax_punkvae.model import inference, losses
 from flax_punkvae.presets import read_preset
 from flax_punkvae.trained.evaluation import iwae_positions
@@ -381,8 +382,11 @@ def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
     assert abs(np.mean(sums) - record["test/kl"]) < 5 * np.std(sums) + 1e-3
 
 
-def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sprite_run_is_evaluated(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """Oracle: bits of K = 1 by many draws by hand; the other codes are measured on the same sprites."""
+    monkeypatch.setattr(critic, "LEAST_STEPS", 1)
     options = ("--iwae-images", "4", "--iwae-samples", "1000", "--output", str(tmp_path))
     assert evaluate.main([str(run), *options]) == 0
     printed = capsys.readouterr().out
@@ -404,7 +408,8 @@ def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert list(parts["other_codes"]["bits"]) == [line.strip() for line in parts["other_codes"]["bits"]]
     assert len(parts["other_codes"]["bits"]) == 5 and "lossless WebP" in printed
     assert re.search(r"IWAE bound, bits per sprite, K = 1000.* [0-9.]+", printed)
-    assert parts["sample_fidelity"]["n"] == 48 and "features_sha256" in parts["sample_fidelity"]
+    assert parts["sample_fidelity"]["n"] == 24 and parts["critic"]["n"] == 48
+    assert "skipped the features of the trained network" in printed
 
 
 @pytest.mark.parametrize("command", ["reconstruct 3 4", "interpolate 3 4 --steps 3", "traverse 3 --top 2"])
@@ -420,10 +425,11 @@ def test_a_sprite_run_is_explored(run: Path, tmp_path: Path, command: str):
 
 
 def test_sprites_of_16x16_and_many_colours_are_trained_measured_and_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """From a folder, with the features of the random network alone, which knows no size, and no labels. The sprites
     have more colours than a byte can index."""
+    monkeypatch.setattr(critic, "LEAST_STEPS", 1)
     drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images
     drawn = drawn.copy()
     drawn[:, :2] = MANY_COLOURS[np.random.default_rng(0).integers(0, len(MANY_COLOURS), (120, 2, 16))]
@@ -436,10 +442,10 @@ def test_sprites_of_16x16_and_many_colours_are_trained_measured_and_drawn(
     capsys.readouterr()
     assert evaluate.main([str(run), "--iwae-images", "2", "--iwae-samples", "100"]) == 0
     parts = json.loads((run / "evaluation.json").read_text())
-    assert set(parts["sample_fidelity"]) == {"n", "n_floor", "seed", "random"}
+    assert set(parts["sample_fidelity"]) == {"n", "seed", "reference", "trained_left_out", "random"}
     printed = capsys.readouterr().out
     assert "the images have no labels: skipped label probes" in printed
-    assert "the sprites are not 24x24: samples are compared in the features of the random network only" in printed
+    assert "skipped the features of the trained network" in printed
     assert "skipped label frequencies; traits are not read: the feature network takes 24x24 sprites only" in printed
     assert sample.main([str(run), "--count", "2"]) == 0
     with Image.open(run / "samples" / "prior-seed0" / "0001.png") as image:
