@@ -15,7 +15,7 @@ from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from flax_punkvae.measures import features
-from flax_punkvae.trained import samplers
+from flax_punkvae.trained import latents, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from helpers.programs import SMALL
@@ -271,8 +271,7 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
     dataset, column = opened_run.dataset, LABELS.index(label)
     train_indices, test_indices = data.split(40, 0.2, 0)
     means, _ = opened_run.encode(np.arange(40))
-    has = dataset.labels[train_indices, column] == 1
-    direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
+    direction = latents.directions(means[train_indices], dataset.labels[train_indices])[column]
     lacking = test_indices[dataset.labels[test_indices, column] == 0]
     moved = opened_run.model.decode_sprites(means[lacking] + np.float32(2) * direction)
     logits = label_logits(features.Network(None, LABELS, None), opened_run.model.to_sprites(moved))
