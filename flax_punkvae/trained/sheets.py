@@ -79,7 +79,7 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
 
     Raises UserError if a label is unknown or if the traits of the model's sprites cannot be read.
     """
-    to_add, to_remove = ([run.label(name) for name in names] for names in (add, remove))
+    to_add, to_remove = ([traits.column(run.model.description, name) for name in names] for names in (add, remove))
     network, note = traits.load_network(run.model.description)
     if network is None:
         raise UserError(f"edit: needs a run trained on 24x24 punks ({note}): choose another run")

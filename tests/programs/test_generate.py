@@ -141,6 +141,29 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
 
 
+def test_samples_with_and_without_labels(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Oracle: the first draws whose traits qualify, by hand; the count of draws is the place of the last one."""
+    model = open_run(run).model
+    drawn = model.to_sprites(model.sample(400, temperature=5.0, reencode=1))
+    present = label_logits(features.Network(None, LABELS, None), drawn) > 0
+    shares = np.argsort(np.abs(present.mean(0) - 0.5), kind="stable")
+    has, lacks = int(shares[0]), int(shares[1])
+    expected = np.flatnonzero(present[:, has] & ~present[:, lacks])[:3]
+    arguments = ("--count", "3", "--temperature", "5", "--reencode", "1", "--snap", "--without", LABELS[lacks])
+    assert sample.main([str(run), *arguments, "--with", LABELS[has], "--output", str(tmp_path / "out")]) == 0
+    found = [opened(tmp_path / "out" / f"{number:04d}.png") for number in range(3)]
+    np.testing.assert_array_equal(found, drawn[expected])
+    facts = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert (facts["with"], facts["without"], facts["reencode"]) == ([LABELS[has]], [LABELS[lacks]], 1)
+    assert facts["drawn"] == expected[-1] + 1
+    assert f"drew {expected[-1] + 1} samples to keep 3" in capsys.readouterr().out
+    limit = str(expected[-1])
+    with pytest.raises(
+        UserError, match=rf"--with, --without: found only 2 of 3 sprites with .* in {limit} draws: lower"
+    ):
+        sample.main([str(run), *arguments, "--with", LABELS[has], "--limit", limit])
+
+
 def test_a_second_sample_takes_the_next_free_name(run: Path):
     names = ["prior-seed5", "prior-seed5-2", "prior-seed5-3"]
     (run / "samples" / names[1]).mkdir(parents=True)  # Another process's, still empty.
@@ -294,6 +317,10 @@ BAD = [
     (sample, ("--count", "0"), "--count: 0 is out of range"),
     (sample, ("--temperature", "nan"), "--temperature: nan is out of range"),
     (sample, ("--from", "posterior"), "posterior"),
+    (sample, ("--reencode", "-1"), "--reencode: -1 is out of range"),
+    (sample, ("--limit", "0"), "--limit: 0 is out of range"),
+    (sample, ("--with", "top bold"), "perhaps you meant 'top bald'"),
+    (sample, ("--with", "top bald", "--without", "top bald"), "no sprite can have and lack 'top bald'"),
     (sample, ("--output", "."), "choose a new or empty directory"),
 ]
 
