@@ -16,7 +16,7 @@ from flax_punkvae.devices import backend
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
-from flax_punkvae.trained import samplers, selection
+from flax_punkvae.trained import completion, samplers, selection
 from flax_punkvae.trained.samplers import REENCODE, Posteriors, SamplerName
 from flax_punkvae.trained.selection import TRIES, Selected, Wanted
 from flax_punkvae.training.description import Description, digests
@@ -140,6 +140,34 @@ class Model:
         if images.shape[1:3] != described.sprite_size:
             images = im.read_sprites(images, described.render)
         return im.snap(images, described.palette)
+
+    def complete(
+        self,
+        sprite: UInt8[np.ndarray, "h w 3"],
+        known: Bool[np.ndarray, "h w"],
+        count: int = 8,
+        seed: int = 0,
+        steps: int = 30,
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Fill in the pixels of a sprite that are not known, in `count` ways; see `completion.complete`.
+
+        The unknown pixels begin as those of samples from the prior. The known ones, snapped to the training palette,
+        stay. Returns sprites in that palette (images, if the model was not trained on sprites), of which some may be
+        the same. Raises UserError if a size is wrong, no pixel or every pixel is known, or a number is out of range.
+        """
+        _check_ranges("complete", count=(count, 1, 1000), seed=(seed, 0, 2**31 - 1), steps=(steps, 0, 10**4))
+        sprite, known = np.asarray(sprite), np.asarray(known)
+        completion.check(sprite, known, self.description.sprite_size or self.description.image_shape[:2])
+        random = np.random.RandomState([seed, 2])
+        shape = (count, self.description.model.latent)
+        return completion.complete(
+            self.encode,
+            lambda z: self.to_sprites(self.decode(z)),
+            self.to_sprites(sprite[None])[0],
+            known,
+            np.concatenate([self.to_sprites(self.decode(z)) for z in self.draw("prior", count, seed)]),
+            (random.standard_normal(shape).astype(np.float32) for _ in range(steps)),
+        )
 
     def is_new(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n"]:
         """Whether each image, after `to_sprites`, differs from every training sprite; compares SHA-256 digests.

@@ -164,6 +164,53 @@ def test_samples_with_and_without_labels(run: Path, tmp_path: Path, capsys: pyte
         sample.main([str(run), *arguments, "--with", LABELS[has], "--limit", limit])
 
 
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_sprite_is_completed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mask: bool):
+    """Oracle: the known pixels of the file in every tile, of Model.complete the rest."""
+    opened_run = open_run(run)
+    assert opened_run.dataset.sprites is not None
+    sprite = opened_run.dataset.sprites[0].copy()
+    sprite[2, 3] ^= 1
+    known = np.broadcast_to(np.arange(24)[:, None] < 10, (24, 24))
+    alpha = np.full((24, 24, 1), 255, np.uint8) if mask else known[..., None] * np.uint8(255)
+    Image.fromarray(np.concatenate([sprite, alpha], axis=-1)).save(tmp_path / "sprite.png")
+    Image.fromarray(known * np.uint8(255)).save(tmp_path / "mask.png")
+    more = ("--keep", str(tmp_path / "mask.png")) if mask else ()
+    out = tmp_path / "out.png"
+    command = ("complete", str(tmp_path / "sprite.png"), *more, "--count", "3", "--steps", "2", "--output", str(out))
+    assert explore.main([str(run), *command]) == 0
+    expected = opened_run.model.complete(sprite, known, count=3, steps=2)
+    tiles = opened(out)[4:244].reshape(240, -1, 3)
+    for number, tile in enumerate(expected, 1):
+        left = 4 + 244 * number
+        np.testing.assert_array_equal(tiles[:, left : left + 240], images.enlarge(tile[None], 10)[0])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "240 of 576 pixels are known, 1 of them changed by snapping" in printed
+
+
+def test_what_cannot_be_completed_is_one_line(run: Path, tmp_path: Path):
+    rgba = np.full((24, 24, 4), 255, np.uint8)
+    for name, pixels in {"whole": rgba, "empty": rgba * np.uint8(0), "small": rgba[:20]}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    (tmp_path / "text.png").write_text("text")
+    before = sorted(run.rglob("*"))
+    for arguments, named in (
+        (("whole.png",), "every pixel is known"),
+        (("empty.png",), "no pixel is known"),
+        (("whole.png", "--keep", "empty.png"), "no pixel is known"),
+        (("small.png",), "expected an image of 24x24 pixels, the run's sprites, got 24x20"),
+        (("whole.png", "--keep", "small.png"), "expected an image of 24x24 pixels"),
+        (("missing.png",), "there is no file"),
+        (("text.png",), "cannot be read (not an image in a known format"),
+        (("whole.png", "--count", "0"), "--count: 0 is out of range"),
+    ):
+        paths = [str(tmp_path / part) if part.endswith(".png") else part for part in arguments]
+        with pytest.raises(UserError) as caught:
+            explore.main([str(run), "complete", *paths])
+        assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(run.rglob("*")) == before
+
+
 def test_a_second_sample_takes_the_next_free_name(run: Path):
     names = ["prior-seed5", "prior-seed5-2", "prior-seed5-3"]
     (run / "samples" / names[1]).mkdir(parents=True)  # Another process's, still empty.
