@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -14,9 +14,14 @@ from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
 
+if TYPE_CHECKING:
+    from flax_punkvae.trained.runs import OpenedRun
+    from flax_punkvae.trained.sheets import Sheet
+
 PROG = "python -m flax_punkvae.experiments.explore"
 _SCALE = 2
 _MOST_COLUMNS = 32
+_MOST_COMPLETIONS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +78,29 @@ class Edit(Common):
 
 
 @dataclass(frozen=True)
+class Complete(Common):
+    """Fill in the unknown pixels of a sprite in several ways, by alternating encoding and decoding with the known
+    pixels held. Needs no training images."""
+
+    sprite: tyro.conf.Positional[Path]
+    """Image of one sprite, of the size of the run's. Without --keep, its fully transparent pixels are unknown."""
+    keep: Path | None = None
+    """Image of the same size: its white pixels are known, its black or transparent ones unknown."""
+    count: int = 8
+    """Number of completions."""
+    seed: int = 0
+    """Seed of the completions."""
+    steps: int = 30
+    """Number of times that each is encoded and decoded."""
+
+
+@dataclass(frozen=True)
 class Options:
-    """Reconstruct, interpolate, traverse or edit images of a trained run; writes one PNG."""
+    """Reconstruct, interpolate, traverse, edit or complete images of a trained run; writes one PNG."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
-    command: Annotated[Reconstruct | Interpolate | Traverse | Edit, tyro.conf.OmitSubcommandPrefixes]
+    command: Annotated[Reconstruct | Interpolate | Traverse | Edit | Complete, tyro.conf.OmitSubcommandPrefixes]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,16 +116,14 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
-    run = runs.open_run(options.run_dir, options.command)
     command = options.command
-    if isinstance(command, Reconstruct):
-        sheet = sheets.reconstruct(run, command.numbers)
-    elif isinstance(command, Interpolate):
-        sheet = sheets.interpolate(run, command.first, command.second, command.steps)
-    elif isinstance(command, Traverse):
-        sheet = sheets.traverse(run, command.number, command.top)
+    if isinstance(command, Complete):
+        model = runs.open_model(options.run_dir, command)
+        pixels = sheets.read_incomplete(model, command.sprite, command.keep)
+        sheet = sheets.complete(model, *pixels, command.count, command.seed, command.steps)
     else:
-        sheet = sheets.edit(run, command.number, command.add, command.remove, command.measured)
+        run = runs.open_run(options.run_dir, command)
+        model, sheet = run.model, _sheet(run, command)
     facts = output.with_suffix(".json")
     written = [output, facts] if sheet.facts else [output]
     if command.output is None:
@@ -117,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
             facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
-    for line in run.model.notes:
+    for line in model.notes:
         console.say(line)
     if sheet.table:
         columns, rows = sheet.table
@@ -129,6 +149,18 @@ def main(arguments: Sequence[str]) -> int:
         console.say(line)
     console.say(f"written to {' and '.join(map(str, written))}")
     return 0
+
+
+def _sheet(run: "OpenedRun", command: Reconstruct | Interpolate | Traverse | Edit) -> "Sheet":
+    from flax_punkvae.trained import sheets
+
+    if isinstance(command, Reconstruct):
+        return sheets.reconstruct(run, command.numbers)
+    if isinstance(command, Interpolate):
+        return sheets.interpolate(run, command.first, command.second, command.steps)
+    if isinstance(command, Traverse):
+        return sheets.traverse(run, command.number, command.top)
+    return sheets.edit(run, command.number, command.add, command.remove, command.measured)
 
 
 def _validate(options: Options) -> Path:
@@ -144,6 +176,11 @@ def _validate(options: Options) -> Path:
     elif isinstance(command, Traverse):
         _check_range("top", command.top, 1, 256)
         words = (command.number, f"top{command.top}")
+    elif isinstance(command, Complete):
+        _check_range("count", command.count, 1, _MOST_COMPLETIONS)
+        _check_range("seed", command.seed, 0, 2**31 - 1)
+        _check_range("steps", command.steps, 0, 10_000)
+        words = (command.sprite.stem, f"seed{command.seed}")
     else:
         if not command.add and not command.remove:
             raise UserError("edit: nothing to do: name a label with --add or --remove")

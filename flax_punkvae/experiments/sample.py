@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
-from flax_punkvae.trained.samplers import SamplerName
+from flax_punkvae.trained.samplers import REENCODE, SamplerName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flax_punkvae.measures.features import Network
     from flax_punkvae.trained.model import Model
     from flax_punkvae.trained.runs import TrainingSprites
+    from flax_punkvae.trained.selection import Selected
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
@@ -44,11 +46,22 @@ class Options(Opening):
     how: Annotated[SamplerName, tyro.conf.arg(name="from")] = "prior"
     """Distribution of the latents. prior: the run's own. gaussian, mixture: one Gaussian or a mixture of Gaussians,
     fitted to the posteriors of the training images."""
+    reencode: int = REENCODE
+    """Number of times that each sample is decoded, encoded (posterior mean) and decoded again, which corrects pixels
+    that do not fit."""
     snap: bool = False
     """Write sprites in the colours of the training palette instead of the model's images. Categorical models always
     do."""
     new: bool = False
     """Keep sampling until --count sprites, snapped to the palette, are distinct and none is a training sprite."""
+    having: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="with")] = ()
+    """Keep sampling until --count sprites have this label, according to the network that reads the traits; repeat it
+    for several labels, all of which they must have."""
+    lacking: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="without")] = ()
+    """As --with, for a label that the sprites must not have."""
+    limit: int | None = None
+    """Largest number of samples to draw for --new, --with and --without. The default is 20 for each of --count and,
+    with labels, at least 50,000."""
     output: Path | None = None
     """Output directory, new or empty. The default is RUN_DIR/samples/<from>-seed<seed>..., numbered if it exists."""
 
@@ -69,14 +82,18 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
     known, reason = runs.find_training_sprites(options.run_dir, model, options.data)
     network, note = traits.load_network(described)
-    z = _draw(model, options)
+    z, drawn = _draw(model, options)
     facts = {
         "step": described.step,
         "checkpoint": model.checkpoint,
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
+        "reencode": options.reencode,
         "only_new": options.new,
+        "with": options.having,
+        "without": options.lacking,
+        "drawn": drawn,
         "compared_with": f"{len(described.train_digests)} training images, {described.source}",
         "traits": note,
     }
@@ -100,8 +117,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _validate(options: Options) -> None:
     """Raise UserError if a value is out of range or --output is not empty."""
-    for name, value, low, high in (("count", options.count, 1, 10_000), ("seed", options.seed, 0, 2**31 - 1)):
-        if not low <= value <= high:
+    ranges = (
+        ("count", options.count, 1, 10_000),
+        ("seed", options.seed, 0, 2**31 - 1),
+        ("reencode", options.reencode, 0, 100),
+        ("limit", options.limit, 1, 10**9),
+    )
+    for name, value, low, high in ranges:
+        if value is not None and not low <= value <= high:
             raise UserError(f"--{name}: {value} is out of range: choose a whole number from {low} to {high}")
     if not (math.isfinite(options.temperature) and 0 <= options.temperature <= 100):
         raise UserError(f"--temperature: {options.temperature} is out of range: choose a number from 0 to 100")
@@ -120,32 +143,33 @@ def _new_directory(options: Options) -> Path:
     name = f"{options.how}-seed{options.seed}"
     if options.temperature != 1:
         name += f"-temperature{options.temperature:g}"
-    name += "-new" * options.new + "-snapped" * options.snap
+    name += f"-reencode{options.reencode}" * (options.reencode > 0)
+    name += "".join(f"-with-{x}" for x in options.having) + "".join(f"-without-{x}" for x in options.lacking)
+    name = re.sub(r"[^\w.-]", "-", name) + "-new" * options.new + "-snapped" * options.snap
     run_directory.inside(options.run_dir, options.run_dir / "samples")
     return run_directory.free_name(options.run_dir / "samples" / name)
 
 
-def _draw(model: "Model", options: Options) -> "np.ndarray":
-    """The latents to decode. Raises UserError if there are not enough new ones."""
-    import numpy as np
-
-    from flax_punkvae.trained import model as trained
+def _draw(model: "Model", options: Options) -> "Selected":
+    """The latents to decode. Raises UserError if there are not enough of those that are wanted."""
     from flax_punkvae.trained import runs
+    from flax_punkvae.trained.selection import Wanted
 
     def posteriors() -> "tuple[np.ndarray, np.ndarray]":
         run = runs.open_run(options.run_dir, options)
         return run.encode(run.train_indices)
 
-    arguments = (options.how, options.count, options.seed, options.temperature, posteriors)
-    if not options.new:
-        return np.concatenate(list(model.draw(*arguments)))
-    z = model.draw_new(*arguments)
-    if len(z) < options.count:
+    wanted = Wanted(options.new, options.having, options.lacking, options.limit)
+    arguments = (options.how, options.count, options.seed, options.temperature, posteriors, options.reencode)
+    found = model.select(wanted, *arguments)
+    if len(found.latents) < options.count:
+        conditions = (("--new", options.new), ("--with", options.having), ("--without", options.lacking))
+        given = ", ".join(flag for flag, value in conditions if value)
         raise UserError(
-            f"--new: found only {len(z)} of {options.count} new and distinct sprites in "
-            f"{trained.TRIES * options.count} draws: raise --temperature, or leave out --new"
+            f"{given}: found only {len(found.latents)} of {options.count} {wanted.described} in {found.drawn} draws: "
+            "lower --count, raise --limit or --temperature, or leave out a condition"
         )
-    return z
+    return found
 
 
 def _write(
@@ -203,6 +227,9 @@ def _print_table(facts: dict[str, Any], certificates: list[dict[str, Any]]) -> N
     console.show(table)
     if len(certificates) > _PREVIEW:
         console.say(f"the grid and this table show the first {_PREVIEW} of {len(certificates)}; samples.json lists all")
+    if facts["with"] or facts["without"] or facts["only_new"]:
+        drawn, kept = facts["drawn"], len(certificates)
+        console.say(f"drew {drawn} samples to keep {kept}, {drawn / kept:.1f} for each")
     new = sum(row["new"] for row in certificates)
     console.say(f"new: {new} of {len(certificates)}, compared with {facts['compared_with']}")
     console.say(facts["traits"])

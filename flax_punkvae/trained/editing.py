@@ -31,7 +31,7 @@ def shift(run: OpenedRun, add: list[int], remove: list[int]) -> Float[np.ndarray
     """
     columns = add + remove
     means, _ = run.encode(run.train_indices)
-    directions = latents.directions(means, run.dataset.labels[run.train_indices][:, columns])
+    directions = latents.directions(means, run.dataset.labels[run.train_indices])[columns]
     for column, direction in zip(columns, directions, strict=True):
         if np.isnan(direction).any():
             name = run.dataset.label_names[column]

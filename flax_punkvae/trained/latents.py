@@ -8,6 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+# Shrinks the coefficients of labels of few images, and decides between labels that always occur together. Chosen among
+# 0, 30, 100 and 300 by the effect of edits on held-out punks (experiments/sprite/notes.md).
+_RIDGE = 30.0
+
 
 def interpolate(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"], steps: int) -> Float[np.ndarray, "s d"]:
     """(1 - t) a + t b at `steps` equally spaced t from 0 to 1; both ends are exact."""
@@ -40,19 +44,17 @@ def traverse(z: Float[np.ndarray, "d"], latent: int, values: Float[np.ndarray, "
 
 
 def directions(means: Float[np.ndarray, "n d"], labels: Shaped[np.ndarray, "n a"]) -> Float[np.ndarray, "a d"]:
-    """For each label, the average posterior mean of images with it minus the average of images without it.
+    """The direction of each label: how posterior means change with it while the other labels stay the same.
 
-    The row of a label that all or none of the images have is nan. Source: the attribute vectors of Larsen et al. 2016,
-    "Autoencoding beyond pixels using a learned similarity metric".
+    The coefficients of a ridge regression of the means on all labels at once: a label's direction does not include
+    those of the labels that it occurs with, and the directions of several labels may be added. The row of a label that
+    all or none of the images have is nan.
     """
-    has = labels.astype(np.float64)
-    counts = has.sum(axis=0)[:, None]
-    wide = means.astype(np.float64)
-    sums = has.T @ wide
-    rest = len(labels) - counts
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = sums / counts - (wide.sum(axis=0) - sums) / rest
-    return np.where((counts > 0) & (rest > 0), difference, np.nan).astype(means.dtype)
+    wide, has = means.astype(np.float64), labels.astype(np.float64)
+    centred = has - has.mean(axis=0)
+    found = np.linalg.solve(centred.T @ centred + _RIDGE * np.eye(has.shape[1]), centred.T @ wide)
+    varies = (has != has[0]).any(axis=0)[:, None]
+    return np.where(varies, found, np.nan).astype(means.dtype)
 
 
 class Effect(NamedTuple):

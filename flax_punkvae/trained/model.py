@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,15 +16,16 @@ from flax_punkvae.devices import backend, parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
-from flax_punkvae.trained import samplers
-from flax_punkvae.trained.samplers import Posteriors, SamplerName
+from flax_punkvae.trained import completion, samplers, selection
+from flax_punkvae.trained.samplers import REENCODE, Posteriors, SamplerName
+from flax_punkvae.trained.selection import TRIES, Selected, Wanted
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
 
+# The largest number of times that samples may be re-encoded.
+MOST_PASSES = 100
 # Rows per call; a smaller last batch is padded, so that only one shape is compiled.
 _BATCH = 64
-# To find n new sprites, draw at most TRIES * n samples.
-TRIES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,27 +58,38 @@ class Model:
         return self.description.palette if self.description.render == "indices" else None
 
     def sample(
-        self, count: int, seed: int = 0, temperature: float = 1.0, new: bool = False
+        self,
+        count: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        new: bool = False,
+        reencode: int = REENCODE,
+        having: Sequence[str] = (),
+        lacking: Sequence[str] = (),
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
-        `temperature` scales the latents' standard deviation. With `new`, keeps sampling until `count` images are
-        distinct and `is_new`. Raises UserError if an argument is out of range or too few new images are found.
+        `temperature` scales the latents' standard deviation. `reencode` is the number of times that each sample is
+        decoded and encoded again, which corrects pixels that do not fit. With `new`, keeps sampling until `count`
+        images are distinct and `is_new`; with `having` and `lacking`, until they have and lack these labels according
+        to the trait reader. Raises UserError if an argument is out of range, a label is unknown or too few such images
+        are found.
         """
-        for name, value, low, high in (("count", count, 1, 10**7), ("seed", seed, 0, 2**31 - 1)):
-            if not low <= value <= high:
-                raise UserError(f"sample: expected {name} from {low} to {high}, got {value}")
+        passes = (reencode, 0, MOST_PASSES)
+        _check_ranges("sample", count=(count, 1, 10**7), seed=(seed, 0, 2**31 - 1), reencode=passes)
+        if isinstance(having, str) or isinstance(lacking, str):
+            raise UserError("sample: expected a sequence of labels, got a string: put the label into a tuple or list")
         if not (math.isfinite(temperature) and 0 <= temperature <= 100):
             raise UserError(f"sample: expected a temperature from 0 to 100, got {temperature}")
-        if not new:
-            return np.concatenate([self.decode(z) for z in self.draw("prior", count, seed, temperature)])
-        found = self.draw_new("prior", count, seed, temperature)
-        if len(found) < count:
+        wanted = Wanted(new, tuple(having), tuple(lacking))
+        z, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=reencode)
+        if len(z) < count:
+            instead = "ask for other labels" if wanted.labels else "sample without new=True"
             raise UserError(
-                f"sample: found only {len(found)} of {count} new and distinct sprites in {TRIES * count} draws: raise "
-                "the temperature, or sample without new=True"
+                f"sample: found only {len(z)} of {count} {wanted.described} in {drawn} draws: ask for fewer, raise the "
+                f"temperature, or {instead}"
             )
-        return self.decode(found)
+        return self.decode(z)
 
     def encode(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """(mean, logvar) of the posterior q(z | image) of each image.
@@ -129,6 +141,34 @@ class Model:
             images = im.read_sprites(images, described.render)
         return im.snap(images, described.palette)
 
+    def complete(
+        self,
+        sprite: UInt8[np.ndarray, "h w 3"],
+        known: Bool[np.ndarray, "h w"],
+        count: int = 8,
+        seed: int = 0,
+        steps: int = 30,
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Fill in the pixels of a sprite that are not known, in `count` ways; see `completion.complete`.
+
+        The unknown pixels begin as those of samples from the prior. The known ones, snapped to the training palette,
+        stay. Returns sprites in that palette (images, if the model was not trained on sprites), of which some may be
+        the same. Raises UserError if a size is wrong, no pixel or every pixel is known, or a number is out of range.
+        """
+        _check_ranges("complete", count=(count, 1, 1000), seed=(seed, 0, 2**31 - 1), steps=(steps, 0, 10**4))
+        sprite, known = np.asarray(sprite), np.asarray(known)
+        completion.check(sprite, known, self.description.sprite_size or self.description.image_shape[:2])
+        random = np.random.RandomState([seed, 2])
+        shape = (count, self.description.model.latent)
+        return completion.complete(
+            self.encode,
+            lambda z: self.to_sprites(self.decode(z)),
+            self.to_sprites(sprite[None])[0],
+            known,
+            np.concatenate([self.to_sprites(self.decode(z)) for z in self.draw("prior", count, seed)]),
+            (random.standard_normal(shape).astype(np.float32) for _ in range(steps)),
+        )
+
     def is_new(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n"]:
         """Whether each image, after `to_sprites`, differs from every training sprite; compares SHA-256 digests.
 
@@ -137,16 +177,52 @@ class Model:
         known = set(map(bytes, self.description.train_digests))
         return np.array([bytes(digest) not in known for digest in digests(self.to_sprites(images))])
 
+    def reencode(self, z: Float[np.ndarray, "n d"], times: int = 1) -> Float[np.ndarray, "n d"]:
+        """Decode latents and encode the images again, `times` times; returns the posterior means of the last images."""
+        for _ in range(times):
+            starts = range(0, len(z), _BATCH)
+            z = np.concatenate([self.encode(self.decode(z[start : start + _BATCH]))[0] for start in starts])
+        return z
+
     def draw(
-        self, how: SamplerName, count: int, seed: int, temperature: float = 1.0, posteriors: Posteriors | None = None
+        self,
+        how: SamplerName,
+        count: int,
+        seed: int,
+        temperature: float = 1.0,
+        posteriors: Posteriors | None = None,
+        reencode: int = REENCODE,
     ) -> Iterator[Float[np.ndarray, "b d"]]:
         """Yield `count` latents from a sampler, in chunks; a larger count starts with the same latents.
 
-        `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. Raises
-        UserError if such a sampler gets none.
+        `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. The latents
+        are re-encoded `reencode` times. Raises UserError if such a sampler gets no posteriors.
         """
         source = samplers.Source(self.description.model.latent, posteriors or _no_posteriors, self._from_prior)
-        return samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
+        chunks = samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
+        return (self.reencode(z, reencode) for z in chunks)
+
+    def select(
+        self,
+        wanted: Wanted,
+        how: SamplerName,
+        count: int,
+        seed: int,
+        temperature: float = 1.0,
+        posteriors: Posteriors | None = None,
+        reencode: int = REENCODE,
+    ) -> Selected:
+        """The first latents of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
+
+        Raises UserError as `draw` and `selection.keep` do.
+        """
+        kept = selection.keep(wanted, self.description)
+        limit = wanted.draws(count) if wanted.selective else count
+        chunks = self.draw(how, limit, seed, temperature, posteriors, reencode)
+        if not wanted.selective:
+            return Selected(np.concatenate(list(chunks)), count)
+        chosen = ((z, kept(self.to_sprites(self.decode(z)))) for z in chunks)
+        return selection.select(chosen, count, self.description.model.latent)
 
     def draw_new(
         self,
@@ -156,18 +232,11 @@ class Model:
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
         tries: int = TRIES,
+        reencode: int = REENCODE,
     ) -> Float[np.ndarray, "m d"]:
         """The first latents of `draw` with new and distinct sprites: `count`, or fewer after `tries * count` draws."""
-        seen = set(map(bytes, self.description.train_digests))
-        new: list[np.ndarray] = []
-        for z in self.draw(how, tries * count, seed, temperature, posteriors):
-            for latent, digest in zip(z, map(bytes, digests(self.to_sprites(self.decode(z)))), strict=True):
-                if digest not in seen:
-                    seen.add(digest)
-                    new.append(latent)
-            if len(new) >= count:
-                break
-        return np.array(new[:count], np.float32).reshape(-1, self.description.model.latent)
+        wanted = Wanted(new=True, limit=tries * count)
+        return self.select(wanted, how, count, seed, temperature, posteriors, reencode).latents
 
     def kl_per_latent(self, pixels: UInt[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
         """KL divergence of the posterior from the prior per latent, in nats, averaged over images (as in a Dataset).
@@ -203,6 +272,13 @@ class Model:
         if not len(images):
             raise UserError(f"{method}: expected at least one image, got none")
         return images
+
+
+def _check_ranges(method: str, **ranges: tuple[int, int, int]) -> None:
+    """Raise UserError if a value is not between its bounds; each is given as (value, low, high)."""
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise UserError(f"{method}: expected {name} from {low} to {high}, got {value}")
 
 
 def _no_posteriors() -> Any:

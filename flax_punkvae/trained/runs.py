@@ -1,6 +1,5 @@
 """Opening a run: its trained Model and, if needed, its images. Nothing in the run is changed."""
 
-import difflib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +38,6 @@ class OpenedRun(NamedTuple):
                 f"there is no image {number}: numbers run from {ids.min()} to {ids.max()}, and the nearest is {nearest}"
             )
         return int(np.flatnonzero(ids == number)[0])
-
-    def label(self, name: str) -> int:
-        """The column of the label with this name. Raises UserError, naming the most similar one, if there is none."""
-        names = self.dataset.label_names
-        if not names:
-            raise UserError(
-                f"{self.dataset.source} has no labels, so {name!r} is unknown: use a source with labels, such as punks"
-            )
-        if name not in names:
-            nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
-            raise UserError(f"there is no label {name!r} among the {len(names)}: perhaps you meant {nearest!r}")
-        return names.index(name)
 
     def encode(self, positions: Int[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
         """(mean, logvar), each [n d], of the posteriors of the images at these positions."""

@@ -1,19 +1,23 @@
 """Sheets of images that show the latent space; each function makes one, with the text that explains it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from flax_punkvae import images
+from flax_punkvae.data.decode import read_rgba
 from flax_punkvae.errors import UserError
 from flax_punkvae.trained import editing, latents, traits
+from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import OpenedRun
 
 # Maximum number of rows of a traversal; with 32 rows the sheet is 8,324 pixels high.
 MOST_ROWS = 32
 _VALUES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+_COMPLETION_COLUMNS = 9
 _STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -79,7 +83,7 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
 
     Raises UserError if a label is unknown or if the traits of the model's sprites cannot be read.
     """
-    to_add, to_remove = ([run.label(name) for name in names] for names in (add, remove))
+    to_add, to_remove = ([traits.column(run.model.description, name) for name in names] for names in (add, remove))
     network, note = traits.load_network(run.model.description)
     if network is None:
         raise UserError(f"edit: needs a run trained on 24x24 punks ({note}): choose another run")
@@ -106,6 +110,58 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
     summary = f"measured on {len(measured)} held-out images; strength 0 is the plain reconstruction"
     lines = [*lines, summary, note, legend]
     return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, lines, _effects(effects), facts)
+
+
+def read_incomplete(
+    model: Model, path: Path, keep: Path | None
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+    """(sprite over the model's background, whether each pixel is known) from one image file, or two.
+
+    Known are the pixels that are white, rather than black or transparent, in the image `keep`; without it, those that
+    are not fully transparent in the sprite's. Raises UserError if a file cannot be read or has another size.
+    """
+    height, width = model.description.sprite_size or model.description.image_shape[:2]
+    read = []
+    for file in [path] if keep is None else [path, keep]:
+        if not file.is_file():
+            raise UserError(f"there is no file {file}: name an image file")
+        try:
+            rgba = read_rgba(file)
+        except UserError as error:
+            raise UserError(f"{file} cannot be read ({error}): name an image file") from error
+        if rgba.shape[:2] != (height, width):
+            size = f"{rgba.shape[1]}x{rgba.shape[0]}"
+            raise UserError(f"{file}: expected an image of {width}x{height} pixels, the run's sprites, got {size}")
+        read.append(rgba)
+    black, background = (0, 0, 0), images.parse_colour(model.description.background)
+    known = read[0][..., 3] > 0 if keep is None else images.over_background(read[1][None], black)[0].mean(-1) >= 128
+    return images.over_background(read[0][None], background)[0], known
+
+
+def complete(
+    model: Model,
+    sprite: UInt8[np.ndarray, "h w 3"],
+    known: Bool[np.ndarray, "h w"],
+    count: int,
+    seed: int,
+    steps: int,
+) -> Sheet:
+    """The known pixels of a sprite and `count` completions of it. Raises UserError as `Model.complete` does."""
+    completed = model.complete(sprite, known, count, seed, steps)
+    given = model.to_sprites(sprite[None])
+    again = model.to_sprites(model.decode(model.encode(completed)[0]))
+    differ = ((again != given).any(-1) & known).sum(axis=(1, 2))
+    snapped = int(((given[0] != sprite).any(-1) & known).sum())
+    distinct = len(np.unique(completed, axis=0))
+    lines = [
+        f"{known.sum()} of {known.size} pixels are known, {snapped} of them changed by snapping to the palette",
+        f"{count} completions (seed {seed}, {steps} steps), {distinct} of them distinct",
+        "known pixels that a reconstruction of each completion would change (fewer fit better): "
+        + ", ".join(map(str, differ.tolist())),
+        "tiles: the known pixels (the others are white), then the completions",
+    ]
+    shown = np.where(known[..., None], given, np.uint8(255))
+    return Sheet(np.concatenate([shown, completed]), min(count + 1, _COMPLETION_COLUMNS), lines)
 
 
 def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Float[np.ndarray, "n d"], list[str]]:

@@ -1,9 +1,12 @@
 """Traits of sprites, predicted by the feature network."""
 
+import difflib
+
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from flax_punkvae.config import DataConfig
+from flax_punkvae.errors import UserError
 from flax_punkvae.measures import features
 from flax_punkvae.measures.features import Network
 from flax_punkvae.training.description import Description
@@ -21,6 +24,17 @@ def load_network(described: Description) -> tuple[Network | None, str]:
     if described.background != DataConfig().background:
         return None, "traits are not read: the feature network takes punks on the default background only"
     return network, f"traits are read by the feature network, SHA-256 {network.sha256}"
+
+
+def column(described: Description, name: str) -> int:
+    """The column of the label with this name. Raises UserError, naming the most similar one, if there is none."""
+    names = described.label_names
+    if not names:
+        raise UserError(f"{described.source} has no labels, so {name!r} is unknown: use a run trained on punks")
+    if name not in names:
+        nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
+        raise UserError(f"there is no label {name!r} among the {len(names)}: perhaps you meant {nearest!r}")
+    return names.index(name)
 
 
 def read(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n a"]:

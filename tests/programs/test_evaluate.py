@@ -24,6 +24,7 @@ from flax_punkvae.trained.samplers import SAMPLERS
 from helpers.programs import SMALL, trained
 from helpers.streams import Gone
 
+REENCODED = ("prior, re-encoded", "prior, re-encoded twice")
 QUICK = ("--iwae-images", "3", "--iwae-samples", "100")
 
 
@@ -107,14 +108,14 @@ def test_samples_stand_beside_the_floor_at_the_same_n(found: dict):
     part = found["sample_fidelity"]
     assert part["n"] == 20 and "trained" not in part and "may have seen them" in part["trained_left_out"]
     rows = part["random"]
-    assert list(rows) == ["held-out (floor)", "training", *SAMPLERS]
+    assert list(rows) == ["held-out (floor)", "training", *SAMPLERS, *REENCODED]
     # A model of two epochs draws grey heads: farther from real characters than others of them are.
     for how in SAMPLERS:
         assert rows[how]["frechet"] > rows["held-out (floor)"]["frechet"]
         assert rows[how]["coverage"] < rows["held-out (floor)"]["coverage"]
-    assert list(found["critic"]["rows"]) == ["training (floor)", *SAMPLERS] and found["critic"]["n"] == 40
+    assert list(found["critic"]["rows"]) == ["training (floor)", *SAMPLERS, *REENCODED] and found["critic"]["n"] == 40
     copies = found["copying"]["rows"]
-    assert list(copies) == ["held-out (floor)", *SAMPLERS]
+    assert list(copies) == ["held-out (floor)", *SAMPLERS, *REENCODED]
     assert all(row["exact_copies"] == 0 for how, row in copies.items() if how in SAMPLERS)
 
 
@@ -199,7 +200,7 @@ def test_a_wrong_pixel_makes_a_sample_invalid(found: dict, run: OpenedRun, monke
     rows = sample_quality.local_validity(run, {"training": train[:20], "wrong": wrong})["rows"]
     assert rows["training"] == {"3": 1.0, "5": 1.0, "7": 1.0}
     assert rows["wrong"] == {"3": 0.0, "5": 0.0, "7": 0.0}
-    assert list(found["local_validity"]["rows"]) == ["held-out (floor)", *SAMPLERS]
+    assert list(found["local_validity"]["rows"]) == ["held-out (floor)", *SAMPLERS, *REENCODED]
 
 
 def test_a_floor_without_power_is_left_out(run: OpenedRun, monkeypatch: pytest.MonkeyPatch):

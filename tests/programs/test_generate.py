@@ -15,7 +15,7 @@ from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from flax_punkvae.measures import features
-from flax_punkvae.trained import samplers
+from flax_punkvae.trained import latents, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from helpers.programs import SMALL
@@ -139,6 +139,76 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
         new = opened_run.model.draw_new("prior", count, 0, tries=5)
         assert len(drawn) == chunks
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
+
+
+def test_samples_with_and_without_labels(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Oracle: the first draws whose traits qualify, by hand; the count of draws is the place of the last one."""
+    model = open_run(run).model
+    drawn = model.to_sprites(model.sample(400, temperature=5.0, reencode=1))
+    present = label_logits(features.Network(None, LABELS, None), drawn) > 0
+    shares = np.argsort(np.abs(present.mean(0) - 0.5), kind="stable")
+    has, lacks = int(shares[0]), int(shares[1])
+    expected = np.flatnonzero(present[:, has] & ~present[:, lacks])[:3]
+    arguments = ("--count", "3", "--temperature", "5", "--reencode", "1", "--snap", "--without", LABELS[lacks])
+    assert sample.main([str(run), *arguments, "--with", LABELS[has], "--output", str(tmp_path / "out")]) == 0
+    found = [opened(tmp_path / "out" / f"{number:04d}.png") for number in range(3)]
+    np.testing.assert_array_equal(found, drawn[expected])
+    facts = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert (facts["with"], facts["without"], facts["reencode"]) == ([LABELS[has]], [LABELS[lacks]], 1)
+    assert facts["drawn"] == expected[-1] + 1
+    assert f"drew {expected[-1] + 1} samples to keep 3" in capsys.readouterr().out
+    limit = str(expected[-1])
+    with pytest.raises(
+        UserError, match=rf"--with, --without: found only 2 of 3 sprites with .* in {limit} draws: lower"
+    ):
+        sample.main([str(run), *arguments, "--with", LABELS[has], "--limit", limit])
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_sprite_is_completed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mask: bool):
+    """Oracle: the known pixels of the file in every tile, of Model.complete the rest."""
+    opened_run = open_run(run)
+    assert opened_run.dataset.sprites is not None
+    sprite = opened_run.dataset.sprites[0].copy()
+    sprite[2, 3] ^= 1
+    known = np.broadcast_to(np.arange(24)[:, None] < 10, (24, 24))
+    alpha = np.full((24, 24, 1), 255, np.uint8) if mask else known[..., None] * np.uint8(255)
+    Image.fromarray(np.concatenate([sprite, alpha], axis=-1)).save(tmp_path / "sprite.png")
+    Image.fromarray(known * np.uint8(255)).save(tmp_path / "mask.png")
+    more = ("--keep", str(tmp_path / "mask.png")) if mask else ()
+    out = tmp_path / "out.png"
+    command = ("complete", str(tmp_path / "sprite.png"), *more, "--count", "3", "--steps", "2", "--output", str(out))
+    assert explore.main([str(run), *command]) == 0
+    expected = opened_run.model.complete(sprite, known, count=3, steps=2)
+    tiles = opened(out)[4:244].reshape(240, -1, 3)
+    for number, tile in enumerate(expected, 1):
+        left = 4 + 244 * number
+        np.testing.assert_array_equal(tiles[:, left : left + 240], images.enlarge(tile[None], 10)[0])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "240 of 576 pixels are known, 1 of them changed by snapping" in printed
+
+
+def test_what_cannot_be_completed_is_one_line(run: Path, tmp_path: Path):
+    rgba = np.full((24, 24, 4), 255, np.uint8)
+    for name, pixels in {"whole": rgba, "empty": rgba * np.uint8(0), "small": rgba[:20]}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    (tmp_path / "text.png").write_text("text")
+    before = sorted(run.rglob("*"))
+    for arguments, named in (
+        (("whole.png",), "every pixel is known"),
+        (("empty.png",), "no pixel is known"),
+        (("whole.png", "--keep", "empty.png"), "no pixel is known"),
+        (("small.png",), "expected an image of 24x24 pixels, the run's sprites, got 24x20"),
+        (("whole.png", "--keep", "small.png"), "expected an image of 24x24 pixels"),
+        (("missing.png",), "there is no file"),
+        (("text.png",), "cannot be read (not an image in a known format"),
+        (("whole.png", "--count", "0"), "--count: 0 is out of range"),
+    ):
+        paths = [str(tmp_path / part) if part.endswith(".png") else part for part in arguments]
+        with pytest.raises(UserError) as caught:
+            explore.main([str(run), "complete", *paths])
+        assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_a_second_sample_takes_the_next_free_name(run: Path):
@@ -271,8 +341,7 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
     dataset, column = opened_run.dataset, LABELS.index(label)
     train_indices, test_indices = data.split(40, 0.2, 0)
     means, _ = opened_run.encode(np.arange(40))
-    has = dataset.labels[train_indices, column] == 1
-    direction = means[train_indices[has]].mean(0) - means[train_indices[~has]].mean(0)
+    direction = latents.directions(means[train_indices], dataset.labels[train_indices])[column]
     lacking = test_indices[dataset.labels[test_indices, column] == 0]
     moved = opened_run.model.decode_sprites(means[lacking] + np.float32(2) * direction)
     logits = label_logits(features.Network(None, LABELS, None), opened_run.model.to_sprites(moved))
@@ -295,6 +364,10 @@ BAD = [
     (sample, ("--count", "0"), "--count: 0 is out of range"),
     (sample, ("--temperature", "nan"), "--temperature: nan is out of range"),
     (sample, ("--from", "posterior"), "posterior"),
+    (sample, ("--reencode", "-1"), "--reencode: -1 is out of range"),
+    (sample, ("--limit", "0"), "--limit: 0 is out of range"),
+    (sample, ("--with", "top bold"), "perhaps you meant 'top bald'"),
+    (sample, ("--with", "top bald", "--without", "top bald"), "no sprite can have and lack 'top bald'"),
     (sample, ("--output", "."), "choose a new or empty directory"),
 ]
 

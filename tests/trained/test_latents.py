@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation, Slerp
+from sklearn.linear_model import Ridge
 
 from flax_punkvae.trained import latents
 from helpers.latents import posteriors
@@ -59,16 +60,25 @@ def test_a_traversal_changes_one_latent():
     np.testing.assert_array_equal(A, before)
 
 
-def test_directions_are_differences_of_means():
-    """Oracle: NumPy's mean over boolean masks; nan where one of the two groups is empty."""
+def test_directions_are_the_coefficients_of_a_ridge_regression():
+    """Oracle: scikit-learn's Ridge; nan where all or none of the images have the label."""
     means, _ = posteriors()
-    wide = means.astype(np.float64)
     labels = (np.random.default_rng(2).random((400, 4)) < [0.5, 0.1, 2.0, -1.0]).astype(np.uint8)
     found = latents.directions(means, labels)
-    for column in (0, 1):
-        has = labels[:, column] == 1
-        np.testing.assert_allclose(found[column], wide[has].mean(0) - wide[~has].mean(0), rtol=1e-6)
+    expected = Ridge(alpha=30.0).fit(labels, means.astype(float)).coef_.T
+    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-5)
     assert np.isnan(found[2:]).all()
+
+
+def test_a_direction_leaves_out_the_labels_that_a_label_occurs_with():
+    """Oracle: planted effects, each label its own axis; the difference of means would have 0.9 of the second in the
+    first."""
+    rng = np.random.default_rng(3)
+    second = rng.random(4000) < 0.5
+    labels = np.stack([second & (rng.random(4000) < 0.2), second], axis=1).astype(np.uint8)
+    means = (labels @ np.eye(2, 3) + 0.1 * rng.standard_normal((4000, 3))).astype(np.float32)
+    first = latents.directions(means, labels)[0]
+    assert abs(first[1]) < 0.1 * first[0] and abs(first[2]) < 0.05 * first[0]
 
 
 def test_the_effect_of_an_edit():

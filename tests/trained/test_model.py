@@ -111,6 +111,39 @@ def test_sampling_encoding_and_decoding_follow_from_the_parameters(run: Path, mo
     assert decoded.shape == (3, *size) and decoded.dtype == np.uint8
 
 
+def test_samples_are_reencoded(run: Path, moved: Path):
+    """Oracle: decoded and encoded by hand, twice."""
+    model = flax_punkvae.load(moved)
+    drawn = model.sample(5, seed=3, reencode=0)
+    once = model.decode(model.encode(drawn)[0])
+    assert not np.array_equal(once, drawn)
+    np.testing.assert_array_equal(model.sample(5, seed=3, reencode=1), once)
+    np.testing.assert_array_equal(model.sample(5, seed=3, reencode=2), model.decode(model.encode(once)[0]))
+    if run.name == "reference":
+        # After two epochs, it encodes all of its samples alike.
+        return
+    new = model.sample(3, temperature=20.0, new=True, reencode=1)
+    assert model.is_new(new).all() and len(np.unique(model.to_sprites(new), axis=0)) == 3
+
+
+def test_a_completion_has_the_known_pixels(run: Path, moved: Path, sprites: np.ndarray):
+    """Oracle: the sprite itself. A colour outside the palette is snapped; the seed decides the rest."""
+    model = flax_punkvae.load(moved)
+    known = np.broadcast_to(np.arange(24) < 12, (24, 24))
+    given = sprites[0].copy()
+    given[3, 4] += 1
+    completed = model.complete(given, known, count=3, seed=1, steps=2)
+    assert completed.shape == (3, 24, 24, 3)
+    np.testing.assert_array_equal(
+        completed[:, known], np.broadcast_to(model.to_sprites(given[None])[0][known], (3, 288, 3))
+    )
+    np.testing.assert_array_equal(model.to_sprites(completed), completed)
+    np.testing.assert_array_equal(model.complete(given, known, count=3, seed=1, steps=2), completed)
+    other = model.complete(given, known, count=3, seed=2, steps=2)
+    # After two epochs, the reference decodes everything alike.
+    assert np.array_equal(other, completed) == (run.name == "reference")
+
+
 def test_sprites_are_taken_for_their_images(moved: Path, sprites: np.ndarray):
     model = flax_punkvae.load(moved)
     rendered = images.render(sprites[:4], model.description.render)
@@ -148,6 +181,14 @@ BAD = {
     "model.sample(0)": "expected count from 1 to ",
     "model.sample(1, seed=-1)": "expected seed from 0 to ",
     "model.sample(1, temperature=float('nan'))": "expected a temperature from 0 to 100, got nan",
+    "model.sample(1, reencode=101)": "expected reencode from 0 to 100, got 101",
+    "model.sample(1, having='pipe')": "expected a sequence of labels, got a string",
+    "model.sample(1, having=['pipe'])": "has no labels, so 'pipe' is unknown",
+    "model.complete(sprites[0, :20], known)": "expected a uint8 RGB sprite [24, 24, 3], got uint8 [20, 24, 3]",
+    "model.complete(sprites[0], known[:20])": "expected known pixels as bool [24, 24], got bool [20, 24]",
+    "model.complete(sprites[0], known)": "no pixel is known: sample new sprites instead",
+    "model.complete(sprites[0], ~known)": "every pixel is known, so there is nothing to fill in",
+    "model.complete(sprites[0], known, count=0)": "expected count from 1 to 1000, got 0",
     "model.encode(sprites.astype('float32'))": "expected uint8 RGB [n, 24, 24, 3]",
     "model.encode(sprites[:, :20])": "got uint8 [40, 20, 24, 3]",
     "model.encode(sprites[0])": "got uint8 [24, 24, 3]",
@@ -165,6 +206,7 @@ assert "jax" not in sys.modules
 import numpy as np
 where = sys.argv[1]
 model, sprites = flax_punkvae.load(where), np.zeros((40, 24, 24, 3), np.uint8)
+known = np.zeros((24, 24), bool)
 errors = {}
 for code in json.loads(sys.argv[2]):
     try:

@@ -1,0 +1,104 @@
+"""Keep the draws that are wanted: new sprites, or sprites that have some labels and lack others."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from flax_punkvae.errors import UserError
+from flax_punkvae.trained import traits
+from flax_punkvae.training.description import Description, digests
+
+# The default limits on draws: this many per sprite, and with labels, of which some are rare, at least this many in all.
+TRIES = 20
+LABEL_DRAWS = 50_000
+
+Keep = Callable[[UInt8[np.ndarray, "b h w 3"]], Bool[np.ndarray, "b"]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which draws to keep; by default, all.
+
+    new: sprites that are distinct and not training sprites. having, lacking: labels that the trait reader must find in
+    a sprite, and those that it must not. limit: the largest number of draws, None for `draws`.
+    """
+
+    new: bool = False
+    having: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def described(self) -> str:
+        """What is wanted, in words."""
+        words = ["new and distinct sprites" if self.new else "sprites"]
+        words += [f"with {' and '.join(self.having)}"] if self.having else []
+        words += [f"without {' and '.join(self.lacking)}"] if self.lacking else []
+        return " ".join(words)
+
+    @property
+    def selective(self) -> bool:
+        """Whether any draw may be left out."""
+        return self.new or bool(self.labels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the condition."""
+        return (*self.having, *self.lacking)
+
+    def draws(self, count: int) -> int:
+        """The largest number of draws for `count` sprites."""
+        return self.limit or max(TRIES * count, LABEL_DRAWS if self.labels else 0)
+
+
+class Selected(NamedTuple):
+    """The latents of the draws that were kept, and how many were drawn up to the last of them, or in all."""
+
+    latents: Float[np.ndarray, "m d"]
+    drawn: int
+
+
+def keep(wanted: Wanted, described: Description) -> Keep:
+    """A function that says which sprites of a batch to keep; it remembers the new ones of earlier batches.
+
+    Raises UserError if a label is unknown, both wanted and unwanted, or cannot be read.
+    """
+    if both := set(wanted.having) & set(wanted.lacking):
+        raise UserError(f"no sprite can have and lack {min(both)!r}: name it once")
+    columns = [traits.column(described, name) for name in wanted.labels]
+    expected = np.arange(len(columns)) < len(wanted.having)
+    network, note = traits.load_network(described) if columns else (None, "")
+    if columns and network is None:
+        raise UserError(f"labels of samples can be read for 24x24 punks only ({note}): leave the labels out")
+    seen = set(map(bytes, described.train_digests))
+
+    def kept(sprites: np.ndarray) -> np.ndarray:
+        chosen = np.ones(len(sprites), bool)
+        if network is not None:
+            chosen &= (traits.read(network, sprites)[:, columns] == expected).all(axis=1)
+        if wanted.new:
+            for row in np.flatnonzero(chosen):
+                digest = bytes(digests(sprites[[row]])[0])
+                chosen[row] = digest not in seen
+                seen.add(digest)
+        return chosen
+
+    return kept
+
+
+def select(
+    batches: Iterable[tuple[Float[np.ndarray, "b d"], Bool[np.ndarray, "b"]]], count: int, latent: int
+) -> Selected:
+    """The first `count` latents of those that are kept, or fewer if the batches of (latents, kept) end before."""
+    found: list[np.ndarray] = []
+    drawn = 0
+    for z, kept in batches:
+        rows = np.flatnonzero(kept)[: count - len(found)]
+        found.extend(z[rows])
+        if len(found) == count:
+            return Selected(np.array(found, np.float32), drawn + int(rows[-1]) + 1)
+        drawn += len(z)
+    return Selected(np.array(found, np.float32).reshape(-1, latent), drawn)
