@@ -273,8 +273,31 @@ def test_the_cosine_schedule_reaches_the_steps(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)
 
 
-def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_state.TrainState, indices: np.ndarray):
+@pytest.mark.parametrize(("step", "weight"), [(0, 1.0), (4, 0.6), (8, 0.2), (9, 0.2)])
+def test_the_auxiliary_loss_guides_an_autoregressive_decoder(step: int, weight: float):
+    """Oracle: plain gradient descent by hand. The weight falls from 1 to 0.2 over 8 of 10 steps."""
+    config = small(pixel_hidden=4)
+    config = Config(config.data, config.model, TrainConfig(epochs=10, batch_size=4, beta=2.0, auxiliary=0.2))
+    indices = np.random.default_rng(0).integers(0, 3, (4, 3, 4, 1), np.uint8)
+    state = train_state.create_state(config, jax.random.key(0), indices, 3)
+    sgd = optax.sgd(1e-2)
+    state = state.replace(tx=sgd, opt_state=sgd.init(state.params), step=jnp.array(step))
+
+    def expected(params: Any) -> jax.Array:
+        keys = jax.random.split(jax.random.key(5), 4)
+        distortion, auxiliary, kl, _ = inference.apply(state.model, params, jnp.array(indices), keys, train=True)
+        return jnp.sum(distortion + 2.0 * kl + weight * auxiliary)
+
+    gradients = jax.jit(jax.grad(expected))(state.params)
+    found, metrics = steps.train_step(state, jnp.array(indices), jax.random.key(5))
+    for new, old, gradient in zip(*map(jax.tree.leaves, (found.params, state.params, gradients)), strict=True):
+        np.testing.assert_allclose(new, old - 1e-2 * gradient, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], metrics["cross_entropy"] + 2 * metrics["kl"], rtol=1e-5)
+
+
+def test_everything_a_sprite_run_compiles_is_supported_on_metal(indices: np.ndarray, colours: int):
     key = jax.random.key(0)
+    state = train_state.create_state(small(pixel_hidden=4), key, indices, colours)
     z = jnp.zeros((2, 3))
     images, model = jnp.array(parallel.widened(indices)), state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
