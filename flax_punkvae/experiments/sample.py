@@ -14,7 +14,7 @@ from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening
-from flax_punkvae.trained.samplers import REENCODE, SamplerName
+from flax_punkvae.trained.samplers import SamplerName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,9 @@ class Options(Opening):
     how: Annotated[SamplerName, tyro.conf.arg(name="from")] = "prior"
     """Distribution of the latents. prior: the run's own. gaussian, mixture: one Gaussian or a mixture of Gaussians,
     fitted to the posteriors of the training images."""
-    reencode: int = REENCODE
+    reencode: int | None = None
     """Number of times that each sample is decoded, encoded (posterior mean) and decoded again, which corrects pixels
-    that do not fit."""
+    that do not fit. The default is 1 for categorical models, 0 for others."""
     snap: bool = False
     """Write sprites in the colours of the training palette instead of the model's images. Categorical models always
     do."""
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         "from": options.how,
         "seed": options.seed,
         "temperature": options.temperature,
-        "reencode": options.reencode,
+        "reencode": model.default_reencode if options.reencode is None else options.reencode,
         "only_new": options.new,
         "with": options.having,
         "without": options.lacking,
@@ -143,7 +143,8 @@ def _new_directory(options: Options) -> Path:
     name = f"{options.how}-seed{options.seed}"
     if options.temperature != 1:
         name += f"-temperature{options.temperature:g}"
-    name += f"-reencode{options.reencode}" * (options.reencode > 0)
+    if options.reencode is not None:
+        name += f"-reencode{options.reencode}"
     name += "".join(f"-with-{x}" for x in options.having) + "".join(f"-without-{x}" for x in options.lacking)
     name = re.sub(r"[^\w.-]", "-", name) + "-new" * options.new + "-snapped" * options.snap
     run_directory.inside(options.run_dir, options.run_dir / "samples")

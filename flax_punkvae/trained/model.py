@@ -17,7 +17,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.trained import completion, samplers, selection
-from flax_punkvae.trained.samplers import REENCODE, Posteriors, SamplerName
+from flax_punkvae.trained.samplers import Posteriors, SamplerName
 from flax_punkvae.trained.selection import TRIES, Selected, Wanted
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
@@ -57,26 +57,35 @@ class Model:
         """The palette that the network's images index into; None if they are RGB."""
         return self.description.palette if self.description.render == "indices" else None
 
+    @property
+    def default_reencode(self) -> int:
+        """How often samples are re-encoded unless a caller says otherwise: once if images are indices of a palette.
+
+        A sample of an RGB model is smooth, with no pixel of a wrong colour to correct.
+        """
+        return 1 if self.index_palette is not None else 0
+
     def sample(
         self,
         count: int,
         seed: int = 0,
         temperature: float = 1.0,
         new: bool = False,
-        reencode: int = REENCODE,
+        reencode: int | None = None,
         having: Sequence[str] = (),
         lacking: Sequence[str] = (),
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
         `temperature` scales the latents' standard deviation. `reencode` is the number of times that each sample is
-        decoded and encoded again, which corrects pixels that do not fit. With `new`, keeps sampling until `count`
+        decoded and encoded again, which corrects pixels that do not fit; None is `default_reencode`. With `new`, keeps sampling until `count`
         images are distinct and `is_new`; with `having` and `lacking`, until they have and lack these labels according
         to the trait reader. Raises UserError if an argument is out of range, a label is unknown or too few such images
         are found.
         """
-        passes = (reencode, 0, MOST_PASSES)
-        _check_ranges("sample", count=(count, 1, 10**7), seed=(seed, 0, 2**31 - 1), reencode=passes)
+        passes = self.default_reencode if reencode is None else reencode
+        ranges = {"count": (count, 1, 10**7), "seed": (seed, 0, 2**31 - 1), "reencode": (passes, 0, MOST_PASSES)}
+        _check_ranges("sample", **ranges)
         if isinstance(having, str) or isinstance(lacking, str):
             raise UserError("sample: expected a sequence of labels, got a string: put the label into a tuple or list")
         if not (math.isfinite(temperature) and 0 <= temperature <= 100):
@@ -191,16 +200,18 @@ class Model:
         seed: int,
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
-        reencode: int = REENCODE,
+        reencode: int | None = None,
     ) -> Iterator[Float[np.ndarray, "b d"]]:
         """Yield `count` latents from a sampler, in chunks; a larger count starts with the same latents.
 
         `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. The latents
-        are re-encoded `reencode` times. Raises UserError if such a sampler gets no posteriors.
+        are re-encoded `reencode` times; None is `default_reencode`. Raises UserError if such a sampler gets no
+        posteriors.
         """
+        passes = self.default_reencode if reencode is None else reencode
         source = samplers.Source(self.description.model.latent, posteriors or _no_posteriors, self._from_prior)
         chunks = samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
-        return (self.reencode(z, reencode) for z in chunks)
+        return (self.reencode(z, passes) for z in chunks)
 
     def select(
         self,
@@ -210,7 +221,7 @@ class Model:
         seed: int,
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
-        reencode: int = REENCODE,
+        reencode: int | None = None,
     ) -> Selected:
         """The first latents of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
 
@@ -232,7 +243,7 @@ class Model:
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
         tries: int = TRIES,
-        reencode: int = REENCODE,
+        reencode: int | None = None,
     ) -> Float[np.ndarray, "m d"]:
         """The first latents of `draw` with new and distinct sprites: `count`, or fewer after `tries * count` draws."""
         wanted = Wanted(new=True, limit=tries * count)

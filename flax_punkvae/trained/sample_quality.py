@@ -25,18 +25,18 @@ LEAST_PAIRS = 20
 def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """Sprites sampled with each sampler, as many as there are held-out images.
 
-    The samples from the prior are also re-encoded, once and twice. If the prior samples training sprites or duplicates,
-    there is a further row of samples from it that are new and distinct, as the held-out sprites are.
+    The samples from the prior are also re-encoded. If the prior samples training sprites or duplicates, there are two
+    further rows of samples from it that are new and distinct, as the held-out sprites are: as drawn, and re-encoded.
     """
     count, model = len(run.test_indices), run.model
     posteriors = cache(lambda: run.encode(run.train_indices))
     drawn = {how: model.draw(how, count, seed, posteriors=posteriors, reencode=0) for how in SAMPLERS}
     chosen: dict[str, np.ndarray] = {how: np.concatenate(list(z)) for how, z in drawn.items()}
     chosen["prior, re-encoded"] = model.reencode(chosen["prior"])
-    chosen["prior, re-encoded twice"] = model.reencode(chosen["prior, re-encoded"])
-    new = model.draw_new("prior", count, seed, tries=4, reencode=0)
-    if len(new) == count and not np.array_equal(new, chosen["prior"]):
-        chosen["prior, new only"] = new
+    for row, passes in (("prior", 0), ("prior, re-encoded", 1)):
+        new = model.draw_new("prior", count, seed, tries=4, reencode=passes)
+        if len(new) == count and not np.array_equal(new, chosen[row]):
+            chosen[f"{row}, new only"] = new
     return {row: model.decode_sprites(z) for row, z in chosen.items()}
 
 

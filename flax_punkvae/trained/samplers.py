@@ -22,10 +22,6 @@ COMPONENTS = 50
 _COVARIANCE = "diag"
 # Latents drawn at a time; a multiple of the batch sizes in `trained` and `features`, so that chunks do not change them.
 CHUNK = 256
-# How often a sample is decoded and encoded again before it is decoded for good, unless a caller says otherwise.
-REENCODE = 0
-
-
 Posteriors = Callable[[], tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]]
 
 
