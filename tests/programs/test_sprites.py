@@ -28,6 +28,7 @@ from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS, SamplerName
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
+from flax_punkvae.training.augmentation import Augmentation
 from flax_punkvae.training.checkpoints import digest
 from flax_punkvae.training.description import digests
 from helpers.metal import unsupported
@@ -257,7 +258,8 @@ def test_everything_a_sprite_run_compiles_is_supported_on_metal(state: train_sta
     z = jnp.zeros((2, 3))
     model = state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
-    assert unsupported(steps.train_steps, state, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
+    augmenting = state.replace(augmentation=Augmentation(shift=1, flip=True, steps=9))
+    assert unsupported(steps.train_steps, augmenting, jnp.array(indices), jnp.zeros((3, 4), jnp.int32), key) == set()
     assert (
         unsupported(
             partial(steps.eval_step, model, beta=1.0),
