@@ -45,9 +45,9 @@ class DataConfig:
     flip: bool = False
     """Augmentation for small sets: mirror each training image left to right with probability 1/2, anew in each
     epoch."""
-    augment_until: float = 0.8
-    """Fraction of the steps with augmentation. After it the model sees the images as they are, so that its samples are
-    neither shifted nor mirrored."""
+    augment_until: float = 0.6
+    """Fraction of the steps with augmentation. In the rest the model sees the images as they are, so that few of its
+    samples are shifted. The longer the rest, the fewer are, but the more the model memorises."""
     split_seed: int = 0
     """Seed of the train/test split. It is independent of --seed, so all seeds are tested on the same images."""
     synthetic_count: int = 10_000

@@ -119,6 +119,14 @@ def test_the_reference_preset_equals_the_defaults_and_names_every_field():
         assert set(table[name]) == {key for key, value in fields.items() if value is not None}
 
 
+def test_the_preset_for_small_sets_leaves_no_image_out_and_reaches_its_unaugmented_end():
+    preset = read_preset(REFERENCE.parent.parent / "own_sprites" / "config.toml")
+    data, train = preset.data, preset.train
+    assert (data.shift, data.flip, data.validation_fraction, train.fit_batches) == (1, True, 0.1, True)
+    # Stopped only if it was at its best before the end of the augmentation.
+    assert train.patience >= round((1 - data.augment_until) * train.epochs) > 0
+
+
 def test_the_defaults_are_the_reference():
     # facts of the reference system
     assert Config().model == ModelConfig(

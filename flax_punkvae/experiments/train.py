@@ -155,7 +155,7 @@ def _check_batches(train: TrainConfig, count: int, devices: int) -> None:
     """Raise UserError if batches fitted to `count` training images do not divide evenly among the devices."""
     _, size = batches(train, count)
     if size % devices:
-        smaller = (replace(train, batch_size=size) for size in range(train.batch_size, 0, -1))
+        smaller = (replace(train, batch_size=size) for size in range(train.batch_size, 0, -1) if size % devices == 0)
         even = next((other.batch_size for other in smaller if batches(other, count)[1] % devices == 0), None)
         raise UserError(
             f"train.batch_size: {count} training images make batches of {size}, which do not divide evenly among "

@@ -182,8 +182,8 @@ class Report:
         )
         return (
             f"warning: past its best: the {part} loss, {loss:.2f}, is {loss / best - 1:.0%} above that of epoch "
-            f"{best_epoch}, {best:.2f}, so the model memorises its training images. {kept}, use more images, or a new "
-            "run with --config experiments/own_sprites/config.toml"
+            f"{best_epoch}, {best:.2f}, so the model memorises its training images. {kept}, train on more images, or "
+            "with --data.shift 1 (as in experiments/own_sprites/config.toml)"
         )
 
     def _event(self, step: int, **content: Any) -> None:
