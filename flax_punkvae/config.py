@@ -40,6 +40,15 @@ class DataConfig:
     validation_fraction: float = 0.0
     """Fraction of the training images set aside for choosing the best checkpoint and for early stopping. With 0 there
     are no validation images, and programs open the last checkpoint."""
+    shift: int = 0
+    """Augmentation for small sets: move each training image by a random number of pixels, at most this many, in x and
+    in y, anew in each epoch. Uncovered pixels repeat the image's edge."""
+    flip: bool = False
+    """Augmentation for small sets: mirror each training image left to right with probability 1/2, anew in each
+    epoch."""
+    augment_until: float = 0.6
+    """Fraction of the steps with augmentation. In the rest the model sees the images as they are, so that few of its
+    samples are shifted. The longer the rest, the fewer are, but the more the model memorises."""
     split_seed: int = 0
     """Seed of the train/test split. It is independent of --seed, so all seeds are tested on the same images."""
     synthetic_count: int = 10_000
@@ -94,7 +103,11 @@ class TrainConfig:
     epochs: int = 30
     """Number of passes over the training images."""
     batch_size: int = 64
-    """Images per step. An incomplete batch at the end of an epoch is dropped."""
+    """Images per step; all training images if there are fewer. An incomplete batch at the end of an epoch is dropped,
+    unless train.fit_batches is set."""
+    fit_batches: bool = False
+    """Leave no image out of an epoch: divide the training images into as few equal batches as train.batch_size allows.
+    What is missing in the last one is filled with images from the start of the epoch, fewer than there are batches."""
     beta: float = 3.4
     """Weight of the KL divergence in the loss, relative to the squared error (or cross-entropy) of an image."""
     beta_warmup: float = 0.0
@@ -139,6 +152,7 @@ def validate(config: Config) -> None:
     data, model, train = config.data, config.model, config.train
     for name, value, low, high in (
         ("data.limit", data.limit, 2, _MAX),
+        ("data.shift", data.shift, 0, 127),
         ("data.split_seed", data.split_seed, 0, _MAX),
         ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),
         ("data.synthetic_seed", data.synthetic_seed, 0, _MAX),
@@ -177,6 +191,8 @@ def validate(config: Config) -> None:
         raise UserError(
             f"data.validation_fraction: {data.validation_fraction} is out of range: choose a number from 0 to below 1"
         )
+    if not 0 <= data.augment_until <= 1:
+        raise UserError(f"data.augment_until: {data.augment_until} is out of range: choose a fraction from 0 to 1")
     if train.patience and not data.validation_fraction:
         raise UserError(
             "train.patience: early stopping needs validation images: set data.validation_fraction too, such as 0.1"
@@ -212,6 +228,15 @@ def validate(config: Config) -> None:
             f"model.decoder_widths: {len(model.decoder_widths)} widths do not match the encoder's {stages}: give "
             f"{max(stages - 1, 0)}, one fewer than model.encoder_widths"
         )
+
+
+def batches(train: TrainConfig, count: int) -> tuple[int, int]:
+    """(steps per epoch, images per step) for `count` training images."""
+    size = min(train.batch_size, count)
+    if not train.fit_batches:
+        return count // size, size
+    steps = math.ceil(count / size)
+    return steps, math.ceil(count / steps)
 
 
 def to_table(config: Config) -> dict[str, Any]:

@@ -67,7 +67,10 @@ def _arguments(table: dict[str, Any]) -> Iterator[str]:
         if not _fits(value, types[name]):
             raise UserError(f"{name}: expected {_described(types[name])}, got {value!r}")
         flag = "--" + name.replace("_", "-")
-        if isinstance(value, list):
+        if isinstance(value, bool):
+            # A flag without a value; every bool is false by default.
+            yield from [flag] * value
+        elif isinstance(value, list):
             yield flag
             yield from map(str, value)
         else:
@@ -89,6 +92,8 @@ def _fits(value: object, declared: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
     if get_origin(declared) is Literal:
         return isinstance(value, str)
+    if declared is bool:
+        return isinstance(value, bool)
     accepted = get_args(declared) or (declared,)
     # In Python, TOML's true is an int. A whole number is also a valid float.
     return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
@@ -99,11 +104,12 @@ def _described(declared: Any) -> str:
         return "an array of whole numbers"
     if int in (declared, *get_args(declared)):
         return "a whole number"
-    return "a number" if declared is float else "a string"
+    return {float: "a number", bool: "true or false"}.get(declared, "a string")
 
 
 def _toml_value(value: object) -> str:
-    if isinstance(value, str):
-        # A JSON string is a TOML basic string, except that TOML requires DEL to be escaped.
+    if isinstance(value, str | bool):
+        # JSON's true and false are TOML's. A JSON string is a TOML basic string, except that TOML requires DEL to be
+        # escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(list(value)) if isinstance(value, tuple) else repr(value)

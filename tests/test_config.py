@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, differences, validate
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, batches, differences, validate
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import benchmark, doctor, evaluate, explore, sample, train, train_features
 from flax_punkvae.flags import parse, parse_known
@@ -39,6 +39,9 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                     "limit": st.none() | st.integers(2, 2**31 - 1),
                     "test_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
                     "validation_fraction": st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
+                    "shift": st.integers(0, 127),
+                    "flip": st.booleans(),
+                    "augment_until": st.floats(0, 1),
                     "split_seed": seeds,
                     "synthetic_count": st.integers(2, 1_000_000),
                     "synthetic_seed": seeds,
@@ -63,6 +66,7 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                 {
                     "epochs": st.integers(1, 1_000_000),
                     "batch_size": st.integers(1, 65_536),
+                    "fit_batches": st.booleans(),
                     "beta": st.floats(0, 1e6),
                     "beta_warmup": st.floats(0, 1),
                     "schedule": st.sampled_from(("constant", "cosine")),
@@ -115,6 +119,14 @@ def test_the_reference_preset_equals_the_defaults_and_names_every_field():
         assert set(table[name]) == {key for key, value in fields.items() if value is not None}
 
 
+def test_the_preset_for_small_sets_leaves_no_image_out_and_reaches_its_unaugmented_end():
+    preset = read_preset(REFERENCE.parent.parent / "own_sprites" / "config.toml")
+    data, train = preset.data, preset.train
+    assert (data.shift, data.flip, data.validation_fraction, train.fit_batches) == (1, True, 0.1, True)
+    # Stopped only if it was at its best before the end of the augmentation.
+    assert train.patience >= round((1 - data.augment_until) * train.epochs) > 0
+
+
 def test_the_defaults_are_the_reference():
     # facts of the reference system
     assert Config().model == ModelConfig(
@@ -139,6 +151,25 @@ def test_flags_override_the_preset_and_it_the_defaults(tmp_path: Path):
     path.write_text("seed = 7\n[train]\nbeta = 2.0\nepochs = 5\n")
     config = flags("--train.epochs", "9", default=read_preset(path))
     assert (config.seed, config.train.beta, config.train.epochs, config.train.batch_size) == (7, 2.0, 9, 64)
+
+
+def test_a_flag_turns_off_what_the_preset_turns_on(tmp_path: Path):
+    path = tmp_path / "preset.toml"
+    path.write_text("[data]\nflip = true\n[train]\nfit_batches = true\n")
+    preset = read_preset(path)
+    assert preset.data.flip and preset.train.fit_batches
+    config = flags("--data.no-flip", default=preset)
+    assert not config.data.flip and config.train.fit_batches
+
+
+@given(st.integers(1, 5000), st.integers(1, 300))
+def test_fitted_batches_hold_every_image_in_the_fewest_steps_and_little_more(count: int, batch_size: int):
+    """Oracle: by what they must hold, and the complete batches of today without the fit."""
+    steps, size = batches(TrainConfig(batch_size=batch_size, fit_batches=True), count)
+    assert size <= min(batch_size, count) and (steps - 1) * batch_size < count <= steps * size < count + steps
+    assert batches(TrainConfig(batch_size=batch_size), count) == (
+        (1, count) if batch_size > count else (count // batch_size, batch_size)
+    )
 
 
 def test_a_string_that_looks_like_a_flag_is_a_string(tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_punkvae import console
-from flax_punkvae.config import Config, Device, TrainConfig, by_name, validate
+from flax_punkvae.config import Config, Device, TrainConfig, batches, by_name, validate
 from flax_punkvae.errors import UserError, explain_out_of_memory, run_program
 from flax_punkvae.flags import parse, parse_known
 from flax_punkvae.presets import read_preset
@@ -87,14 +87,12 @@ def _train(options: Options, command: list[str]) -> int:
     processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
     parts = data.parts(len(dataset.images), config.data)
-    if len(parts.train) < config.train.batch_size:
-        raise UserError(
-            f"train.batch_size: {config.train.batch_size} is more than the {len(parts.train)} training images: "
-            "choose a smaller one"
-        )
+    _check_batches(config.train, len(parts.train), parallel.size(mesh))
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
         _describe(machine, dataset, parts, shapes.params)
+        if (shape := batches(config.train, len(parts.train)))[1] != config.train.batch_size:
+            console.say("batches: {} of {} images per epoch".format(*shape))
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.on_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
@@ -102,7 +100,7 @@ def _train(options: Options, command: list[str]) -> int:
         start = {"time": _now().isoformat(timespec="seconds"), "command": command, **machine}
         ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start)
     if processes.is_first():
-        _print_end(run_dir, config.train, len(parts.train) // config.train.batch_size, ended)
+        _print_end(run_dir, config.train, batches(config.train, len(parts.train))[0], ended)
     # Another process may have received the signal.
     return 0 if ended.params_sha256 else 128 + (ended.signals[0] if ended.signals else signal.SIGTERM)
 
@@ -150,6 +148,18 @@ def _check_backend(options: Options, backend: str, devices: int) -> None:
         raise UserError(
             f"train.batch_size: {options.train.batch_size} does not divide evenly among {devices} devices: choose a "
             f"multiple of {devices}"
+        )
+
+
+def _check_batches(train: TrainConfig, count: int, devices: int) -> None:
+    """Raise UserError if batches fitted to `count` training images do not divide evenly among the devices."""
+    _, size = batches(train, count)
+    if size % devices:
+        smaller = (replace(train, batch_size=size) for size in range(train.batch_size, 0, -1) if size % devices == 0)
+        even = next((other.batch_size for other in smaller if batches(other, count)[1] % devices == 0), None)
+        raise UserError(
+            f"train.batch_size: {count} training images make batches of {size}, which do not divide evenly among "
+            f"{devices} devices: choose {even or 'fewer devices'}"
         )
 
 

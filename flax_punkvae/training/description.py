@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt8
 from safetensors.numpy import load, save
 
 from flax_punkvae import images
-from flax_punkvae.config import Config, ModelConfig, TrainConfig
+from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
 from flax_punkvae.data import Dataset, Parts
 from flax_punkvae.presets import from_table
 
@@ -65,7 +65,7 @@ class Description:
 
     def at(self, step: int, params_sha256: str) -> "Description":
         """The description of the same model at another step."""
-        epochs = step / (len(self.train_indices) // self.train.batch_size)
+        epochs = step / batches(self.train, len(self.train_indices))[0]
         return dataclasses.replace(self, step=step, epochs=epochs, params_sha256=params_sha256)
 
 

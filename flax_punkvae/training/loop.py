@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int, Integer, Key, UInt8
 
 from flax_punkvae import images
-from flax_punkvae.config import TrainConfig
+from flax_punkvae.config import TrainConfig, batches
 from flax_punkvae.devices import processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
@@ -79,8 +79,13 @@ class Run(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of complete batches of training images."""
-        return len(self.train_indices) // self.config.batch_size
+        """The number of batches of training images."""
+        return self.batches[0]
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """(steps per epoch, images per step)."""
+        return batches(self.config, len(self.train_indices))
 
     @property
     def checkpoints(self) -> Path:
@@ -161,15 +166,15 @@ def _not_finite(run: Run, step: int, reason: str) -> UserError:
 def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
     """Train to the end of the current epoch or until a signal."""
     epoch, done = divmod(int(state.step), run.steps_per_epoch)
-    order = steps.epoch_order(run.keys["order"], epoch, len(run.train_indices), run.config.batch_size)
-    batches = run.train_indices[order]
+    order = steps.epoch_order(run.keys["order"], epoch, len(run.train_indices), run.batches)
+    indices = run.train_indices[order]
     calls = 0
     # Agreed between processes, so that all stop at the same step.
     while done < run.steps_per_epoch and not processes.any_of(bool(run.signals)):
         # Steps left over are run one by one, a length that is already compiled.
         count = progress.size if done + progress.size <= run.steps_per_epoch else 1
         began = time.monotonic()
-        state, metrics = steps.train_steps(state, run.images, batches[done : done + count], run.keys["run"])
+        state, metrics = steps.train_steps(state, run.images, indices[done : done + count], run.keys["run"])
         values = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
         seconds = time.monotonic() - began
         for number in range(count):

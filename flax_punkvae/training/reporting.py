@@ -24,6 +24,8 @@ _METRICS = "metrics.jsonl"
 _PLAIN_LINE_EVERY = 10.0
 # Nats per image: less than the ln 2 = 0.69 needed to distinguish two kinds of images.
 _COLLAPSED_KL = 0.5
+# A held-out loss this many times the lowest so far is past its best.
+_PAST_BEST = 1.1
 # Metrics of a record other than the distortion.
 _OTHERS = ("loss", "kl", "bits", "active_units")
 
@@ -62,9 +64,13 @@ class Report:
         self._last_line = 0.0
         self._begun = False
         self._collapsed = False
+        self._best: tuple[float, int] | None = None
+        self._past_best = False
         for name in (_METRICS, "images", "tensorboard"):
             inside(run_dir, run_dir / name)
-        unreadable = _keep_epochs(run_dir / _METRICS, first_step)
+        records, unreadable = _keep_epochs(run_dir / _METRICS, first_step)
+        for kept in records:
+            self._watch(kept)
         for name in ("images", "tensorboard"):
             (run_dir / name).mkdir(exist_ok=True)
         # Not tensorboardX's SummaryWriter: its thread dies silently when the disk is full.
@@ -151,32 +157,61 @@ class Report:
                 "--train.learning-rate"
             )
         self._collapsed = collapsed
+        if warning := self._watch(record):
+            self.say(warning)
+
+    def _watch(self, record: dict[str, Any]) -> str:
+        """A warning if this is the run's first record whose held-out loss is 10 % above the lowest so far, else empty.
+
+        Without validation images it looks at the test images: it selects nothing, and their loss is printed anyway.
+        """
+        part = "validation" if "validation/loss" in record else "test"
+        loss, epoch = record.get(f"{part}/loss"), record.get("epoch")
+        if not isinstance(loss, float) or not isinstance(epoch, int):
+            return ""
+        if self._best is None or loss < self._best[0]:
+            self._best = loss, epoch
+        best, best_epoch = self._best
+        if self._past_best or loss <= _PAST_BEST * best or best <= 0:
+            return ""
+        self._past_best = True
+        kept = (
+            f"The checkpoint of epoch {best_epoch} is kept: you may stop here (Ctrl-C). For a better one"
+            if part == "validation"
+            else "Programs open the last checkpoint; --data.validation-fraction 0.1 keeps the best. For a better one"
+        )
+        return (
+            f"warning: past its best: the {part} loss, {loss:.2f}, is {loss / best - 1:.0%} above that of epoch "
+            f"{best_epoch}, {best:.2f}, so the model memorises its training images. {kept}, train on more images, or "
+            "with --data.shift 1 (as in experiments/own_sprites/config.toml)"
+        )
 
     def _event(self, step: int, **content: Any) -> None:
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
-def _keep_epochs(path: Path, last_step: int) -> int:
+def _keep_epochs(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
     """Drop the records of epochs after the restored step, which will be run again, and lines that are no records.
 
-    Returns the number of the latter, except the last line: a kill may leave it half-written.
+    Returns the records kept and the number of the latter, except the last line: a kill may leave it half-written.
     """
     if not path.exists():
-        return 0
+        return [], 0
     lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    steps = [_step(line) for line in lines]
-    kept = [line + b"\n" for line, step in zip(lines, steps, strict=True) if step is not None and step <= last_step]
+    records = [_record(line) for line in lines]
+    kept = [
+        (line, record) for line, record in zip(lines, records, strict=True) if record and record["step"] <= last_step
+    ]
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    inside(path.parent, new).write_bytes(b"".join(kept))
+    inside(path.parent, new).write_bytes(b"".join(line + b"\n" for line, _ in kept))
     new.replace(path)
-    return steps[:-1].count(None)
+    return [record for _, record in kept], records[:-1].count(None)
 
 
-def _step(line: bytes) -> int | None:
-    """The step of a line of metrics.jsonl; None if it is no record."""
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of metrics.jsonl; None if it is none, such as one without a step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    step = record.get("step") if isinstance(record, dict) else None
-    return step if isinstance(step, int) else None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None

@@ -19,7 +19,7 @@ _CONFIG = "config.toml"
 _FACTS = "run.json"
 _LOCK = ".lock"
 _DIGEST = "params_sha256"
-# Fields that may differ on resume: they change no step (except train.epochs with a schedule that depends on it), or
+# Fields that may differ on resume: they change no step (except train.epochs if something depends on their number), or
 # only say where the images come from, whose SHA-256 is checked.
 _MAY_CHANGE = (
     *("train.epochs", "train.checkpoint_every", "train.patience"),
@@ -89,7 +89,9 @@ def check_same(path: Path, config: Config) -> None:
     """
     kept = read_facts(path).get("config")
     expected = read_config(path) if kept is None else from_table(kept, path / _FACTS)
-    scheduled = config.train.schedule != "constant" or config.train.beta_warmup > 0
+    data, train = config.data, config.train
+    ends = (data.shift > 0 or data.flip) and data.augment_until < 1
+    scheduled = train.schedule != "constant" or train.beta_warmup > 0 or ends
     may_change = tuple(f"{name} (" for name in _MAY_CHANGE if not (scheduled and name == "train.epochs"))
     changed = [text for text in differences(config, expected) if not text.startswith(may_change)]
     if changed:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flax_punkvae.config import Config
+from flax_punkvae.config import Config, batches
 from flax_punkvae.data import Dataset, Parts
 from flax_punkvae.devices import parallel, processes
 from flax_punkvae.errors import UserError
@@ -81,7 +81,7 @@ def train(
         processes.on_first(prepare)
         if processes.is_first():
             with run_directory.writing(run_dir):
-                report = Report(run_dir, config.train.epochs, run.steps_per_epoch, config.train.batch_size, first_step)
+                report = Report(run_dir, config.train.epochs, *run.batches, first_step)
             for damage in damaged:
                 report.say(f"skipped damaged checkpoint {damage}")
             if resume:
@@ -106,7 +106,7 @@ def _begin(
         key, train_images = loop.make_keys(config.seed)["init"], dataset.images[parts.train]
         state = train_state.create_state(config, key, train_images, dataset.colours, shapes.mesh)
         progress, damaged = loop.Progress(), []
-    step, steps_per_epoch = int(state.step), len(parts.train) // config.train.batch_size
+    step, steps_per_epoch = int(state.step), batches(config.train, len(parts.train))[0]
     processes.agree({"the step of the checkpoint": step}, advice=f"put {run_dir} on a disk that all of them share")
     if step > config.train.epochs * steps_per_epoch:
         raise UserError(

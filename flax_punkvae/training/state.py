@@ -11,10 +11,11 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt
 
-from flax_punkvae.config import Config, ModelConfig, TrainConfig
+from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
 from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model.vae import PunkVAE
+from flax_punkvae.training.augmentation import Augmentation
 
 # The fraction of steps over which the auxiliary loss's weight falls.
 _AUXILIARY_FRACTION = 0.8
@@ -24,8 +25,8 @@ class TrainState(struct.PyTreeNode):
     """The step number, the parameters and Adam's moments, replicated on every device; each step updates them.
 
     The other fields are static: the model (with its likelihood), the optimiser, beta, the number of steps over which
-    beta ramps up, the auxiliary loss's final weight and the number of steps over which it falls from 1 to that, and the
-    mesh of devices (None for one device).
+    beta ramps up, the auxiliary loss's final weight and the number of steps over which it falls from 1 to that, the
+    mesh of devices (None for one device), and the augmentation.
     """
 
     step: Any
@@ -38,6 +39,7 @@ class TrainState(struct.PyTreeNode):
     auxiliary: float = struct.field(pytree_node=False)
     auxiliary_steps: int = struct.field(pytree_node=False)
     mesh: Mesh | None = struct.field(pytree_node=False)
+    augmentation: Augmentation = struct.field(pytree_node=False, default=Augmentation())
 
 
 def make_module(model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int) -> PunkVAE:
@@ -75,7 +77,8 @@ def create_state(
 
     The training images give the image size, the total number of steps and, if they are indices into `colours` colours,
     the bias of the output logits: the log frequency of each colour at each position. Without them, the images are
-    128x128x3. Raises UserError if the images cannot be halved as often as the encoder has widths.
+    128x128x3. Raises UserError if the images cannot be halved as often as the encoder has widths, or are smaller than
+    data.shift.
     """
     state = state_shapes(config, train_images, colours, mesh)
     params = init(state.model, key)
@@ -100,8 +103,9 @@ def state_shapes(
     if train_images is not None:
         _, *sides = train_images.shape
         shape = (sides[0], sides[1], sides[2])
-        steps *= len(train_images) // config.train.batch_size
+        steps *= batches(config.train, len(train_images))[0]
     _check_stages(len(config.model.encoder_widths), shape)
+    _check_shift(config.data.shift, shape)
     model = make_module(config.model, config.train, shape, colours)
     tx = make_optimiser(config.train, steps)
 
@@ -121,6 +125,7 @@ def state_shapes(
         auxiliary=config.train.auxiliary,
         auxiliary_steps=max(round(_AUXILIARY_FRACTION * steps), 1),
         mesh=mesh,
+        augmentation=Augmentation(config.data.shift, config.data.flip, round(config.data.augment_until * steps)),
     )
 
 
@@ -131,6 +136,15 @@ def _check_stages(stages: int, shape: tuple[int, int, int]) -> None:
         raise UserError(
             f"model.encoder_widths: expected at most {most} for images of {width}x{height}, since each halves them, "
             f"got {stages}: leave some out, also of model.decoder_widths"
+        )
+
+
+def _check_shift(shift: int, shape: tuple[int, int, int]) -> None:
+    height, width, _ = shape
+    if shift >= min(height, width):
+        raise UserError(
+            f"data.shift: {shift} pixels move images of {width}x{height} out of sight: choose less than "
+            f"{min(height, width)}"
         )
 
 

@@ -17,6 +17,7 @@ from flax_punkvae.measures.metrics import active_units
 from flax_punkvae.model import inference, losses
 from flax_punkvae.model.likelihoods import Likelihood
 from flax_punkvae.model.vae import PunkVAE
+from flax_punkvae.training.augmentation import augment
 from flax_punkvae.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -46,6 +47,7 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
         optimised = sums["loss"] + weight * jnp.sum(auxiliary) if state.model.config.pixel_hidden else sums["loss"]
         return optimised, sums
 
+    images = augment(images, state.augmentation, state.step, key)
     keys = jax.random.split(key, len(images))
     # As in the reference, the gradient is of the sum over the batch, and the metrics are averages.
     gradients, sums = parallel.summed(state.mesh, jax.grad(total_loss, has_aux=True), state.params, images, keys)
@@ -57,7 +59,7 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
 
 @jax.jit
 def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-    """One Adam step on one batch, with dropout; images are in [0, 1], or indices.
+    """One Adam step on one batch, with dropout and augmentation; images are in [0, 1], or indices.
 
     Returns the new state and the loss, mse (or cross_entropy and bits) and kl before the step, averaged over the batch.
     """
@@ -134,11 +136,11 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
 
 
-def epoch_order(key: Key[Array, ""], epoch: int, count: int, batch_size: int) -> Int[np.ndarray, "s b"]:
-    """The batches of an epoch: positions 0..count-1, shuffled by (key, epoch), each used at most once.
+def epoch_order(key: Key[Array, ""], epoch: int, count: int, shape: tuple[int, int]) -> Int[np.ndarray, "s b"]:
+    """The batches of an epoch, of `shape` (steps, images per step): positions 0..count-1, shuffled by (key, epoch).
 
-    An incomplete last batch is dropped. Shuffled on the host, since some backends cannot sort.
+    If they are more than the batches hold, the last ones are left out; if they are fewer, the first ones are repeated.
+    Shuffled on the host, since some backends cannot sort.
     """
     seed = np.asarray(jax.random.key_data(jax.random.fold_in(key, epoch))).tolist()
-    steps = count // batch_size
-    return shuffled(count, seed)[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+    return np.resize(shuffled(count, seed), shape).astype(np.int32)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flax_punkvae.errors import run_program
+from flax_punkvae.config import TrainConfig
+from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.experiments import train
 from helpers.bad_input import BAD_FLAGS, BAD_IMAGES, BAD_PRESETS
 from helpers.hub_server import HubServer
@@ -104,8 +105,7 @@ ROWS: dict[str, Row] = {
     "a resume of no run": lambda _: ["--resume", "--run-dir", "."],
     "a run in a file": lambda folder: [*preset("seed = 1")(folder), "--run-dir", "bad.toml"],
     "a run among other files": lambda folder: [*preset("seed = 1")(folder), "--run-dir", "."],
-    "fewer images than the limit": lambda folder: [*images((24, 24), (24, 24))(folder), "--data.limit", "3"],
-    "a batch larger than the data": lambda folder: [*images((24, 24), (24, 24))(folder), "--train.batch-size", "2"],
+    "a shift out of the image": lambda folder: [*images((16, 16), (16, 16))(folder), *INDICES, "--data.shift", "16"],
     "sprites of too many colours": noise(128),
     "sprites that are photographs": noise(130),
     "sprites that cannot be halved so often": lambda folder: [*images((20, 20), (20, 20), (20, 20))(folder), *INDICES],
@@ -130,6 +130,16 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
     assert printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_fitted_batches_that_devices_cannot_share_are_refused_with_a_size_that_they_can():
+    """Oracle: by hand. For sizes of 64, 56, 48, 40, 32 and 24, 257 images make batches of 52, 52, 43, 37, 29 and 24."""
+    fitted = TrainConfig(batch_size=64, fit_batches=True)
+    train._check_batches(fitted, 257, 4)
+    with pytest.raises(UserError, match=r"257 training images make batches of 52, .* 8 devices: choose 24"):
+        train._check_batches(fitted, 257, 8)
+    with pytest.raises(UserError, match=r"3 training images make batches of 3, .* 8 devices: choose fewer devices"):
+        train._check_batches(TrainConfig(), 3, 8)
 
 
 # Every name is asked for in one process, which imports `datasets` once; waits between retries are not made.

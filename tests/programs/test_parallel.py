@@ -62,7 +62,7 @@ from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 
 shape = dict(encoder_widths=(), decoder_widths=(), hidden=8, latent=3, residual_blocks=1, embedding=4)
 config = Config(
-    DataConfig(render="indices"),
+    DataConfig(render="indices", shift=1, flip=True),
     ModelConfig(likelihood="categorical", prior="autoregressive", **shape),
     TrainConfig(batch_size=16, beta=1.0, beta_warmup=0.5, schedule="cosine", weight_decay=0.1),
 )

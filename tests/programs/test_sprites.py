@@ -31,6 +31,7 @@ from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS, SamplerName
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
+from flax_punkvae.training.augmentation import Augmentation
 from flax_punkvae.training.checkpoints import digest
 from flax_punkvae.training.description import digests
 from helpers.metal import unsupported
@@ -301,7 +302,8 @@ def test_everything_a_sprite_run_compiles_is_supported_on_metal(indices: np.ndar
     z = jnp.zeros((2, 3))
     images, model = jnp.array(parallel.widened(indices)), state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
-    assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
+    augmenting = state.replace(augmentation=Augmentation(shift=1, flip=True, steps=9))
+    assert unsupported(steps.train_steps, augmenting, images, jnp.zeros((3, 4), jnp.int32), key) == set()
     assert (
         unsupported(
             partial(steps.eval_step, model, beta=1.0),

@@ -106,6 +106,34 @@ def test_one_test_image_tells_nothing_of_collapse(tmp_path: Path, capsys: pytest
     assert "test loss 411.05" in printed and "collapse" not in printed and "active" not in printed
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("resumed", [0, 1, 2, 4, 6])
+def test_a_run_past_its_best_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, resumed: int):
+    """Oracle: by hand. Of 30 20 22 23 40 10 40 the lowest is 20 up to the fourth, which is 15 % above it.
+
+    The third is not more than 10 % above it. However often the run is resumed, no later one counts; nor does the other
+    part, which is at its worst at the third.
+    """
+    other = "test" if part == "validation" else "train"
+
+    def losses(epoch: int, loss: float) -> dict[str, float | int]:
+        extra = {f"{part}/{name}": value for name, value in LOSSES.items()}
+        return {**record(epoch), **extra, f"{part}/loss": loss, f"{other}/loss": 90.0 if epoch == 3 else 1.0}
+
+    epochs = [losses(number, loss) for number, loss in enumerate((30.0, 20.0, 22.0, 23.0, 40.0, 10.0, 40.0), 1)]
+    for first, last in ((0, resumed), (resumed, 7)):
+        with report(tmp_path, first_step=125 * first) as output:
+            for line in epochs[first:last]:
+                output.epoch(line, np.zeros((2, 2, 3), np.uint8))
+    printed = capsys.readouterr().out
+    assert printed.count("past its best") == 1
+    assert f"the {part} loss, 23.00, is 15% above that of epoch 2, 20.00" in printed.replace("15 %", "15%")
+    (line,) = [line for line in printed.splitlines() if "past its best" in line]
+    assert ("checkpoint of epoch 2 is kept" in line) == (part == "validation")
+    before, after = printed.split(line)
+    assert "epoch 4/30" in before and "epoch 5/30" in after and "epoch 5/30" not in before
+
+
 @pytest.mark.parametrize(
     ("kl", "active", "warned"), [(26.0, 17, False), (0.6, 1, False), (0.02, 3, True), (7.0, 0, True)]
 )

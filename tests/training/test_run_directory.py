@@ -1,5 +1,6 @@
 """A run directory: filled in place, whole or not at all; refused where it would lose something; its run.json."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -145,6 +146,23 @@ def test_what_matters_may_not_change(tmp_path: Path):
         run_directory.check_same(run, other)
     # Where the images are is for their digest to decide.
     run_directory.check_same(run, dataclasses.replace(config, data=DataConfig(source="sheet.png", tile=(8, 8))))
+
+
+def test_the_end_of_the_augmentation_may_not_move(tmp_path: Path):
+    """It is a fraction of all steps; without an end, or with nothing to end, epochs may be added."""
+    for number, (data, refused) in enumerate(
+        [
+            (DataConfig(shift=1), True),
+            (DataConfig(flip=True), True),
+            (DataConfig(shift=1, augment_until=1.0), False),
+            (DataConfig(augment_until=0.5), False),
+        ]
+    ):
+        config = Config(data=data)
+        run = start(tmp_path / str(number), config)
+        more = dataclasses.replace(config, train=TrainConfig(epochs=31))
+        with pytest.raises(UserError, match=r"train\.epochs \(31, was 30\)") if refused else contextlib.nullcontext():
+            run_directory.check_same(run, more)
 
 
 def test_an_edited_config_is_noticed(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_punkvae.config import Config
+from flax_punkvae.config import Config, TrainConfig, batches
 from flax_punkvae.model import inference, losses
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
@@ -76,7 +76,7 @@ def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: train_state.Tr
 
 def test_scanned_steps_equal_looped_ones(small: Config, photos: np.ndarray):
     images = jnp.array(photos)
-    indices = jnp.array(steps.epoch_order(jax.random.key(4), 0, 20, 5))
+    indices = jnp.array(steps.epoch_order(jax.random.key(4), 0, 20, (4, 5)))
     key = jax.random.key(5)
     scanned, metrics = steps.train_steps(train_state.create_state(small, jax.random.key(0)), images, indices, key)
     one_by_one = train_state.create_state(small, jax.random.key(0))
@@ -119,18 +119,25 @@ def test_a_decoder_that_knows_the_answer_has_no_error(state: train_state.TrainSt
     assert np.asarray(mse).tolist() == np.asarray(kl).tolist() == [0.0, 0.0]
 
 
-@given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 5), st.integers(0, 2**31))
-def test_an_epoch_sees_every_image_at_most_once(count: int, batch_size: int, epoch: int, seed: int):
+@given(st.integers(1, 200), st.integers(1, 64), st.booleans(), st.integers(0, 5), st.integers(0, 2**31))
+def test_an_epoch_sees_every_image_at_most_once_and_each_once_if_fitted(
+    count: int, batch_size: int, fit: bool, epoch: int, seed: int
+):
+    """Oracle: the positions themselves. What fills the last fitted batch is the start of the same epoch."""
     key = jax.random.key(seed)
-    order = steps.epoch_order(key, epoch, count, batch_size)
-    assert order.shape == (count // batch_size, batch_size)
-    assert len(np.unique(order)) == order.size
-    assert order.size == 0 or (order.min() >= 0 and order.max() < count)
-    np.testing.assert_array_equal(order, steps.epoch_order(key, epoch, count, batch_size))
+    shape = batches(TrainConfig(batch_size=batch_size, fit_batches=fit), count)
+    order = steps.epoch_order(key, epoch, count, shape)
+    assert order.shape == shape
+    seen, filled = order.ravel()[:count], order.ravel()[count:]
+    assert len(np.unique(seen)) == len(seen) and seen.min() >= 0 and seen.max() < count
+    assert len(seen) == (count if fit else order.size)
+    np.testing.assert_array_equal(filled, seen[: len(filled)])
+    assert all(len(np.unique(batch)) == len(batch) for batch in order)
+    np.testing.assert_array_equal(order, steps.epoch_order(key, epoch, count, shape))
 
 
 def test_epochs_and_keys_have_their_own_order():
-    orders = [steps.epoch_order(jax.random.key(seed), epoch, 100, 10) for seed in (0, 1) for epoch in (0, 1)]
+    orders = [steps.epoch_order(jax.random.key(seed), epoch, 100, (10, 10)) for seed in (0, 1) for epoch in (0, 1)]
     assert len({order.tobytes() for order in orders}) == 4
 
 

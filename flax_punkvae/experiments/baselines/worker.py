@@ -106,7 +106,7 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
     multiply = jax.jit(lambda a: a @ a)
     gather = jax.jit(lambda images, batch: images[batch].astype(jnp.float32) / 255.0)
 
-    order = steps.epoch_order(key, 0, len(images), batch_size)
+    order = steps.epoch_order(key, 0, len(images), (4, batch_size))
 
     def train_some(count: int) -> None:
         nonlocal state
@@ -122,7 +122,7 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
         "train": train_some,
         "forward": repeat(lambda: steps.eval_step(state.model, state.params, state.beta, images, order[0], key)),
         "sample": repeat(lambda: inference.decode(state.model, state.params, z)),
-        "input": repeat(lambda: gather(images, steps.epoch_order(key, 0, len(images), batch_size)[0])),
+        "input": repeat(lambda: gather(images, order[0])),
         "product": repeat(lambda: multiply(side)),
     }, {
         "backend": jax.default_backend(),
