@@ -78,10 +78,10 @@ class Model:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
         `temperature` scales the latents' standard deviation. `reencode` is the number of times that each sample is
-        decoded and encoded again, which corrects pixels that do not fit; None is `default_reencode`. With `new`, keeps sampling until `count`
-        images are distinct and `is_new`; with `having` and `lacking`, until they have and lack these labels according
-        to the trait reader. Raises UserError if an argument is out of range, a label is unknown or too few such images
-        are found.
+        decoded and encoded again, which corrects pixels that do not fit; None is `default_reencode`. With `new`, keeps
+        sampling until `count` images are distinct and `is_new`; with `having` and `lacking`, until they have and lack
+        these labels according to the trait reader. Raises UserError if an argument is out of range, a label is unknown
+        or too few such images are found.
         """
         passes = self.default_reencode if reencode is None else reencode
         ranges = {"count": (count, 1, 10**7), "seed": (seed, 0, 2**31 - 1), "reencode": (passes, 0, MOST_PASSES)}
