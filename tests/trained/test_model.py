@@ -32,6 +32,8 @@ RENDERS = {
     "indices": (
         *("--config", str(PRESET), "--model.hidden", "16", "--model.latent", "4"),
         *("--train.batch-size", "8", "--train.checkpoint-every", "1"),
+        # After two epochs, the autoregressive decoder draws the same sprite from all latents.
+        *("--model.pixel-hidden", "0"),
     ),
 }
 
@@ -97,11 +99,12 @@ def test_it_opens_without_its_images_and_says_what_it_is(run: Path, moved: Path,
 def test_sampling_encoding_and_decoding_follow_from_the_parameters(run: Path, moved: Path):
     """Oracle: the run opened with its images, and a second Model in the same process."""
     model, again, opened = flax_punkvae.load(moved), flax_punkvae.load(moved), open_run(run)
-    drawn = model.sample(5, seed=3)
+    # Re-encoded, the samples of a model of two epochs are all the same.
+    drawn = model.sample(5, seed=3, reencode=0)
     size = (128, 128, 3) if run.name == "reference" else (24, 24, 3)
     assert drawn.shape == (5, *size) and drawn.dtype == np.uint8
-    np.testing.assert_array_equal(drawn, again.sample(9, seed=3)[:5])
-    assert not np.array_equal(drawn, model.sample(5, seed=4))
+    np.testing.assert_array_equal(drawn, again.sample(9, seed=3, reencode=0)[:5])
+    assert not np.array_equal(drawn, model.sample(5, seed=4, reencode=0))
     positions = np.array([0, 7, 39])
     originals = opened.dataset.pictures(positions)
     for mine, theirs in zip(model.encode(originals), opened.encode(positions), strict=True):
