@@ -274,26 +274,28 @@ def test_the_cosine_schedule_reaches_the_steps(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("step", "weight"), [(0, 1.0), (4, 0.6), (8, 0.2), (9, 0.2)])
-def test_the_auxiliary_loss_guides_an_autoregressive_decoder(step: int, weight: float):
+def test_the_auxiliary_loss_guides_an_autoregressive_decoder():
     """Oracle: plain gradient descent by hand. The weight falls from 1 to 0.2 over 8 of 10 steps."""
     config = small(pixel_hidden=4)
     config = Config(config.data, config.model, TrainConfig(epochs=10, batch_size=4, beta=2.0, auxiliary=0.2))
     indices = np.random.default_rng(0).integers(0, 3, (4, 3, 4, 1), np.uint8)
     state = train_state.create_state(config, jax.random.key(0), indices, 3)
     sgd = optax.sgd(1e-2)
-    state = state.replace(tx=sgd, opt_state=sgd.init(state.params), step=jnp.array(step))
+    state = state.replace(tx=sgd, opt_state=sgd.init(state.params))
 
-    def expected(params: Any) -> jax.Array:
+    @jax.jit
+    @jax.grad
+    def gradients(params: Any, weight: float) -> jax.Array:
         keys = jax.random.split(jax.random.key(5), 4)
         distortion, auxiliary, kl, _ = inference.apply(state.model, params, jnp.array(indices), keys, train=True)
         return jnp.sum(distortion + 2.0 * kl + weight * auxiliary)
 
-    gradients = jax.jit(jax.grad(expected))(state.params)
-    found, metrics = steps.train_step(state, jnp.array(indices), jax.random.key(5))
-    for new, old, gradient in zip(*map(jax.tree.leaves, (found.params, state.params, gradients)), strict=True):
-        np.testing.assert_allclose(new, old - 1e-2 * gradient, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(metrics["loss"], metrics["cross_entropy"] + 2 * metrics["kl"], rtol=1e-5)
+    for step, weight in ((0, 1.0), (4, 0.6), (8, 0.2), (9, 0.2)):
+        found, metrics = steps.train_step(state.replace(step=jnp.array(step)), jnp.array(indices), jax.random.key(5))
+        expected = jax.tree.map(lambda old, g: old - 1e-2 * g, state.params, gradients(state.params, weight))
+        for new, old in zip(*map(jax.tree.leaves, (found.params, expected)), strict=True):
+            np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(metrics["loss"], metrics["cross_entropy"] + 2 * metrics["kl"], rtol=1e-5)
 
 
 def test_everything_a_sprite_run_compiles_is_supported_on_metal(indices: np.ndarray, colours: int):
@@ -384,7 +386,7 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_
     drawn = opened.model.sample(40, temperature=5.0, reencode=0)
     assert opened.dataset.sprites is not None
     known = opened.dataset.sprites.copy()
-    known[opened.train_indices[:5]] = drawn[:5]
+    known[opened.train_indices[0]] = drawn[0]
     described = dataclasses.replace(opened.model.description, train_digests=digests(known[opened.train_indices]))
     planted = dataclasses.replace(opened.model, description=described)
     seen = {sprite.tobytes() for sprite in known[opened.train_indices]}
@@ -393,10 +395,11 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_
         if sprite.tobytes() not in seen:
             seen.add(sprite.tobytes())
             expected.append(sprite)
-    new = planted.sample(10, temperature=5.0, new=True, reencode=0)
-    np.testing.assert_array_equal(new, np.stack(expected[:10]))
-    assert not np.array_equal(new, drawn[:10])
-    assert sample.main([str(run), "--new", "--count", "4", *DIVERSE, "--output", str(tmp_path / "new")]) == 0
+    assert 3 <= len(expected) < len(drawn)
+    new = planted.sample(3, temperature=5.0, new=True, reencode=0)
+    np.testing.assert_array_equal(new, np.stack(expected[:3]))
+    assert not np.array_equal(new, drawn[:3])
+    assert sample.main([str(run), "--new", "--count", "2", *DIVERSE, "--output", str(tmp_path / "new")]) == 0
     facts = json.loads((tmp_path / "new" / "samples.json").read_text())
     assert facts["only_new"] and all(row["new"] for row in facts["samples"])
     with pytest.raises(UserError, match="--new: found only 1 of 2 new and distinct sprites in 40 draws"):
