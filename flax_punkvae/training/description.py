@@ -126,7 +126,10 @@ def read(directory: Path) -> Description:
     facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
         raise ValueError(f"{_FACTS} does not have format {_FORMAT}: update flax_punkvae")
-    config = from_table(facts["config"], directory / _FACTS)
+    tables = facts["config"]
+    # A description has no split, but a config with early stopping is valid only with a validation split.
+    tables["data"]["validation_fraction"] = 0.5
+    config = from_table(tables, directory / _FACTS)
     arrays: dict[str, Any] = load((directory / _ARRAYS).read_bytes())
     height, width, channels = facts["image_shape"]
     plain = {name: facts[name] for name in _PLAIN}

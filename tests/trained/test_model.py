@@ -324,11 +324,17 @@ def test_a_description_of_other_parameters_is_damage(moved: Path):
     indices=arrays.arrays(np.int64, st.integers(2, 9), elements=st.integers(0, 2**40)),
     names=st.lists(st.text(max_size=9), max_size=3),
     step=st.integers(0, 2**40),
+    patience=st.integers(0, 9),
 )
-def test_a_description_is_read_as_it_was_written(palette, indices, names: list[str], step: int):
+def test_a_description_is_read_as_it_was_written(palette, indices, names: list[str], step: int, patience: int):
     digests = np.random.default_rng(step).integers(0, 256, (len(indices), 32), np.uint8)
     written = dataclasses.replace(
-        DESCRIPTION, palette=palette, train_indices=indices, train_digests=digests, label_names=tuple(names)
+        DESCRIPTION,
+        train=dataclasses.replace(DESCRIPTION.train, patience=patience),
+        palette=palette,
+        train_indices=indices,
+        train_digests=digests,
+        label_names=tuple(names),
     ).at(step, "f" * 64)
     directory = Path(tempfile.mkdtemp()) / "model"
     description.write(directory, written)
