@@ -106,7 +106,7 @@ def test_z_is_mean_plus_sigma_times_normal_noise(small_variables):
     seen = []
 
     def record(method, args, kwargs, context):
-        if context.method_name == "distortion":
+        if context.method_name == "distortions":
             seen.append(np.asarray(args[1], np.float64))
         return method(*args, **kwargs)
 

@@ -37,6 +37,7 @@ def state_of(step: int, value: float) -> TrainState:
     params = {"w": jnp.full((3, 2), value), "b": jnp.arange(4.0)}
     arrays = {"step": jnp.full((), step, jnp.int32), "params": params, "opt_state": (jnp.full(3, -value),)}
     rest = {"model": PunkVAE(ModelConfig()), "tx": optax.identity(), "beta": 1.0, "beta_warmup": 0}
+    rest |= {"auxiliary": 0.0, "auxiliary_steps": 1}
     return TrainState(**arrays, **rest, mesh=None)
 
 
