@@ -18,7 +18,7 @@ from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.trained import completion, samplers, selection
 from flax_punkvae.trained.samplers import Posteriors, SamplerName
-from flax_punkvae.trained.selection import TRIES, Selected, Wanted
+from flax_punkvae.trained.selection import Selected, Wanted
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
 
@@ -84,14 +84,13 @@ class Model:
         or too few such images are found.
         """
         passes = self.default_reencode if reencode is None else reencode
-        ranges = {"count": (count, 1, 10**7), "seed": (seed, 0, 2**31 - 1), "reencode": (passes, 0, MOST_PASSES)}
-        _check_ranges("sample", **ranges)
+        _check_ranges("sample", count=(count, 1, 10**7), seed=(seed, 0, 2**31 - 1), reencode=(passes, 0, MOST_PASSES))
         if isinstance(having, str) or isinstance(lacking, str):
             raise UserError("sample: expected a sequence of labels, got a string: put the label into a tuple or list")
         if not (math.isfinite(temperature) and 0 <= temperature <= 100):
             raise UserError(f"sample: expected a temperature from 0 to 100, got {temperature}")
         wanted = Wanted(new, tuple(having), tuple(lacking))
-        z, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=reencode)
+        z, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=passes)
         if len(z) < count:
             instead = "ask for other labels" if wanted.labels else "sample without new=True"
             raise UserError(
@@ -234,20 +233,6 @@ class Model:
             return Selected(np.concatenate(list(chunks)), count)
         chosen = ((z, kept(self.to_sprites(self.decode(z)))) for z in chunks)
         return selection.select(chosen, count, self.description.model.latent)
-
-    def draw_new(
-        self,
-        how: SamplerName,
-        count: int,
-        seed: int,
-        temperature: float = 1.0,
-        posteriors: Posteriors | None = None,
-        tries: int = TRIES,
-        reencode: int | None = None,
-    ) -> Float[np.ndarray, "m d"]:
-        """The first latents of `draw` with new and distinct sprites: `count`, or fewer after `tries * count` draws."""
-        wanted = Wanted(new=True, limit=tries * count)
-        return self.select(wanted, how, count, seed, temperature, posteriors, reencode).latents
 
     def kl_per_latent(self, pixels: UInt[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
         """KL divergence of the posterior from the prior per latent, in nats, averaged over images (as in a Dataset).

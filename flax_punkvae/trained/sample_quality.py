@@ -13,6 +13,7 @@ from flax_punkvae.measures import critic, features, fidelity, validity
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.runs import OpenedRun
 from flax_punkvae.trained.samplers import SAMPLERS
+from flax_punkvae.trained.selection import Wanted
 
 # The floor in `copying` uses half of them, and fewer than 20 would be too few.
 LEAST_HELD_OUT = 40
@@ -34,7 +35,7 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     chosen: dict[str, np.ndarray] = {how: np.concatenate(list(z)) for how, z in drawn.items()}
     chosen["prior, re-encoded"] = model.reencode(chosen["prior"])
     for row, passes in (("prior", 0), ("prior, re-encoded", 1)):
-        new = model.draw_new("prior", count, seed, tries=4, reencode=passes)
+        new = model.select(Wanted(new=True, limit=4 * count), "prior", count, seed, reencode=passes).latents
         if len(new) == count and not np.array_equal(new, chosen[row]):
             chosen[f"{row}, new only"] = new
     return {row: model.decode_sprites(z) for row, z in chosen.items()}

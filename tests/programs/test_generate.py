@@ -18,6 +18,7 @@ from flax_punkvae.measures import features
 from flax_punkvae.trained import latents, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
+from flax_punkvae.trained.selection import Wanted
 from helpers.programs import SMALL
 from helpers.streams import Gone
 
@@ -136,7 +137,7 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
     monkeypatch.setattr(Model, "decode", decode)
     for count, chunks in ((3, 2), (4, 4)):
         drawn.clear()
-        new = opened_run.model.draw_new("prior", count, 0, tries=5)
+        new = opened_run.model.select(Wanted(new=True, limit=5 * count), "prior", count, 0).latents
         assert len(drawn) == chunks
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flax_punkvae.config import Config, DataConfig, TrainConfig, to_table
+from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, to_table
 from flax_punkvae.errors import UserError
 from flax_punkvae.presets import read_preset, to_toml
 from flax_punkvae.training import run_directory
@@ -148,17 +148,19 @@ def test_what_matters_may_not_change(tmp_path: Path):
     run_directory.check_same(run, dataclasses.replace(config, data=DataConfig(source="sheet.png", tile=(8, 8))))
 
 
-def test_the_end_of_the_augmentation_may_not_move(tmp_path: Path):
-    """It is a fraction of all steps; without an end, or with nothing to end, epochs may be added."""
-    for number, (data, refused) in enumerate(
+def test_what_ends_after_a_fraction_of_the_steps_may_not_move(tmp_path: Path):
+    """Augmentation and the auxiliary loss; without an end, or with nothing to end, epochs may be added."""
+    sprites = DataConfig(render="indices")
+    for number, (config, refused) in enumerate(
         [
-            (DataConfig(shift=1), True),
-            (DataConfig(flip=True), True),
-            (DataConfig(shift=1, augment_until=1.0), False),
-            (DataConfig(augment_until=0.5), False),
+            (Config(data=DataConfig(shift=1)), True),
+            (Config(data=DataConfig(flip=True)), True),
+            (Config(data=DataConfig(shift=1, augment_until=1.0)), False),
+            (Config(data=DataConfig(augment_until=0.5)), False),
+            (Config(data=sprites, model=ModelConfig(likelihood="categorical", pixel_hidden=4)), True),
+            (Config(data=sprites, model=ModelConfig(likelihood="categorical")), False),
         ]
     ):
-        config = Config(data=data)
         run = start(tmp_path / str(number), config)
         more = dataclasses.replace(config, train=TrainConfig(epochs=31))
         with pytest.raises(UserError, match=r"train\.epochs \(31, was 30\)") if refused else contextlib.nullcontext():
