@@ -115,10 +115,9 @@ class PixelDecoder(nn.Module):
             output, log_weights = self._mixture(here, self.embedding[near], near)
             bias = jax.lax.dynamic_slice(self.bias, (row, column, jnp.zeros_like(row)), (1, 1, self.colours))[0, 0]
             weights = jnp.exp(log_weights)
-            copies = near[..., None] == jnp.arange(self.colours)
-            probabilities = weights[:, :1] * nn.softmax(output @ self.kernel.T + bias) + jnp.sum(
-                jnp.where(copies, weights[:, 1:, None], 0.0), axis=1
-            )
+            drawn = weights[:, :1] * nn.softmax(output @ self.kernel.T + bias)
+            # A neighbour outside has no weight and no colour, so it is dropped.
+            probabilities = drawn.at[jnp.arange(batch)[:, None], near].add(weights[:, 1:], mode="drop")
             chosen = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
             return jax.lax.dynamic_update_slice(
                 canvas, chosen[:, None, None], (jnp.zeros_like(row), row + _UP, column + _ASIDE)
