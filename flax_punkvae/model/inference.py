@@ -30,7 +30,7 @@ def encode(
 @partial(jax.jit, static_argnames="module")
 def decode(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
     """Decode latents to images: floats in [0, 1], or the indices of the most probable palette colours."""
-    return apply(module, params, z, method="picture")
+    return apply(module, params, z, method="decode")
 
 
 @partial(jax.jit, static_argnames="module")

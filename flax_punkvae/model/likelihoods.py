@@ -22,12 +22,11 @@ class Likelihood:
     """A likelihood: how dataset pixels enter the model, and what the decoder's output means.
 
     distortion_name: its name in metrics. described: the distortion and its unit, in words. palette: whether pixels are
-    indices, which the encoder embeds and for which the decoder outputs logits over the colours. squashed: whether the
-    decoder ends in a sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, so that bits are
-    reported.
+    indices, which the encoder embeds and whose distribution is in `palette`. squashed: whether the decoder ends in a
+    sigmoid. bits: whether distortion + KL is the -ELBO in nats at any beta, so that bits are reported.
 
     pixels: a dataset's [b h w c], uint8 RGB or indices, to model input. distortion: (pixels, decoded) to [b], summed
-    over an image. image: decoded [b h w c] to floats in [0, 1] or indices.
+    over an image. image: decoded [b h w c] to floats in [0, 1]. Both are None for a palette.
 
     noise: the decoder's noise parameters implied by beta, by name; None if there is no density at that beta.
     log_likelihood: (distortion [n], beta, values per image) to log p(image | z) [n], in nats, in float64.
@@ -40,8 +39,8 @@ class Likelihood:
     squashed: bool
     bits: bool
     pixels: Callable[[Integer[Array, "b h w c"]], Shaped[Array, "b h w c"]]
-    distortion: Callable[[Shaped[Array, "b h w c"], Float[Array, "b h w e"]], Float[Array, "b"]]
-    image: Callable[[Float[Array, "b h w e"]], Shaped[Array, "b h w c"]]
+    distortion: Callable[[Float[Array, "b h w c"], Float[Array, "b h w c"]], Float[Array, "b"]] | None
+    image: Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]] | None
     noise: Callable[[float], dict[str, float] | None]
     log_likelihood: Callable[[Float[np.ndarray, "n"], float, int], Float[np.ndarray, "n"]]
     negative_elbo: Callable[[float, float, float, int], dict[str, float]]
@@ -88,11 +87,6 @@ def _gaussian_elbo(distortion: float, kl: float, beta: float, elements: int) -> 
     return {**found, **noise, "negative_elbo_nats_at_sigma": kl - float(likelihood[0])}
 
 
-def _most_probable(logits: Float[Array, "b h w p"]) -> Integer[Array, "b h w 1"]:
-    # As int32 if a byte is too small, since some backends have no 16-bit integers.
-    return logits.argmax(-1, keepdims=True).astype(jnp.uint8 if logits.shape[-1] <= 256 else jnp.int32)
-
-
 # A decoded value is the mean of a Gaussian; beta sets its standard deviation. Images are in [0, 1].
 GAUSSIAN = Likelihood(
     distortion_name="mse",
@@ -110,7 +104,7 @@ GAUSSIAN = Likelihood(
     negative_elbo=_gaussian_elbo,
 )
 
-# The decoded values of a pixel are logits over the palette. Images are indices, in one channel.
+# Each pixel has a distribution over the palette. Images are indices, in one channel.
 CATEGORICAL = Likelihood(
     distortion_name="cross_entropy",
     described="cross-entropy, nats per image",
@@ -118,8 +112,8 @@ CATEGORICAL = Likelihood(
     squashed=False,
     bits=True,
     pixels=lambda images: images,
-    distortion=losses.cross_entropy,
-    image=_most_probable,
+    distortion=None,
+    image=None,
     noise=lambda beta: {},
     log_likelihood=lambda distortion, beta, elements: -distortion.astype(float),
     negative_elbo=lambda distortion, kl, beta, elements: {"negative_elbo_bits": (distortion + kl) / math.log(2)},

@@ -1,9 +1,7 @@
 """The beta-VAE loss, per example: each function is one equation; only the training steps reduce over examples."""
 
-import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float
 
 
 def gaussian_kl(mean: Float[Array, "b d"], logvar: Float[Array, "b d"]) -> Float[Array, "b"]:
@@ -32,18 +30,6 @@ def squared_error(images: Float[Array, "b h w c"], reconstructions: Float[Array,
     The distortion of the `gaussian` likelihood.
     """
     return jnp.sum(jnp.square(images - reconstructions), axis=(1, 2, 3))
-
-
-def cross_entropy(indices: Integer[Array, "b h w 1"], logits: Float[Array, "b h w p"]) -> Float[Array, "b"]:
-    """-sum log softmax(logits)[index] over the pixels of a sprite, in nats, not averaged; indices in 0..p-1.
-
-    The distortion of the `categorical` likelihood: the exact negative log-likelihood, so at beta 1 distortion + KL is
-    the negative ELBO in nats. The largest logit of a pixel is subtracted first: at 1e8, float32 cannot resolve log 3.
-    """
-    # logsumexp subtracts the maximum again, now 0, so gradients are bitwise equal to those without this line.
-    shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
-    chosen = jnp.take_along_axis(shifted, indices.astype(jnp.int32), axis=-1)[..., 0]
-    return jnp.sum(nn.logsumexp(shifted, axis=-1) - chosen, axis=(1, 2))
 
 
 def negative_elbo(

@@ -1,4 +1,4 @@
-"""The networks of PunkVAE: encoder, decoder, and the palette after the decoder.
+"""The networks of PunkVAE: encoder and decoder.
 
 Parameter layout, for exchanging weights with other frameworks: convolution kernels are (3, 3, in, out); the equation
 in `ops.transposed_convolution` defines the kernels of transposed convolutions (PyTorch's weights, with axes in, out, y,
@@ -119,28 +119,6 @@ class Decoder(nn.Module):
     def _output(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         x = x.astype(jnp.float32)
         return nn.sigmoid(x) if self.squashed else x
-
-
-class Palette(nn.Module):
-    """Map each pixel's features to logits over the palette: a product with each colour's embedding, plus a bias.
-
-    There is one bias per position and colour; `train_state.create_state` sets it to the log frequencies.
-    """
-
-    colours: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w e"]) -> tuple[Float[Array, "p e"], Float[Array, "h w p"]]:
-        """The parameters (kernel, bias), which `logits` applies."""
-        kernel = self.param("kernel", nn.initializers.normal(0.5), (self.colours, x.shape[-1]))
-        return kernel, self.param("bias", nn.initializers.zeros, (*x.shape[1:3], self.colours))
-
-
-def logits(
-    x: Float[Array, "b h w e"], kernel: Float[Array, "p e"], bias: Float[Array, "h w p"]
-) -> Float[Array, "b h w p"]:
-    """x . kernel + bias: logits over the palette at each pixel."""
-    return x @ kernel.T + bias
 
 
 def _dense(x: Float[Array, "b i"], layer: Layer) -> Float[Array, "b o"]:

@@ -12,14 +12,15 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key, Shaped
 
 from flax_punkvae.model.likelihoods import LIKELIHOODS, Likelihood
-from flax_punkvae.model.networks import Decoder, Encoder, Palette, logits
+from flax_punkvae.model.networks import Decoder, Encoder
+from flax_punkvae.model.palette import Palette, Support, at_open
 from flax_punkvae.model.pixels import PixelDecoder
 from flax_punkvae.model.priors import PRIORS, Prior
 
 
 class PunkVAE(nn.Module):
     """The variational autoencoder. Images are NHWC, as returned by the likelihood's `pixels`: float32 in [0, 1], or
-    indices of `colours` colours in one channel.
+    indices of a palette in one channel, whose colours at each position are `support`.
 
     `config` is a ModelConfig, which documents the options; its defaults are the reference. Call all methods through
     `model.apply(variables, ..., method="encode")`. Noise is always explicit: one key per image, so that it depends
@@ -28,7 +29,7 @@ class PunkVAE(nn.Module):
 
     config: Any
     image_shape: tuple[int, int, int] = (128, 128, 3)
-    colours: int = 0
+    support: Support | None = None
     dtype: Any = jnp.float32
 
     @property
@@ -44,11 +45,11 @@ class PunkVAE(nn.Module):
     def setup(self) -> None:
         config, (height, width, channels) = self.config, self.image_shape
         stages = len(config.encoder_widths)
-        if self.likelihood.palette:
+        if self.support:
             channels = config.embedding
-            self.palette = Palette(self.colours)
+            self.palette = Palette(self.support, channels)
         self.encoder = Encoder(
-            self.colours if self.likelihood.palette else 0,
+            self.support.colours if self.support else 0,
             config.embedding,
             config.encoder_widths,
             config.hidden,
@@ -68,8 +69,8 @@ class PunkVAE(nn.Module):
             squashed=self.likelihood.squashed,
             dtype=self.dtype,
         )
-        if config.pixel_hidden:
-            self.pixels = PixelDecoder(self.colours, channels, config.pixel_hidden, self.image_shape, self.dtype)
+        if self.support and config.pixel_hidden:
+            self.pixels = PixelDecoder(self.support, channels, config.pixel_hidden, self.dtype)
         # This name determines the parameters' names in checkpoints and their initial values.
         self.learned_prior = self.prior(config.latent)
 
@@ -79,24 +80,14 @@ class PunkVAE(nn.Module):
         """(mean, logvar) of q(z | image); with keys, dropout is on."""
         return self.encoder(images, dropout_keys)
 
-    def decode(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w c"]:
-        """Decode latents to images, or to logits over a palette; with keys, dropout is on.
-
-        With an autoregressive decoder, these are the logits of the auxiliary loss: each pixel given the latents alone.
-        """
-        x = self.decoder(z, dropout_keys)
-        return logits(x, *self.palette(x)) if self.likelihood.palette else x
-
-    def picture(self, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
-        """The likelihood's `image` of decoded latents: floats in [0, 1], or indices of the most probable colours."""
-        likelihood, x = self.likelihood, self.decoder(z, None)
-        if not likelihood.palette:
-            return likelihood.image(x)
-        if self.config.pixel_hidden:
-            return self.pixels.decode(x)
-        kernel, bias = self.palette(x)
-        # One image at a time, as in `distortion`: with 60,000 colours, the logits of a batch would take 10 GB.
-        return jax.lax.map(lambda decoded: likelihood.image(logits(decoded[None], kernel, bias))[0], x)
+    def decode(self, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
+        """Decode latents to images: floats in [0, 1], or indices of the most probable colours."""
+        x = self.decoder(z, None)
+        if not self.support:
+            assert self.likelihood.image
+            return self.likelihood.image(x)
+        x = at_open(self.support, x)
+        return self.support.image(self.pixels.decode(x) if self.config.pixel_hidden else self.palette.most_probable(x))
 
     def distortion(
         self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
@@ -113,23 +104,18 @@ class PunkVAE(nn.Module):
         without latents; trained on both losses, it uses them (Lucas & Verbeek 2018, "Auxiliary Guided Autoregressive
         Variational Autoencoders").
         """
-        likelihood, x = self.likelihood, self.decoder(z, dropout_keys)
-        if not likelihood.palette:
-            distortion = likelihood.distortion(images, x)
+        x = self.decoder(z, dropout_keys)
+        if not self.support:
+            assert self.likelihood.distortion
+            distortion = self.likelihood.distortion(images, x)
             return distortion, distortion
-
-        # One image at a time, recomputed in the gradient: the logits of a whole batch, p values per pixel, would pass
-        # through memory several times. Five times faster on a CPU, where they are most of a step.
-        @jax.checkpoint
-        def one(parts: tuple[Array, Array]) -> Array:
-            image, decoded = parts
-            return likelihood.distortion(image[None], logits(decoded[None], kernel, bias))[0]
-
-        kernel, bias = self.palette(x)
-        independent = jax.lax.map(one, (images, x))
-        return (
-            self.pixels.negative_log_likelihood(images, x) if self.config.pixel_hidden else independent
-        ), independent
+        x = at_open(self.support, x)
+        chosen = at_open(self.support, images)[..., 0]
+        independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen), images)
+        if not self.config.pixel_hidden:
+            return independent, independent
+        log_probabilities = self.pixels.log_probabilities(images, x)
+        return self.support.negative_log_likelihood(log_probabilities, images), independent
 
     def log_prior(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
         """log p(z) per latent, in nats; for a learned prior, given the earlier latents."""

@@ -14,8 +14,8 @@ from flax_punkvae.data import punks
 from flax_punkvae.devices import parallel
 from flax_punkvae.measures import codes, metrics
 from flax_punkvae.model import inference
+from flax_punkvae.model.palette import log_frequencies
 from flax_punkvae.trained.runs import OpenedRun
-from flax_punkvae.training import state as train_state
 from flax_punkvae.training import steps
 
 _CHUNK = 100
@@ -94,7 +94,7 @@ def other_codes(run: OpenedRun) -> dict[str, Any] | None:
         return None
     assert dataset.sprites is not None
     train, held_out = dataset.images[run.train_indices], dataset.images[run.test_indices]
-    frequencies = train_state.log_frequencies(train, dataset.colours)
+    frequencies = log_frequencies(train, dataset.colours)
     sprites = dataset.sprites[run.test_indices]
     bits = {
         "PNG, each the smaller of RGB and palette": codes.png_bits(sprites),

@@ -49,8 +49,7 @@ class Model:
     def module(self) -> PunkVAE:
         """The Flax module that the parameters belong to."""
         described = self.description
-        colours = 0 if self.index_palette is None else len(self.index_palette)
-        return make_module(described.model, described.train, described.image_shape, colours)
+        return make_module(described.model, described.train, described.image_shape, described.support)
 
     @property
     def index_palette(self) -> UInt8[np.ndarray, "p 3"] | None:

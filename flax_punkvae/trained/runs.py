@@ -131,7 +131,9 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
 
 
 def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
-    described = describe(config, dataset, data.parts(len(dataset.images), config.data))
+    if dataset.palette is not None:
+        raise UserError("it was trained with an older version, whose decoder was another: train it again")
+    described = describe(config, dataset, data.parts(len(dataset.images), config.data), None)
     return described.at(saved.step, checkpoints.digest(saved.params))
 
 

@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 from flax_punkvae import images
 from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
 from flax_punkvae.data import Dataset, Parts
+from flax_punkvae.model.palette import Support
 from flax_punkvae.presets import from_table
 
 _FACTS = "model.json"
@@ -31,8 +32,8 @@ class Description:
 
     model, train, seed: from the run's config. image_shape: (h, w, c) of the network's images. render, background: how
     sprites are rendered to such images. palette: the colours of the training sprites, sorted; None if the images are
-    not sprites. label_names: the labels of the dataset. source, images_sha256: where the images came from and the
-    SHA-256 of all of them, rendered.
+    not sprites. support: if the images are indices, the colours at each position. label_names: the labels of the
+    dataset. source, images_sha256: where the images came from and the SHA-256 of all of them, rendered.
 
     train_indices: the positions of the training images in the dataset. train_digests: the SHA-256 of the RGB bytes of
     each training sprite (or image, if they are not sprites). step, epochs: how long the model was trained.
@@ -46,6 +47,7 @@ class Description:
     render: images.Render
     background: str
     palette: UInt8[np.ndarray, "p 3"] | None = field(repr=False)
+    support: Support | None = field(repr=False)
     label_names: tuple[str, ...] = field(repr=False)
     source: str
     images_sha256: str
@@ -69,7 +71,7 @@ class Description:
         return dataclasses.replace(self, step=step, epochs=epochs, params_sha256=params_sha256)
 
 
-def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
+def describe(config: Config, dataset: Dataset, parts: Parts, support: Support | None) -> Description:
     """The description of a run's model at step 0, without a digest of its parameters."""
     originals = dataset.images if dataset.sprites is None else dataset.sprites
     _, height, width, channels = dataset.images.shape
@@ -77,6 +79,7 @@ def describe(config: Config, dataset: Dataset, parts: Parts) -> Description:
         **_settings(config),
         image_shape=(height, width, channels),
         palette=None if dataset.sprites is None else images.palette_of(dataset.sprites[parts.train]),
+        support=support,
         label_names=dataset.label_names,
         source=dataset.source,
         images_sha256=dataset.sha256,
@@ -115,6 +118,8 @@ def write(directory: Path, description: Description) -> None:
     arrays = {"train_indices": description.train_indices, "train_digests": description.train_digests}
     if description.palette is not None:
         arrays["palette"] = description.palette
+    if description.support:
+        arrays |= {"colours_at": description.support.lists, "other_colours_at": description.support.other}
     directory.mkdir()
     text = json.dumps({"format": _FORMAT, "config": tables, "image_shape": description.image_shape, **facts}, indent=2)
     (directory / _FACTS).write_text(text + "\n", encoding="utf-8")
@@ -132,11 +137,19 @@ def read(directory: Path) -> Description:
     config = from_table(tables, directory / _FACTS)
     arrays: dict[str, Any] = load((directory / _ARRAYS).read_bytes())
     height, width, channels = facts["image_shape"]
+    support = None
+    if config.data.render == "indices":
+        if "colours_at" not in arrays:
+            raise ValueError(
+                f"{_ARRAYS} has no colours_at: the model was trained with an older version, train it again"
+            )
+        support = Support(len(arrays["palette"]), arrays["colours_at"], arrays["other_colours_at"])
     plain = {name: facts[name] for name in _PLAIN}
     return Description(
         **_settings(config),
         image_shape=(height, width, channels),
         palette=arrays.get("palette"),
+        support=support,
         train_indices=arrays["train_indices"],
         train_digests=arrays["train_digests"],
         **{**plain, "label_names": tuple(plain["label_names"])},

@@ -62,7 +62,7 @@ def train(
             images=parallel.sharded(state.mesh, dataset.images),
             grid_images=parallel.widened(dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)]),
             palette=dataset.palette,
-            description=description.describe(config, dataset, parts),
+            description=description.describe(config, dataset, parts, state.model.support),
             train_indices=parts.train,
             validation_indices=parts.validation,
             test_indices=parts.test,

@@ -9,11 +9,12 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key, UInt
+from jaxtyping import Array, Key, UInt
 
 from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
 from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
+from flax_punkvae.model.palette import Support, listed, log_frequencies
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.training.augmentation import Augmentation
 
@@ -42,10 +43,12 @@ class TrainState(struct.PyTreeNode):
     augmentation: Augmentation = struct.field(pytree_node=False, default=Augmentation())
 
 
-def make_module(model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], colours: int) -> PunkVAE:
-    """The PunkVAE of a config; `colours` is the palette size of a categorical likelihood."""
+def make_module(
+    model: ModelConfig, train: TrainConfig, image_shape: tuple[int, int, int], support: Support | None
+) -> PunkVAE:
+    """The PunkVAE of a config; a categorical likelihood has a support."""
     dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16}[train.precision]
-    return PunkVAE(model, image_shape=image_shape, colours=colours, dtype=dtype)
+    return PunkVAE(model, image_shape=image_shape, support=support, dtype=dtype)
 
 
 @cache
@@ -76,18 +79,18 @@ def create_state(
     """The state before the first step: parameters drawn from `key`, Adam's moments zero.
 
     The training images give the image size, the total number of steps and, if they are indices into `colours` colours,
-    the bias of the output logits: the log frequency of each colour at each position. Without them, the images are
+    the colours at each position and the biases of their logits, the log frequencies. Without them, the images are
     128x128x3. Raises UserError if the images cannot be halved as often as the encoder has widths, or are smaller than
     data.shift.
     """
     state = state_shapes(config, train_images, colours, mesh)
     params = init(state.model, key)
-    if state.model.likelihood.palette:
+    if state.model.support:
         assert train_images is not None
-        bias = log_frequencies(train_images, colours)
+        bias = listed(state.model.support, log_frequencies(train_images, colours))
         # A copy for each: training donates its state, and a buffer can be donated once.
-        for part in ("palette", "pixels") if config.model.pixel_hidden else ("palette",):
-            params[part]["bias"] = jnp.array(bias)
+        for part in (params, params["pixels"]) if config.model.pixel_hidden else (params,):
+            part["palette"]["bias"] = jnp.array(bias)
     step, params, opt_state = parallel.replicated(mesh, (jnp.zeros((), jnp.int32), params, state.tx.init(params)))
     return state.replace(step=step, params=params, opt_state=opt_state)
 
@@ -99,14 +102,16 @@ def state_shapes(
     mesh: Mesh | None = None,
 ) -> TrainState:
     """The state of `create_state` with shapes in place of arrays, as the target for restoring a checkpoint."""
-    shape, steps = (128, 128, 3), config.train.epochs
+    shape, steps, support = (128, 128, 3), config.train.epochs, None
     if train_images is not None:
         _, *sides = train_images.shape
         shape = (sides[0], sides[1], sides[2])
         steps *= batches(config.train, len(train_images))[0]
     _check_stages(len(config.model.encoder_widths), shape)
     _check_shift(config.data.shift, shape)
-    model = make_module(config.model, config.train, shape, colours)
+    if train_images is not None and colours:
+        support = Support.of(train_images, colours, config.data.shift, config.data.flip)
+    model = make_module(config.model, config.train, shape, support)
     tx = make_optimiser(config.train, steps)
 
     def arrays() -> tuple[Array, Any, Any]:
@@ -146,13 +151,3 @@ def _check_shift(shift: int, shape: tuple[int, int, int]) -> None:
             f"data.shift: {shift} pixels move images of {width}x{height} out of sight: choose less than "
             f"{min(height, width)}"
         )
-
-
-def log_frequencies(indices: UInt[np.ndarray, "n h w 1"], colours: int) -> Float[np.ndarray, "h w p"]:
-    """log((count + 0.1) / (n + 0.1 p)) of each colour at each position, so that no colour has probability 0."""
-    n, height, width, _ = indices.shape
-    found = np.empty((height * width, colours), np.float32)
-    # In float64, but one position at a time, since there may be many colours.
-    for position, column in enumerate(indices.reshape(n, -1).T):
-        found[position] = np.log((np.bincount(column, minlength=colours) + 0.1) / (n + 0.1 * colours))
-    return found.reshape(height, width, colours)

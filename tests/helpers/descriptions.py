@@ -14,6 +14,7 @@ DESCRIPTION = Description(
     render="reference",
     background="#638596",
     palette=np.array([[0, 0, 0], [255, 255, 255]], np.uint8),
+    support=None,
     label_names=("pipe",),
     source="made up",
     images_sha256="0" * 64,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.measures import codes
-from flax_punkvae.training import state as train_state
+from flax_punkvae.model.palette import log_frequencies
 
 
 def indices(count: int, colours: int, seed: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_independent_pixels_are_coded_by_their_frequencies(colours: int):
     held_out[1] = colours - 1
     total = 4 + 0.1 * colours
     expected = -6 * (np.log2(3.1 / total) + np.log2(1.1 / total)) / 2
-    found = codes.independent_bits(held_out, train_state.log_frequencies(train, colours))
+    found = codes.independent_bits(held_out, log_frequencies(train, colours))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

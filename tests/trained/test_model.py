@@ -287,9 +287,16 @@ def test_nothing_is_fetched_without_being_asked_for(
 
 
 def test_a_run_of_before_opens_through_its_images(run: Path, moved: Path, tmp_path: Path, capsys):
-    """Oracle: the same run with its descriptions; it is resumed too, and saves one then."""
+    """Oracle: the same run with its descriptions; it is resumed too, and saves one then.
+
+    A palette model of before has another decoder, so it does not.
+    """
     old = Path(shutil.copytree(run, tmp_path / "old"))
     forget_models(old)
+    if run.name == "indices":
+        with pytest.raises(UserError, match="trained with an older version, whose decoder was another: train it again"):
+            flax_punkvae.load(old)
+        return
     model, new = flax_punkvae.load(old), flax_punkvae.load(run)
     assert model.notes[0].startswith("opened with its training images") and model.notes[1:] == new.notes
     for field in dataclasses.fields(model.description):
