@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flax_punkvae.measures.features import Network
     from flax_punkvae.trained.model import Model
     from flax_punkvae.trained.runs import TrainingSprites
+    from flax_punkvae.trained.samplers import Draws
     from flax_punkvae.trained.selection import Selected
 
 PROG = "python -m flax_punkvae.experiments.sample"
@@ -40,7 +41,7 @@ class Options(Opening):
     count: int = 24
     """Number of images. A larger number starts with the same images."""
     seed: int = 0
-    """Seed of the latents."""
+    """Seed of the latents and of the pixels' colours."""
     temperature: float = 1.0
     """Scale of the latents' standard deviation: below 1 gives more typical images, above 1 more varied ones."""
     how: Annotated[SamplerName, tyro.conf.arg(name="from")] = "prior"
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
     known, reason = runs.find_training_sprites(options.run_dir, model, options.data)
     network, note = traits.load_network(described)
-    z, drawn = _draw(model, options)
+    draws, drawn = _draw(model, options)
     facts = {
         "step": described.step,
         "checkpoint": model.checkpoint,
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     output = options.output or _new_directory(options)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        certificates = _write(output, model, known, network, z, options.snap)
+        certificates = _write(output, model, known, network, draws, options.snap)
         (output / "samples.json").write_text(
             json.dumps({**facts, "samples": certificates}, indent=2) + "\n", encoding="utf-8"
         )
@@ -152,7 +153,7 @@ def _new_directory(options: Options) -> Path:
 
 
 def _draw(model: "Model", options: Options) -> "Selected":
-    """The latents to decode. Raises UserError if there are not enough of those that are wanted."""
+    """The draws to decode. Raises UserError if there are not enough of those that are wanted."""
     from flax_punkvae.trained import runs
     from flax_punkvae.trained.selection import Wanted
 
@@ -163,12 +164,12 @@ def _draw(model: "Model", options: Options) -> "Selected":
     wanted = Wanted(options.new, options.having, options.lacking, options.limit)
     arguments = (options.how, options.count, options.seed, options.temperature, posteriors, options.reencode)
     found = model.select(wanted, *arguments)
-    if len(found.latents) < options.count:
+    if len(found.draws.latents) < options.count:
         conditions = (("--new", options.new), ("--with", options.having), ("--without", options.lacking))
         given = ", ".join(flag for flag, value in conditions if value)
         raise UserError(
-            f"{given}: found only {len(found.latents)} of {options.count} {wanted.described} in {found.drawn} draws: "
-            "lower --count, raise --limit or --temperature, or leave out a condition"
+            f"{given}: found only {len(found.draws.latents)} of {options.count} {wanted.described} in {found.drawn} "
+            "draws: lower --count, raise --limit or --temperature, or leave out a condition"
         )
     return found
 
@@ -178,10 +179,10 @@ def _write(
     model: "Model",
     known: "TrainingSprites | None",
     network: "Network | None",
-    z: "np.ndarray",
+    draws: "Draws",
     snap: bool,
 ) -> list[dict[str, Any]]:
-    """Decode the latents, write the images and the grid, and return the certificates.
+    """Decode the draws, write the images and the grid, and return the certificates.
 
     Works in chunks, so that memory does not grow with the number of images.
     """
@@ -191,8 +192,8 @@ def _write(
     from flax_punkvae.trained import certificates, samplers
 
     written, in_grid = [], []
-    for first in range(0, len(z), samplers.CHUNK):
-        decoded = model.decode(z[first : first + samplers.CHUNK])
+    for first in range(0, len(draws.latents), samplers.CHUNK):
+        decoded = model.decode(*(values[first : first + samplers.CHUNK] for values in draws))
         sprites = model.to_sprites(decoded)
         found = certificates.certify(model, known, network, decoded, sprites)
         for number, (certificate, image) in enumerate(zip(found, sprites if snap else decoded, strict=True), first):

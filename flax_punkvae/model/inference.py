@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, Key, Shaped
+from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from flax_punkvae.model import losses
 from flax_punkvae.model.vae import PunkVAE
@@ -28,9 +28,18 @@ def encode(
 
 
 @partial(jax.jit, static_argnames="module")
-def decode(module: PunkVAE, params: Any, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
-    """Decode latents to images: floats in [0, 1], or the indices of the most probable palette colours."""
-    return apply(module, params, z, method="decode")
+def decode(
+    module: PunkVAE, params: Any, z: Float[Array, "b d"], seeds: UInt32[Array, "b"] | None = None
+) -> Shaped[Array, "b h w c"]:
+    """Decode latents to images: floats in [0, 1], or the indices of the most probable palette colours.
+
+    With seeds, an autoregressive decoder draws the colours of the pixels from their distributions.
+    """
+    keys = None
+    if seeds is not None:
+        # The keys that jax.random.key makes of the seeds, without its 64-bit integers, which some backends do not have.
+        keys = jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(seeds), seeds], axis=-1), impl="threefry2x32")
+    return apply(module, params, z, keys, method="decode")
 
 
 @partial(jax.jit, static_argnames="module")

@@ -8,6 +8,7 @@ Here an axis `o` is the open positions, in reading order, and comes before the b
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,6 +22,8 @@ from jaxtyping import Array, Float, Float32, Int, Int32, Integer, Shaped, UInt
 NEVER = -1e9
 # The count that every colour has before any is seen.
 _PRIOR_COUNT = 0.1
+# The most logits that are held in memory at once, 128 MB.
+_MOST_LOGITS = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,11 +151,6 @@ class Palette(nn.Module):
         self.kernel = self.param("kernel", nn.initializers.normal(0.5), (self.support.colours, self.features))
         self.bias = self.param("bias", nn.initializers.zeros, lists.shape)
 
-    def __call__(self, x: Float[Array, "o b e"]) -> Float[Array, "o b m"]:
-        """The logits of the listed colours."""
-        kernel, bias = self.parameters()
-        return jnp.einsum("obe,ome->obm", x, kernel) + bias[:, None]
-
     def parameters(self) -> tuple[Float[Array, "o m e"], Float[Array, "o m"]]:
         """(kernel, bias) of each position's logits; where a list has ended, the logit is practically -infinity."""
         lists = self.support.open_lists
@@ -161,17 +159,40 @@ class Palette(nn.Module):
 
     def log_probabilities(self, x: Float[Array, "o b e"], colours: Integer[Array, "o b"]) -> Float[Array, "o b"]:
         """log q(colour); practically -infinity for a colour that was not seen at its position."""
-        logits = self(x)
-        # The largest logit is subtracted first: at 1e8, float32 cannot resolve log 3.
-        shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
-        hits = self.support.open_lists[:, None] == colours.astype(jnp.int32)[..., None]
-        chosen = jnp.where(hits.any(axis=-1), jnp.where(hits, shifted, 0.0).sum(axis=-1), NEVER)
-        return chosen - nn.logsumexp(shifted, axis=-1)
+        lists, (kernel, bias) = self.support.open_lists[:, None], self.parameters()
+
+        def chosen(x: Array, colours: Array) -> Array:
+            logits = _logits(x, kernel, bias)
+            # The largest logit is subtracted first: at 1e8, float32 cannot resolve log 3.
+            shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+            hits = lists == colours.astype(jnp.int32)[..., None]
+            found = jnp.where(hits.any(axis=-1), jnp.where(hits, shifted, 0.0).sum(axis=-1), NEVER)
+            return found - nn.logsumexp(shifted, axis=-1)
+
+        return self._by_image(chosen, x, colours)
 
     def most_probable(self, x: Float[Array, "o b e"]) -> Integer[Array, "o b"]:
         """The colour with the largest logit at each open position."""
-        places = self(x).argmax(axis=-1)
-        return jnp.take_along_axis(jnp.asarray(self.support.open_lists)[:, None], places[..., None], axis=-1)[..., 0]
+        lists, (kernel, bias) = jnp.asarray(self.support.open_lists)[:, None], self.parameters()
+
+        def best(x: Array) -> Array:
+            places = _logits(x, kernel, bias).argmax(axis=-1, keepdims=True)
+            return jnp.take_along_axis(lists, places, axis=-1)[..., 0]
+
+        return self._by_image(best, x)
+
+    def _by_image(self, function: Callable[..., Array], *values: Array) -> Array:
+        """The function of arrays [o b ...]; one image at a time, and again in the gradient, if its logits are many."""
+        if self.support.open_lists.size * values[0].shape[1] <= _MOST_LOGITS:
+            return function(*values)
+        one = jax.checkpoint(lambda parts: function(*(part[:, None] for part in parts))[:, 0])
+        return jax.lax.map(one, [value.swapaxes(0, 1) for value in values]).swapaxes(0, 1)
+
+
+def _logits(
+    x: Float[Array, "o b e"], kernel: Float[Array, "o m e"], bias: Float[Array, "o m"]
+) -> Float[Array, "o b m"]:
+    return jnp.einsum("obe,ome->obm", x, kernel) + bias[:, None]
 
 
 def at_open(support: Support, values: Shaped[Array, "b h w c"]) -> Shaped[Array, "o b c"]:

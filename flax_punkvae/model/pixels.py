@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from flax_punkvae.model.networks import Affine
 from flax_punkvae.model.palette import NEVER, Palette, Support
@@ -28,6 +28,9 @@ _UP, _ASIDE = 2, 2
 # Sizes of a neighbour's embedding, and of the vector that is multiplied with each colour's embedding for its logit.
 _EMBEDDING = 8
 _OUTPUT = 16
+# Colours less than this times as probable as the most probable one are not drawn: each is rare, but over all pixels
+# they would add up to wrong pixels ("min-p sampling", Nguyen et al. 2024).
+_LEAST = 0.05
 
 
 def neighbours(values: Array, outside: Array) -> Array:
@@ -85,8 +88,14 @@ class PixelDecoder(nn.Module):
         copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
         return nn.logsumexp(jnp.concatenate([drawn[..., None], copied], axis=-1), axis=-1)
 
-    def decode(self, features: Float[Array, "o b f"]) -> Integer[Array, "o b"]:
-        """The most probable colour at each open position, given the colours chosen before it."""
+    def decode(
+        self, features: Float[Array, "o b f"], uniform: Float[Array, "o b"] | None = None
+    ) -> Integer[Array, "o b"]:
+        """The colour at each open position, given those chosen before it.
+
+        It is the most probable one or, with uniform draws from [0, 1), one drawn from its distribution, less the
+        colours that are far less probable than the most probable one.
+        """
         support, batch = self.support, features.shape[1]
         height, width, _ = support.lists.shape
         # The places of a pixel's neighbours in the canvas, whose last row is the outside.
@@ -101,11 +110,18 @@ class PixelDecoder(nn.Module):
             near = canvas[near_places[number]].T
             output, log_weights = self._mixture(features[number], self.embedding[near], near)
             weights = jnp.exp(log_weights)
-            drawn = weights[:, :1] * nn.softmax(output @ kernel[number].T + bias[number])
-            # A neighbour outside has no weight. A colour that is listed too has its whole probability there.
-            candidates = jnp.concatenate([jnp.broadcast_to(lists[number], drawn.shape), near], axis=1)
-            copied = jnp.where(candidates[:, :, None] == near[:, None], weights[:, None, 1:], 0.0).sum(axis=-1)
-            best = jnp.argmax(copied.at[:, : drawn.shape[1]].add(drawn), axis=1, keepdims=True)
+            softmax = weights[:, :1] * nn.softmax(output @ kernel[number].T + bias[number])
+            # A neighbour outside has no weight.
+            candidates = jnp.concatenate([jnp.broadcast_to(lists[number], softmax.shape), near], axis=1)
+            same = candidates[:, :, None] == near[:, None]
+            probabilities = (
+                jnp.where(same, weights[:, None, 1:], 0.0).sum(axis=-1).at[:, : softmax.shape[1]].add(softmax)
+            )
+            if uniform is None:
+                best = jnp.argmax(probabilities, axis=1, keepdims=True)
+            else:
+                likely = probabilities >= _LEAST * probabilities.max(axis=1, keepdims=True)
+                best = _draw(jnp.where(likely & _first(same, softmax.shape[1]), probabilities, 0.0), uniform[number])
             return canvas.at[positions[number]].set(jnp.take_along_axis(candidates, best, axis=1)[:, 0])
 
         return jax.lax.fori_loop(0, len(positions), choose, canvas)[positions]
@@ -124,3 +140,17 @@ class PixelDecoder(nn.Module):
         copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
         weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
         return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
+
+
+def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:
+    """Whether a candidate is the first of its colour: `listed` distinct ones, then the neighbours, each the `same`."""
+    number = same.shape[-1]
+    earlier = same[:, :listed].any(axis=1) | (same[:, listed:] & jnp.tri(number, k=-1, dtype=bool)).any(axis=1)
+    return jnp.concatenate([jnp.ones_like(same[:, :listed, 0]), ~earlier], axis=1)
+
+
+def _draw(masses: Float[Array, "b c"], uniform: Float[Array, "b"]) -> Integer[Array, "b 1"]:
+    """The index of one candidate, with probability proportional to its mass."""
+    # A cumulative sum as a product, since the reduction that `cumsum` compiles to is not known to every backend.
+    ends = masses @ jnp.tri(masses.shape[1]).T
+    return jnp.argmax((masses > 0) & (ends > uniform[:, None] * ends[:, -1:]), axis=1, keepdims=True)

@@ -80,14 +80,21 @@ class PunkVAE(nn.Module):
         """(mean, logvar) of q(z | image); with keys, dropout is on."""
         return self.encoder(images, dropout_keys)
 
-    def decode(self, z: Float[Array, "b d"]) -> Shaped[Array, "b h w c"]:
-        """Decode latents to images: floats in [0, 1], or indices of the most probable colours."""
+    def decode(self, z: Float[Array, "b d"], keys: Key[Array, "b"] | None = None) -> Shaped[Array, "b h w c"]:
+        """Decode latents to images: floats in [0, 1], or indices of the most probable colours.
+
+        With keys, an autoregressive decoder draws the colours of the pixels from their distributions.
+        """
         x = self.decoder(z, None)
         if not self.support:
             assert self.likelihood.image
             return self.likelihood.image(x)
         x = at_open(self.support, x)
-        return self.support.image(self.pixels.decode(x) if self.config.pixel_hidden else self.palette.most_probable(x))
+        if not self.config.pixel_hidden:
+            return self.support.image(self.palette.most_probable(x))
+        shape = (len(self.support.open),)
+        uniform = None if keys is None else jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=1)(keys)
+        return self.support.image(self.pixels.decode(x, uniform))
 
     def distortion(
         self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None

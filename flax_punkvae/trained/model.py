@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, UInt, UInt8
+from jaxtyping import Bool, Float, UInt, UInt8, UInt32
 
 from flax_punkvae import images as im
 from flax_punkvae.devices import backend, parallel
@@ -17,7 +17,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.trained import completion, samplers, selection
-from flax_punkvae.trained.samplers import Posteriors, SamplerName
+from flax_punkvae.trained.samplers import Draws, Posteriors, SamplerName
 from flax_punkvae.trained.selection import Selected, Wanted
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
@@ -76,11 +76,11 @@ class Model:
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
-        `temperature` scales the latents' standard deviation. `reencode` is the number of times that each sample is
-        decoded and encoded again, which corrects pixels that do not fit; None is `default_reencode`. With `new`, keeps
-        sampling until `count` images are distinct and `is_new`; with `having` and `lacking`, until they have and lack
-        these labels according to the trait reader. Raises UserError if an argument is out of range, a label is unknown
-        or too few such images are found.
+        `temperature` scales the latents' standard deviation; pixels are drawn as `decode` does with seeds. `reencode`
+        is the number of times that each sample is decoded and encoded again, which corrects pixels that do not fit;
+        None is `default_reencode`. With `new`, keeps sampling until `count` images are distinct and `is_new`; with
+        `having` and `lacking`, until they have and lack these labels according to the trait reader. Raises UserError if
+        an argument is out of range, a label is unknown or too few such images are found.
         """
         passes = self.default_reencode if reencode is None else reencode
         _check_ranges("sample", count=(count, 1, 10**7), seed=(seed, 0, 2**31 - 1), reencode=(passes, 0, MOST_PASSES))
@@ -89,14 +89,14 @@ class Model:
         if not (math.isfinite(temperature) and 0 <= temperature <= 100):
             raise UserError(f"sample: expected a temperature from 0 to 100, got {temperature}")
         wanted = Wanted(new, tuple(having), tuple(lacking))
-        z, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=passes)
-        if len(z) < count:
+        draws, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=passes)
+        if len(draws.latents) < count:
             instead = "ask for other labels" if wanted.labels else "sample without new=True"
             raise UserError(
-                f"sample: found only {len(z)} of {count} {wanted.described} in {drawn} draws: ask for fewer, raise the "
-                f"temperature, or {instead}"
+                f"sample: found only {len(draws.latents)} of {count} {wanted.described} in {drawn} draws: ask for "
+                f"fewer, raise the temperature, or {instead}"
             )
-        return self.decode(z)
+        return self.decode(*draws)
 
     def encode(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """(mean, logvar) of the posterior q(z | image) of each image.
@@ -117,24 +117,34 @@ class Model:
         """`encode` for images in the format of a Dataset: RGB or, for a palette model, indices."""
         return self._batched(inference.encode, parallel.widened(pixels))
 
-    def decode(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n h w 3"]:
+    def decode(
+        self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "n"] | None = None
+    ) -> UInt8[np.ndarray, "n h w 3"]:
         """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
 
-        Raises UserError if the latents have the wrong shape.
+        With a seed for each, an autoregressive decoder draws the colours from their distributions: small parts that the
+        latents leave open, such as a mole, appear as often as in training. Raises UserError if a shape is wrong.
         """
         latents, width = np.asarray(z, np.float32), self.description.model.latent
         if latents.ndim != 2 or latents.shape[1] != width or not len(latents):
             raise UserError(f"decode: expected latents of shape [n, {width}], got {list(latents.shape)}")
-        return im.to_rgb(self._batched(inference.decode, latents), self.index_palette)
+        if seeds is None:
+            return im.to_rgb(self._batched(inference.decode, latents), self.index_palette)
+        given = np.asarray(seeds, np.uint32)
+        if given.shape != latents.shape[:1]:
+            raise UserError(f"decode: expected seeds of shape [{len(latents)}], got {list(given.shape)}")
+        return im.to_rgb(self._batched(inference.decode, latents, given), self.index_palette)
 
-    def decode_sprites(self, z: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+    def decode_sprites(
+        self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "n"] | None = None
+    ) -> UInt8[np.ndarray, "n hs ws 3"]:
         """Decode latents to sprites in the decoded colours, without holding all images in memory.
 
         Raises UserError as `decode` does.
         """
-        starts = range(0, max(len(z), 1), _BATCH)
-        render = self.description.render
-        return np.concatenate([im.read_sprites(self.decode(z[start : start + _BATCH]), render) for start in starts])
+        parts = (slice(start, start + _BATCH) for start in range(0, max(len(z), 1), _BATCH))
+        images = (self.decode(z[part], None if seeds is None else seeds[part]) for part in parts)
+        return np.concatenate([im.read_sprites(image, self.description.render) for image in images])
 
     def to_sprites(self, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
         """The sprite in each image, snapped to the colours of the training sprites.
@@ -172,7 +182,7 @@ class Model:
             lambda z: self.to_sprites(self.decode(z)),
             self.to_sprites(sprite[None])[0],
             known,
-            np.concatenate([self.to_sprites(self.decode(z)) for z in self.draw("prior", count, seed)]),
+            np.concatenate([self.to_sprites(self.decode(*draws)) for draws in self.draw("prior", count, seed)]),
             (random.standard_normal(shape).astype(np.float32) for _ in range(steps)),
         )
 
@@ -184,12 +194,13 @@ class Model:
         known = set(map(bytes, self.description.train_digests))
         return np.array([bytes(digest) not in known for digest in digests(self.to_sprites(images))])
 
-    def reencode(self, z: Float[np.ndarray, "n d"], times: int = 1) -> Float[np.ndarray, "n d"]:
-        """Decode latents and encode the images again, `times` times; returns the posterior means of the last images."""
+    def reencode(self, draws: Draws, times: int = 1) -> Draws:
+        """Decode draws and encode the images again, `times` times; their latents become the posterior means."""
+        z, seeds = draws
         for _ in range(times):
-            starts = range(0, len(z), _BATCH)
-            z = np.concatenate([self.encode(self.decode(z[start : start + _BATCH]))[0] for start in starts])
-        return z
+            parts = (slice(start, start + _BATCH) for start in range(0, len(z), _BATCH))
+            z = np.concatenate([self.encode(self.decode(z[part], seeds[part]))[0] for part in parts])
+        return Draws(z, seeds)
 
     def draw(
         self,
@@ -199,17 +210,17 @@ class Model:
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
         reencode: int | None = None,
-    ) -> Iterator[Float[np.ndarray, "b d"]]:
-        """Yield `count` latents from a sampler, in chunks; a larger count starts with the same latents.
+    ) -> Iterator[Draws]:
+        """Yield `count` draws from a sampler, in chunks; a larger count starts with the same draws.
 
-        `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. The latents
+        `posteriors` computes (means, logvars) of the training images, for samplers that are fitted to them. The draws
         are re-encoded `reencode` times; None is `default_reencode`. Raises UserError if such a sampler gets no
         posteriors.
         """
         passes = self.default_reencode if reencode is None else reencode
         source = samplers.Source(self.description.model.latent, posteriors or _no_posteriors, self._from_prior)
         chunks = samplers.samples(samplers.SAMPLERS[how], source, count, seed, temperature)
-        return (self.reencode(z, passes) for z in chunks)
+        return (self.reencode(draws, passes) for draws in chunks)
 
     def select(
         self,
@@ -221,7 +232,7 @@ class Model:
         posteriors: Posteriors | None = None,
         reencode: int | None = None,
     ) -> Selected:
-        """The first latents of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
+        """The first draws of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
 
         Raises UserError as `draw` and `selection.keep` do.
         """
@@ -229,8 +240,8 @@ class Model:
         limit = wanted.draws(count) if wanted.selective else count
         chunks = self.draw(how, limit, seed, temperature, posteriors, reencode)
         if not wanted.selective:
-            return Selected(np.concatenate(list(chunks)), count)
-        chosen = ((z, kept(self.to_sprites(self.decode(z)))) for z in chunks)
+            return Selected(selection.joined(chunks), count)
+        chosen = ((draws, kept(self.to_sprites(self.decode(*draws)))) for draws in chunks)
         return selection.select(chosen, count, self.description.model.latent)
 
     def kl_per_latent(self, pixels: UInt[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:

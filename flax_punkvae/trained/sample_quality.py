@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from flax_punkvae.measures import critic, features, fidelity, validity
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.runs import OpenedRun
-from flax_punkvae.trained.samplers import SAMPLERS
-from flax_punkvae.trained.selection import Wanted
+from flax_punkvae.trained.samplers import SAMPLERS, Draws
+from flax_punkvae.trained.selection import Wanted, joined
 
 # The floor in `copying` uses half of them, and fewer than 20 would be too few.
 LEAST_HELD_OUT = 40
@@ -21,6 +21,8 @@ LEAST_HELD_OUT = 40
 LEAST_FLOOR = 0.1
 # Pairs of labels are counted if so many held-out sprites have both.
 LEAST_PAIRS = 20
+# The floor of label frequencies is a mean over so many sets of training sprites.
+FLOOR_SETS = 10
 
 
 def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
@@ -32,13 +34,13 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     count, model = len(run.test_indices), run.model
     posteriors = cache(lambda: run.encode(run.train_indices))
     drawn = {how: model.draw(how, count, seed, posteriors=posteriors, reencode=0) for how in SAMPLERS}
-    chosen: dict[str, np.ndarray] = {how: np.concatenate(list(z)) for how, z in drawn.items()}
+    chosen: dict[str, Draws] = {how: joined(parts) for how, parts in drawn.items()}
     chosen["prior, re-encoded"] = model.reencode(chosen["prior"])
     for row, passes in (("prior", 0), ("prior, re-encoded", 1)):
-        new = model.select(Wanted(new=True, limit=4 * count), "prior", count, seed, reencode=passes).latents
-        if len(new) == count and not np.array_equal(new, chosen[row]):
+        new = model.select(Wanted(new=True, limit=4 * count), "prior", count, seed, reencode=passes).draws
+        if len(new.latents) == count and not np.array_equal(new.latents, chosen[row].latents):
             chosen[f"{row}, new only"] = new
-    return {row: model.decode_sprites(z) for row, z in chosen.items()}
+    return {row: model.decode_sprites(*draws) for row, draws in chosen.items()}
 
 
 def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
@@ -137,7 +139,8 @@ def label_frequencies(
     """How far the frequencies of labels, and of common pairs of labels, are from those of the held-out sprites.
 
     All labels are read by the network of the sprite features; None if it cannot read this run's. Distances are sums of
-    absolute differences of fractions. As many training sprites, chosen by the seed, give the floor.
+    absolute differences of fractions. The floor is that of training sprites, as many as there are held-out ones; its
+    mean over FLOOR_SETS sets of them, chosen by the seed, since one set scatters by a tenth.
     """
     network, _ = traits.load_network(run.model.description)
     if network is None:
@@ -146,13 +149,17 @@ def label_frequencies(
     assert sprites is not None
     held_out = traits.read(network, sprites[run.test_indices])
     common = validity.common_pairs(held_out, LEAST_PAIRS)
+    train, random = traits.read(network, sprites[run.train_indices]), np.random.default_rng(seed)
+    some = [train[random.permutation(len(train))[: len(held_out)]] for _ in range(FLOOR_SETS)]
+    rows = {"training (floor)": some}
+    rows |= {row: [traits.read(network, run.model.to_sprites(content))] for row, content in samples.items()}
     found: dict[str, Any] = {"n": len(held_out), "labels": held_out.shape[1], "pairs": len(common), "rows": {}}
-    for row, content in {"training (floor)": _some_training_sprites(run, seed), **samples}.items():
-        labels = traits.read(network, run.model.to_sprites(content))
+    pairs = validity.pair_labels(held_out, common)
+    for row, sets in rows.items():
         found["rows"][row] = {
-            "labels": validity.frequency_distance(held_out, labels),
-            "pairs": validity.frequency_distance(
-                validity.pair_labels(held_out, common), validity.pair_labels(labels, common)
+            "labels": float(np.mean([validity.frequency_distance(held_out, labels) for labels in sets])),
+            "pairs": float(
+                np.mean([validity.frequency_distance(pairs, validity.pair_labels(labels, common)) for labels in sets])
             ),
         }
     return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt32
 
 from flax_punkvae.errors import UserError
 from flax_punkvae.trained.latents import aggregate
@@ -25,11 +25,19 @@ CHUNK = 256
 Posteriors = Callable[[], tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]]
 
 
+class Draws(NamedTuple):
+    """What samples are decoded from: latents, and the seeds of the draws of their pixels' colours."""
+
+    latents: Float[np.ndarray, "n d"]
+    seeds: UInt32[np.ndarray, "n"]
+
+
 class Streams(NamedTuple):
-    """Separate random streams for normal and uniform draws, so that a larger count starts with the same draws."""
+    """Separate random streams for each kind of draw, so that a larger count starts with the same draws."""
 
     normal: np.random.RandomState
     uniform: np.random.RandomState
+    seeds: np.random.RandomState
 
 
 class Source(NamedTuple):
@@ -54,19 +62,19 @@ class Sampler(NamedTuple):
     sample: Callable[[Any, Streams, int, float], Float[np.ndarray, "m d"]]
 
 
-def samples(
-    sampler: Sampler, source: Source, count: int, seed: int, temperature: float
-) -> Iterator[Float[np.ndarray, "b d"]]:
-    """Yield `count` latents, CHUNK at a time; a larger count starts with the same latents."""
+def samples(sampler: Sampler, source: Source, count: int, seed: int, temperature: float) -> Iterator[Draws]:
+    """Yield `count` draws, CHUNK at a time; a larger count starts with the same draws."""
     fitted, random = sampler.fit(source), streams(seed)
     for start in range(0, count, CHUNK):
-        yield sampler.sample(fitted, random, min(CHUNK, count - start), temperature)
+        number = min(CHUNK, count - start)
+        latents = sampler.sample(fitted, random, number, temperature)
+        yield Draws(latents, random.seeds.randint(0, 2**32, number, np.uint32))
 
 
 def streams(seed: int) -> Streams:
     """The streams of a seed."""
     # RandomState rather than Generator, because NumPy guarantees its streams across versions.
-    return Streams(np.random.RandomState(seed), np.random.RandomState([seed, 1]))
+    return Streams(*map(np.random.RandomState, (seed, [seed, 1], [seed, 3])))
 
 
 def prior_noise(

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from flax_punkvae.errors import UserError
 from flax_punkvae.trained import traits
+from flax_punkvae.trained.samplers import Draws
 from flax_punkvae.training.description import Description, digests
 
 # The default limits on draws: this many per sprite, and with labels, of which some are rare, at least this many in all.
@@ -55,9 +56,9 @@ class Wanted:
 
 
 class Selected(NamedTuple):
-    """The latents of the draws that were kept, and how many were drawn up to the last of them, or in all."""
+    """The draws that were kept, and how many were drawn up to the last of them, or in all."""
 
-    latents: Float[np.ndarray, "m d"]
+    draws: Draws
     drawn: int
 
 
@@ -89,16 +90,21 @@ def keep(wanted: Wanted, described: Description) -> Keep:
     return kept
 
 
-def select(
-    batches: Iterable[tuple[Float[np.ndarray, "b d"], Bool[np.ndarray, "b"]]], count: int, latent: int
-) -> Selected:
-    """The first `count` latents of those that are kept, or fewer if the batches of (latents, kept) end before."""
-    found: list[np.ndarray] = []
-    drawn = 0
-    for z, kept in batches:
-        rows = np.flatnonzero(kept)[: count - len(found)]
-        found.extend(z[rows])
-        if len(found) == count:
-            return Selected(np.array(found, np.float32), drawn + int(rows[-1]) + 1)
-        drawn += len(z)
-    return Selected(np.array(found, np.float32).reshape(-1, latent), drawn)
+def select(batches: Iterable[tuple[Draws, Bool[np.ndarray, "b"]]], count: int, latent: int) -> Selected:
+    """The first `count` draws of those that are kept, or fewer if the batches of (draws, kept) end before."""
+    found = [Draws(np.zeros((0, latent), np.float32), np.zeros(0, np.uint32))]
+    drawn, missing = 0, count
+    for draws, kept in batches:
+        rows = np.flatnonzero(kept)[:missing]
+        found.append(Draws(*(values[rows] for values in draws)))
+        missing -= len(rows)
+        if not missing:
+            drawn += int(rows[-1]) + 1
+            break
+        drawn += len(draws.latents)
+    return Selected(joined(found), drawn)
+
+
+def joined(parts: Iterable[Draws]) -> Draws:
+    """All draws of the parts."""
+    return Draws(*map(np.concatenate, zip(*parts, strict=True)))

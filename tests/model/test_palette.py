@@ -39,8 +39,8 @@ def test_a_position_lists_the_colours_seen_there(count: int, height: int, width:
     np.testing.assert_allclose(support.other.ravel(), (np.array(once) + 0.1) / (count + 1), rtol=1e-6)
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 3), st.booleans(), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=8)
+@given(st.integers(0, 2), st.booleans(), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
 def test_moved_sprites_show_the_listed_colours_and_no_others(shift: int, flip: bool, h: int, w: int, seed: int):
     """Oracle: every move that `augmentation.moved` can make of every sprite."""
     images = sprites(2, h, w, colours=9, seed=seed)
@@ -102,6 +102,29 @@ def test_a_listed_colour_has_scipys_softmax(bias: float):
             expected = special.log_softmax(logits, axis=-1)[:, colours.index(colour)]
             np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
             np.testing.assert_array_equal(chosen, np.array(colours)[logits.argmax(-1)])
+
+
+def test_many_logits_are_taken_by_image(monkeypatch: pytest.MonkeyPatch):
+    """Oracle: all at once; values, gradients and colours."""
+    images = sprites(5, 3, 2, colours=6)
+    support = Support.of(images, 6)
+    module, colours = Palette(support, 2), jnp.array(images.reshape(5, -1).T[support.open])
+    x = jnp.array(np.random.default_rng(1).normal(0, 3, (*colours.shape, 2)), jnp.float32)
+    variables = module.init(jax.random.key(0), x, colours, method="log_probabilities")
+
+    def found() -> list[jax.Array]:
+        def total(variables, x: jax.Array) -> jax.Array:
+            log_probabilities = module.apply(variables, x, colours, method="log_probabilities")
+            assert isinstance(log_probabilities, jax.Array)
+            return log_probabilities.sum()
+
+        value, gradients = jax.value_and_grad(total, argnums=(0, 1))(variables, x)
+        return [value, *jax.tree.leaves(gradients), jnp.asarray(module.apply(variables, x, method="most_probable"))]
+
+    whole = found()
+    monkeypatch.setattr("flax_punkvae.model.palette._MOST_LOGITS", 10)
+    for mine, theirs in zip(found(), whole, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 def seen_at_open(support: Support) -> list[list[int]]:

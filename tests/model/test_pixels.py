@@ -86,6 +86,33 @@ def test_decoding_takes_the_most_probable_colour_pixel_by_pixel(variables):
             assert sprite[place] == probabilities(variables, features[number, which], sprite, number).argmax()
 
 
+def test_drawn_pixels_have_their_probabilities_less_the_least_of_them(variables):
+    """Oracle: the mixture, without colours under 0.05 times the most probable; 5 standard errors of 6,000 sprites."""
+    count = 6_000
+    features = np.random.default_rng(0).normal(size=(len(OPEN), 1, FEATURES)).astype(np.float32)
+    uniform = np.random.default_rng(1).random((len(OPEN), count), np.float32)
+    chosen = decode(variables, jnp.broadcast_to(features, (len(OPEN), count, FEATURES)), jnp.array(uniform))
+    sprites = np.asarray(SUPPORT.image(chosen))[..., 0]
+    dropped = 0
+    for number, place in enumerate(OPEN[:12]):
+        # Sprites that agree in every neighbour share a distribution.
+        near = [other for other in places(*place) if other is not None]
+        keys = np.stack([sprites[:, *other] for other in near], axis=1) if near else np.zeros((count, 1))
+        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        for index, representative in enumerate(first):
+            expected = probabilities(variables, features[number, 0], sprites[representative], number)
+            dropped += int(((expected > 0) & (expected < 0.05 * expected.max())).sum())
+            expected = np.where(expected < 0.05 * expected.max(), 0, expected)
+            expected /= expected.sum()
+            members = sprites[group.ravel() == index][:, *place]
+            counts = np.bincount(members, minlength=COLOURS)
+            assert not counts[expected == 0].any()
+            if len(members) >= 200:
+                bound = 5 * np.sqrt(expected * (1 - expected) / len(members)) + 1e-6
+                assert (np.abs(counts / len(members) - expected) <= bound).all()
+    assert dropped > 0
+
+
 def test_a_pixel_depends_on_no_later_pixel():
     """Whatever the colours that come later in reading order, the neighbours stay the same."""
     rng = np.random.default_rng(0)

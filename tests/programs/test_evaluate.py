@@ -227,6 +227,12 @@ def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monk
     expected = sum(abs(labels[held_out][:, p].all(1).mean() - labels[some][:, p].all(1).mean()) for p in pairs)
     assert part["pairs"] == len(pairs) > 0
     np.testing.assert_allclose(part["rows"]["other"]["pairs"], expected)
+    # The floor, within 5 standard errors of the mean over 200 sets of other seeds.
+    train, random = labels[run.train_indices], np.random.default_rng(1)
+    sets = [train[random.permutation(len(train))[: len(held_out)]].mean(0) for _ in range(200)]
+    floors = np.abs(labels[held_out].mean(0) - np.array(sets)).sum(1)
+    floor = part["rows"]["training (floor)"]["labels"]
+    assert abs(floor - floors.mean()) < 5 * floors.std() / np.sqrt(sample_quality.FLOOR_SETS)
 
 
 def test_labels_are_probed(found: dict, run: OpenedRun):

@@ -129,7 +129,8 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
     monkeypatch.setattr(samplers, "CHUNK", 5)
     drawn: list[np.ndarray] = []
 
-    def decode(_: Model, z: np.ndarray) -> np.ndarray:
+    def decode(_: Model, z: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        assert len(seeds) == len(z)
         start = sum(map(len, drawn))
         drawn.append(z)
         return cycle[np.arange(start, start + len(z)) % len(cycle)]
@@ -137,7 +138,7 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
     monkeypatch.setattr(Model, "decode", decode)
     for count, chunks in ((3, 2), (4, 4)):
         drawn.clear()
-        new = opened_run.model.select(Wanted(new=True, limit=5 * count), "prior", count, 0).latents
+        new = opened_run.model.select(Wanted(new=True, limit=5 * count), "prior", count, 0).draws.latents
         assert len(drawn) == chunks
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
 

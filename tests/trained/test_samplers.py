@@ -27,7 +27,8 @@ def source(means: np.ndarray, logvars: np.ndarray) -> Source:
 def sample(
     how: SamplerName, count: int, seed: int, temperature: float, means: np.ndarray, logvars: np.ndarray
 ) -> np.ndarray:
-    return np.concatenate(list(samplers.samples(SAMPLERS[how], source(means, logvars), count, seed, temperature)))
+    chunks = samplers.samples(SAMPLERS[how], source(means, logvars), count, seed, temperature)
+    return np.concatenate([draws.latents for draws in chunks])
 
 
 def prior_noise(count: int, latent: int, seed: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +53,17 @@ def test_the_priors_noise_follows_from_the_seed_and_more_begins_with_less():
     np.testing.assert_array_equal(more_uniform[:5], uniform)
     np.testing.assert_allclose(prior_noise(5, 4, 3, 1.0)[0] / 2, noise, rtol=1e-6)
     assert not np.allclose(prior_noise(5, 4, 4, 0.5)[0], noise)
+
+
+def test_seeds_of_pixels_follow_from_the_seed_and_more_begin_with_fewer():
+    """Oracle: SciPy's Kolmogorov-Smirnov test of 32-bit integers; across chunks of 256."""
+    fewer, more, other = (
+        np.concatenate([draws.seeds for draws in samplers.samples(SAMPLERS["prior"], source(*posteriors()), *of, 1.0)])
+        for of in ((300, 3), (1000, 3), (300, 4))
+    )
+    np.testing.assert_array_equal(more[:300], fewer)
+    assert not np.isin(other, fewer).any() and len(np.unique(more)) == 1000
+    assert stats.kstest(more / 2.0**32, "uniform").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("how", ["gaussian", "mixture"])
@@ -126,7 +138,11 @@ def test_chunks_are_the_rows_of_one_draw(how, monkeypatch: pytest.MonkeyPatch):
     noises = prior_noise(50, 4, 3, 0.5)
     monkeypatch.setattr(samplers, "CHUNK", 8)
     np.testing.assert_allclose(sample(how, 50, 3, 0.5, *posteriors()), whole, rtol=1e-5)
-    assert [len(chunk) for chunk in samplers.samples(SAMPLERS[how], source(*posteriors()), 20, 3, 0.5)] == [8, 8, 4]
+    assert [len(chunk.seeds) for chunk in samplers.samples(SAMPLERS[how], source(*posteriors()), 20, 3, 0.5)] == [
+        8,
+        8,
+        4,
+    ]
     np.testing.assert_array_equal(prior_noise(50, 4, 3, 0.5), noises)
 
 

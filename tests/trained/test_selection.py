@@ -7,6 +7,7 @@ import pytest
 
 from flax_punkvae.errors import UserError
 from flax_punkvae.trained import selection, traits
+from flax_punkvae.trained.samplers import Draws
 from flax_punkvae.trained.selection import Wanted
 from flax_punkvae.training.description import digests
 from helpers.descriptions import DESCRIPTION
@@ -40,15 +41,17 @@ def test_sprites_are_kept_that_have_and_lack_the_labels(new: bool):
     np.testing.assert_array_equal(kept(SPRITES), expected & (not new))
 
 
-def test_the_first_kept_latents_and_the_draws_that_they_took():
+def test_the_first_kept_draws_and_how_many_they_took():
     """Oracle: counted by hand: rows 1, 5, 6 and 7 of three batches of 3."""
-    z = np.arange(18, dtype=np.float32).reshape(9, 2)
-    batches = list(zip(np.split(z, 3), np.split(np.isin(np.arange(9), [1, 5, 6, 7]), 3), strict=True))
+    z, seeds = np.arange(18, dtype=np.float32).reshape(9, 2), np.arange(9, dtype=np.uint32)
+    chunks = map(Draws, np.split(z, 3), np.split(seeds, 3))
+    batches = list(zip(chunks, np.split(np.isin(np.arange(9), [1, 5, 6, 7]), 3), strict=True))
     for count, rows, drawn in ((1, [1], 2), (2, [1, 5], 6), (3, [1, 5, 6], 7), (5, [1, 5, 6, 7], 9)):
         found = selection.select(batches, count, 2)
-        np.testing.assert_array_equal(found.latents, z[rows])
+        np.testing.assert_array_equal(found.draws.latents, z[rows])
+        np.testing.assert_array_equal(found.draws.seeds, seeds[rows])
         assert found.drawn == drawn
-    assert selection.select([], 1, 2).latents.shape == (0, 2)
+    assert selection.select([], 1, 2).draws.latents.shape == (0, 2)
 
 
 def test_limits():
