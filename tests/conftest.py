@@ -1,11 +1,15 @@
 """Every shape annotation is checked, promotion is strict, properties have no deadline."""
 
+import os
+
+# Most of the tests' time is compilation. Programs that the tests start inherit this.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 from jaxtyping import install_import_hook
 
 install_import_hook("flax_punkvae", "beartype.beartype")
 
 import atexit  # noqa: E402
-import os  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
