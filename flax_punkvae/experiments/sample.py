@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
 # Number of images in grid.png and of rows in the printed table.
 _PREVIEW = 96
+# At most so often, a line says how many of the wanted samples were found.
+_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,17 @@ def _draw(model: "Model", options: Options) -> "Selected":
         run = runs.open_run(options.run_dir, options)
         return run.encode(run.train_indices)
 
+    said = time.monotonic()
+
+    def report(kept: int, drawn: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SECONDS:
+            console.say(f"drew {drawn} samples, kept {kept} of {options.count}")
+            said = time.monotonic()
+
     wanted = Wanted(options.new, options.having, options.lacking, options.limit)
     arguments = (options.how, options.count, options.seed, options.temperature, posteriors, options.reencode)
-    found = model.select(wanted, *arguments)
+    found = model.select(wanted, *arguments, report)
     if len(found.draws.latents) < options.count:
         conditions = (("--new", options.new), ("--with", options.having), ("--without", options.lacking))
         given = ", ".join(flag for flag, value in conditions if value)

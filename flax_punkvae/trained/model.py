@@ -231,10 +231,11 @@ class Model:
         temperature: float = 1.0,
         posteriors: Posteriors | None = None,
         reencode: int | None = None,
+        report: selection.Report = lambda *_: None,
     ) -> Selected:
         """The first draws of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
 
-        Raises UserError as `draw` and `selection.keep` do.
+        `report` is called as `selection.select` does. Raises UserError as `draw` and `selection.keep` do.
         """
         kept = selection.keep(wanted, self.description)
         limit = wanted.draws(count) if wanted.selective else count
@@ -242,7 +243,7 @@ class Model:
         if not wanted.selective:
             return Selected(selection.joined(chunks), count)
         chosen = ((draws, kept(self.to_sprites(self.decode(*draws)))) for draws in chunks)
-        return selection.select(chosen, count, self.description.model.latent)
+        return selection.select(chosen, count, self.description.model.latent, report)
 
     def kl_per_latent(self, pixels: UInt[np.ndarray, "n h w c"], seed: int) -> Float[np.ndarray, "d"]:
         """KL divergence of the posterior from the prior per latent, in nats, averaged over images (as in a Dataset).

@@ -16,6 +16,7 @@ from flax_punkvae.training.description import Description, digests
 TRIES = 20
 LABEL_DRAWS = 50_000
 
+Report = Callable[[int, int], None]
 Keep = Callable[[UInt8[np.ndarray, "b h w 3"]], Bool[np.ndarray, "b"]]
 
 
@@ -90,8 +91,13 @@ def keep(wanted: Wanted, described: Description) -> Keep:
     return kept
 
 
-def select(batches: Iterable[tuple[Draws, Bool[np.ndarray, "b"]]], count: int, latent: int) -> Selected:
-    """The first `count` draws of those that are kept, or fewer if the batches of (draws, kept) end before."""
+def select(
+    batches: Iterable[tuple[Draws, Bool[np.ndarray, "b"]]], count: int, latent: int, report: Report = lambda *_: None
+) -> Selected:
+    """The first `count` draws of those that are kept, or fewer if the batches of (draws, kept) end before.
+
+    After each batch that leaves some missing, `report` is called with how many were kept and drawn until then.
+    """
     found = [Draws(np.zeros((0, latent), np.float32), np.zeros(0, np.uint32))]
     drawn, missing = 0, count
     for draws, kept in batches:
@@ -102,6 +108,7 @@ def select(batches: Iterable[tuple[Draws, Bool[np.ndarray, "b"]]], count: int, l
             drawn += int(rows[-1]) + 1
             break
         drawn += len(draws.latents)
+        report(count - missing, drawn)
     return Selected(joined(found), drawn)
 
 

@@ -46,8 +46,16 @@ def test_the_first_kept_draws_and_how_many_they_took():
     z, seeds = np.arange(18, dtype=np.float32).reshape(9, 2), np.arange(9, dtype=np.uint32)
     chunks = map(Draws, np.split(z, 3), np.split(seeds, 3))
     batches = list(zip(chunks, np.split(np.isin(np.arange(9), [1, 5, 6, 7]), 3), strict=True))
-    for count, rows, drawn in ((1, [1], 2), (2, [1, 5], 6), (3, [1, 5, 6], 7), (5, [1, 5, 6, 7], 9)):
-        found = selection.select(batches, count, 2)
+    said: list[tuple[int, int]] = []
+    for count, rows, drawn, reports in (
+        (1, [1], 2, []),
+        (2, [1, 5], 6, [(1, 3)]),
+        (3, [1, 5, 6], 7, [(1, 3), (2, 6)]),
+        (5, [1, 5, 6, 7], 9, [(1, 3), (2, 6), (4, 9)]),
+    ):
+        said.clear()
+        found = selection.select(batches, count, 2, lambda *numbers: said.append(numbers))
+        assert said == reports
         np.testing.assert_array_equal(found.draws.latents, z[rows])
         np.testing.assert_array_equal(found.draws.seeds, seeds[rows])
         assert found.drawn == drawn
