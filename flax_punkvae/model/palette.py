@@ -68,6 +68,10 @@ class Support:
         """The lists of the open positions."""
         return self.lists.reshape(-1, self.lists.shape[-1])[self.open]
 
+    def at_open(self, values: Shaped[Array, "h w *rest"]) -> Shaped[Array, "o *rest"]:
+        """The values at the open positions."""
+        return values.reshape(-1, *values.shape[2:])[self.open]
+
     def negative_log_likelihood(
         self, log_probabilities: Float[Array, "o b"], images: Integer[Array, "b h w 1"]
     ) -> Float[Array, "b"]:
@@ -193,9 +197,3 @@ def _logits(
     x: Float[Array, "o b e"], kernel: Float[Array, "o m e"], bias: Float[Array, "o m"]
 ) -> Float[Array, "o b m"]:
     return jnp.einsum("obe,ome->obm", x, kernel) + bias[:, None]
-
-
-def at_open(support: Support, values: Shaped[Array, "b h w c"]) -> Shaped[Array, "o b c"]:
-    """The values at the open positions."""
-    height, width = support.lists.shape[:2]
-    return values.transpose(1, 2, 0, 3).reshape(height * width, len(values), -1)[support.open]

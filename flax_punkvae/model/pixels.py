@@ -73,12 +73,8 @@ class PixelDecoder(nn.Module):
         self, images: Integer[Array, "b h w 1"], features: Float[Array, "o b f"]
     ) -> Float[Array, "o b"]:
         """log q(its colour | features, earlier pixels) of each pixel at an open position."""
-        colours, open_positions = self.support.colours, self.support.open
+        colours, at_open = self.support.colours, self.support.at_open
         indices = images.transpose(1, 2, 0, 3).astype(jnp.int32)
-
-        def at_open(values: Array) -> Array:
-            return values.reshape(-1, *values.shape[2:])[open_positions]
-
         near = at_open(neighbours(indices, jnp.array([colours])))[..., 0]
         # Embedded before they are shifted: the gradient of a lookup is slow, and this one has a tenth of the rows.
         embedded = at_open(neighbours(self.embedding[indices[..., 0]], self.embedding[colours]))
@@ -100,7 +96,7 @@ class PixelDecoder(nn.Module):
         height, width, _ = support.lists.shape
         # The places of a pixel's neighbours in the canvas, whose last row is the outside.
         places = jnp.arange(height * width).reshape(height, width, 1, 1)
-        near_places = neighbours(places, jnp.array([height * width])).reshape(height * width, -1)[support.open]
+        near_places = support.at_open(neighbours(places, jnp.array([height * width])))[:, 0, :, 0]
         lists, positions = jnp.asarray(support.open_lists), jnp.asarray(support.open)
         kernel, bias = self.palette.parameters()
         canvas = jnp.append(support.lists[..., 0].ravel(), support.colours)
@@ -145,7 +141,7 @@ class PixelDecoder(nn.Module):
 def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:
     """Whether a candidate is the first of its colour: `listed` distinct ones, then the neighbours, each the `same`."""
     number = same.shape[-1]
-    earlier = same[:, :listed].any(axis=1) | (same[:, listed:] & jnp.tri(number, k=-1, dtype=bool)).any(axis=1)
+    earlier = same[:, :listed].any(axis=1) | (same[:, listed:] & jnp.tri(number, k=-1, dtype=bool)).any(axis=2)
     return jnp.concatenate([jnp.ones_like(same[:, :listed, 0]), ~earlier], axis=1)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from flax_punkvae.model.likelihoods import LIKELIHOODS, Likelihood
 from flax_punkvae.model.networks import Decoder, Encoder
-from flax_punkvae.model.palette import Palette, Support, at_open
+from flax_punkvae.model.palette import Palette, Support
 from flax_punkvae.model.pixels import PixelDecoder
 from flax_punkvae.model.priors import PRIORS, Prior
 
@@ -89,7 +89,7 @@ class PunkVAE(nn.Module):
         if not self.support:
             assert self.likelihood.image
             return self.likelihood.image(x)
-        x = at_open(self.support, x)
+        x = self.support.at_open(x.transpose(1, 2, 0, 3))
         if not self.config.pixel_hidden:
             return self.support.image(self.palette.most_probable(x))
         shape = (len(self.support.open),)
@@ -116,9 +116,8 @@ class PunkVAE(nn.Module):
             assert self.likelihood.distortion
             distortion = self.likelihood.distortion(images, x)
             return distortion, distortion
-        x = at_open(self.support, x)
-        chosen = at_open(self.support, images)[..., 0]
-        independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen), images)
+        x, chosen = (self.support.at_open(values.transpose(1, 2, 0, 3)) for values in (x, images))
+        independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen[..., 0]), images)
         if not self.config.pixel_hidden:
             return independent, independent
         log_probabilities = self.pixels.log_probabilities(images, x)
