@@ -52,7 +52,7 @@ class Options(Opening):
     fitted to the posteriors of the training images."""
     reencode: int | None = None
     """Number of times that each sample is decoded, encoded (posterior mean) and decoded again, which corrects pixels
-    that do not fit. The default is 1 for categorical models, 0 for others."""
+    that do not fit. The default is 2 for categorical models, 0 for others."""
     snap: bool = False
     """Write sprites in the colours of the training palette instead of the model's images. Categorical models always
     do."""

@@ -58,11 +58,11 @@ class Model:
 
     @property
     def default_reencode(self) -> int:
-        """How often samples are re-encoded unless a caller says otherwise: once if images are indices of a palette.
+        """How often samples are re-encoded unless a caller says otherwise: twice if images are indices of a palette.
 
         A sample of an RGB model is smooth, with no pixel of a wrong colour to correct.
         """
-        return 1 if self.index_palette is not None else 0
+        return 2 if self.index_palette is not None else 0
 
     def sample(
         self,
@@ -194,7 +194,7 @@ class Model:
         known = set(map(bytes, self.description.train_digests))
         return np.array([bytes(digest) not in known for digest in digests(self.to_sprites(images))])
 
-    def reencode(self, draws: Draws, times: int = 1) -> Draws:
+    def reencode(self, draws: Draws, times: int) -> Draws:
         """Decode draws and encode the images again, `times` times; their latents become the posterior means."""
         z, seeds = draws
         for _ in range(times):

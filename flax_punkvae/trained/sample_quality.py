@@ -28,15 +28,16 @@ FLOOR_SETS = 10
 def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """Sprites sampled with each sampler, as many as there are held-out images.
 
-    The samples from the prior are also re-encoded. If the prior samples training sprites or duplicates, there are two
+    The samples from the prior are also re-encoded, as often as by default, at least once. If the prior samples training sprites or duplicates, there are two
     further rows of samples from it that are new and distinct, as the held-out sprites are: as drawn, and re-encoded.
     """
     count, model = len(run.test_indices), run.model
     posteriors = cache(lambda: run.encode(run.train_indices))
     drawn = {how: model.draw(how, count, seed, posteriors=posteriors, reencode=0) for how in SAMPLERS}
     chosen: dict[str, Draws] = {how: joined(parts) for how, parts in drawn.items()}
-    chosen["prior, re-encoded"] = model.reencode(chosen["prior"])
-    for row, passes in (("prior", 0), ("prior, re-encoded", 1)):
+    times = max(model.default_reencode, 1)
+    chosen["prior, re-encoded"] = model.reencode(chosen["prior"], times)
+    for row, passes in (("prior", 0), ("prior, re-encoded", times)):
         new = model.select(Wanted(new=True, limit=4 * count), "prior", count, seed, reencode=passes).draws
         if len(new.latents) == count and not np.array_equal(new.latents, chosen[row].latents):
             chosen[f"{row}, new only"] = new
