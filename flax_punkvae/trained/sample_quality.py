@@ -28,8 +28,9 @@ FLOOR_SETS = 10
 def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """Sprites sampled with each sampler, as many as there are held-out images.
 
-    The samples from the prior are also re-encoded, as often as by default, at least once. If the prior samples training sprites or duplicates, there are two
-    further rows of samples from it that are new and distinct, as the held-out sprites are: as drawn, and re-encoded.
+    The samples from the prior are also re-encoded, as often as by default but at least once. If the prior samples
+    training sprites or duplicates, there are two further rows of samples from it that are new and distinct, as the
+    held-out sprites are: as drawn, and re-encoded.
     """
     count, model = len(run.test_indices), run.model
     posteriors = cache(lambda: run.encode(run.train_indices))
