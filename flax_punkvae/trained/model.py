@@ -118,11 +118,11 @@ class Model:
         return self._batched(inference.encode, parallel.widened(pixels))
 
     def decode(
-        self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "n"] | None = None
+        self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "m"] | None = None
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
 
-        With a seed for each, an autoregressive decoder draws the colours from their distributions: small parts that the
+        With m = n seeds, an autoregressive decoder draws the colours from their distributions: small parts that the
         latents leave open, such as a mole, appear as often as in training. Raises UserError if a shape is wrong.
         """
         latents, width = np.asarray(z, np.float32), self.description.model.latent

@@ -367,6 +367,20 @@ def test_samples_have_no_colour_but_those_of_the_training_sprites(run: Path, tmp
 DIVERSE = ("--temperature", "5", "--reencode", "0")
 
 
+def test_a_seed_decides_the_colours_that_are_drawn(run: Path):
+    """Oracle: the same draws in another order and number, and the most probable colours without seeds."""
+    model = open_run(run).model
+    z = np.repeat(np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32), 70, axis=0)
+    seeds = np.arange(70, dtype=np.uint32)
+    drawn = model.decode(z, seeds)
+    np.testing.assert_array_equal(model.decode(z[:9], seeds[::-1][:9]), drawn[::-1][:9])
+    np.testing.assert_array_equal(model.decode_sprites(z, seeds), drawn)
+    assert len(np.unique(drawn, axis=0)) > 1 == len(np.unique(model.decode(z), axis=0))
+    np.testing.assert_array_equal(model.sample(70, reencode=0)[:5], model.sample(5, reencode=0))
+    with pytest.raises(UserError, match=r"decode: expected seeds of shape \[70\], got \[1\]"):
+        model.decode(z, seeds[:1])
+
+
 def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, tmp_path: Path):
     """Oracle: the first ones of a long draw that are neither, by hand; training sprites are planted among what counts
     as drawn by taking the run's own samples for known."""

@@ -121,7 +121,9 @@ def test_samples_are_reencoded(run: Path, moved: Path):
     once = model.decode(model.encode(drawn)[0])
     assert not np.array_equal(once, drawn)
     np.testing.assert_array_equal(model.sample(5, seed=3, reencode=1), once)
-    np.testing.assert_array_equal(model.sample(5, seed=3, reencode=2), model.decode(model.encode(once)[0]))
+    twice = model.decode(model.encode(once)[0])
+    np.testing.assert_array_equal(model.sample(5, seed=3, reencode=2), twice)
+    np.testing.assert_array_equal(model.sample(5, seed=3), drawn if run.name == "reference" else twice)
     if run.name == "reference":
         # After two epochs, it encodes all of its samples alike.
         return
