@@ -75,9 +75,9 @@ class Support:
     def negative_log_likelihood(
         self, log_probabilities: Float[Array, "o b"], images: Integer[Array, "b h w 1"]
     ) -> Float[Array, "b"]:
-        """-log p(image), in nats, given log q(its colour) at each open position, where q is over the listed colours.
+        """-log p(image), in nats, given log q(its colour) at each open position.
 
-        p = (1 - other) q + other / p at a position; where one colour was seen, it has all of q.
+        A colour has (1 - other) q(colour) + other / colours: q is over the listed ones, and one alone has all of it.
         """
         pixels = images.reshape(len(images), -1).T.astype(jnp.int32)
         seen, other = jnp.log1p(-self.other.ravel()), jnp.log(self.other.ravel() / self.colours)
