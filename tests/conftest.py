@@ -1,28 +1,27 @@
 """Every shape annotation is checked, promotion is strict, properties have no deadline."""
 
+import atexit
 import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
 
-# Most of the tests' time is compilation. Programs that the tests start inherit this.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
+import hypothesis
+import jax
+import numpy as np
+import optax
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("flax_punkvae", "beartype.beartype")
 
-import atexit  # noqa: E402
-import tempfile  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from typing import Any  # noqa: E402
-
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-import pytest  # noqa: E402
-
+# After the hook, which checks what is imported from now on.
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Most of the tests' time is compilation, of the programs that they start too: these read the environment.
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Programs that the tests start compile the same steps over and over: they share what one of them compiled.
 # So do pytest-xdist's workers, which inherit the directory from the process that starts them.
 if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -35,10 +35,7 @@ def decode(
 
     With seeds, an autoregressive decoder draws the colours of the pixels from their distributions.
     """
-    keys = None
-    if seeds is not None:
-        # The keys that jax.random.key makes of the seeds, without its 64-bit integers, which some backends do not have.
-        keys = jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(seeds), seeds], axis=-1), impl="threefry2x32")
+    keys = None if seeds is None else jax.vmap(jax.random.key)(seeds)
     return apply(module, params, z, keys, method="decode")
 
 

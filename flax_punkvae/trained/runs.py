@@ -116,6 +116,8 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
     described, dataset = saved.description, None
     notes = [f"skipped damaged checkpoint {text}" for text in saved.damaged]
     if described is None:
+        if config.data.render == "indices":
+            raise UserError(f"{directory} was trained with an older version, whose decoder was another: train it again")
         try:
             dataset = _load_images(directory, config)
         except UserError as error:
@@ -131,8 +133,6 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
 
 
 def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
-    if dataset.palette is not None:
-        raise UserError("it was trained with an older version, whose decoder was another: train it again")
     described = describe(config, dataset, data.parts(len(dataset.images), config.data), None)
     return described.at(saved.step, checkpoints.digest(saved.params))
 

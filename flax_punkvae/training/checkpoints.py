@@ -114,6 +114,8 @@ def _arrays(state: TrainState) -> dict[str, Any]:
 
 
 def _read_state(checkpoint: Path, target: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    # Of an older version's model, this says so; Orbax would say that the trees differ.
+    _read_description(checkpoint)
     shapes = jax.tree.map(_shape, _arrays(target))
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         read = checkpointer.restore(
@@ -141,9 +143,12 @@ def _read_model(checkpoint: Path) -> tuple[Any, Description | None]:
     restoring = ocp.args.PyTreeRestore(item={"params": shapes}, partial_restore=True, restore_args={"params": as_numpy})
     params = handler.restore(path, args=restoring)["params"]
     handler.close()
-    if not (checkpoint / "model").exists():
-        return params, None
-    described = description.read(checkpoint / "model")
-    if digest(params) != described.params_sha256:
+    described = _read_description(checkpoint)
+    if described is not None and digest(params) != described.params_sha256:
         raise ValueError("the digest of its parameters differs")
     return params, described
+
+
+def _read_description(checkpoint: Path) -> Description | None:
+    """None if a version before descriptions made the checkpoint."""
+    return description.read(checkpoint / "model") if (checkpoint / "model").exists() else None
