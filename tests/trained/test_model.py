@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -314,6 +315,23 @@ def test_a_run_of_before_opens_through_its_images(run: Path, moved: Path, tmp_pa
     assert train.main(["--run-dir", str(old), "--resume"]) == 0
     assert flax_punkvae.load(old).notes == new.notes
     assert flax_punkvae.load(old).description.params_sha256 == new.description.params_sha256
+
+
+def test_a_palette_run_without_its_lists_of_colours_is_said_to_be_older(run: Path, tmp_path: Path):
+    """Loading and resuming: both say what to do."""
+    if run.name == "reference":
+        return
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    for checkpoint in (old / "checkpoints").iterdir():
+        path = checkpoint / "model" / "model.safetensors"
+        content = safetensors.numpy.load(path.read_bytes())
+        path.write_bytes(safetensors.numpy.save({k: v for k, v in content.items() if k != "colours_at"}))
+        sums.write(checkpoint, ("state", "meta", "model"))
+    said = "the model was trained with an older version, train it again"
+    with pytest.raises(UserError, match=said):
+        flax_punkvae.load(old)
+    with pytest.raises(UserError, match=said):
+        train.main(["--run-dir", str(old), "--resume", "--train.epochs", "2"])
 
 
 def test_a_description_of_other_parameters_is_damage(moved: Path):
