@@ -4,6 +4,8 @@ A sprite is a character, of 24x24 pixels or another size. An image is the model'
 palette indices, or a rendering of a 24x24 sprite at 128x128.
 """
 
+import io
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -11,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int32, Integer, UInt, UInt8, UInt32
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from flax_punkvae.colours import nearest
 
@@ -235,6 +238,15 @@ def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UI
     return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
+def to_png(image: UInt8[np.ndarray, "h w c"], texts: Mapping[str, str] | None = None) -> bytes:
+    """The PNG file of one RGB or RGBA image, with text chunks of these names."""
+    file, chunks = io.BytesIO(), PngInfo()
+    for name, text in (texts or {}).items():
+        chunks.add_text(name, text)
+    Image.fromarray(image).save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
 def save_png(image: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
     """Write one RGB image."""
-    Image.fromarray(image).save(path, format="PNG")
+    path.write_bytes(to_png(image))

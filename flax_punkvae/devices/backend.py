@@ -88,6 +88,12 @@ def _checked(name: str, directory: str) -> Path:
     return path
 
 
+def own_cache(name: str) -> Path | None:
+    """A private directory of this name in the user's cache, created if missing; None if there can be none."""
+    path = _user_cache()
+    return path / name if path is not None and _make_private(path / name) is None else None
+
+
 def _use_own_cache() -> None:
     path = _user_cache()
     problem = "no home directory: set HOME or XDG_CACHE_HOME" if path is None else _make_private(path)

@@ -1,5 +1,6 @@
 """Explore the latent space: `python -m flax_punkvae.experiments.explore RUN_DIR reconstruct|interpolate|...`."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -95,12 +96,29 @@ class Complete(Common):
 
 
 @dataclass(frozen=True)
+class Decode(Common):
+    """Write the picture of a recipe, which the page shows beside each sprite: the same file that the page saves. Needs
+    no training images."""
+
+    recipe: tyro.conf.Positional[str]
+    """Recipe, copied from the page."""
+    scale: int = 1
+    """Number of pixels, across and down, for each pixel of the picture."""
+    snap: bool = False
+    """Write the sprite in the colours of the training palette instead of the model's image."""
+    transparent: bool = False
+    """Make the background transparent."""
+
+
+@dataclass(frozen=True)
 class Options:
     """Reconstruct, interpolate, traverse, edit or complete images of a trained run; writes one PNG."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
-    command: Annotated[Reconstruct | Interpolate | Traverse | Edit | Complete, tyro.conf.OmitSubcommandPrefixes]
+    command: Annotated[
+        Reconstruct | Interpolate | Traverse | Edit | Complete | Decode, tyro.conf.OmitSubcommandPrefixes
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -108,15 +126,19 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, None, PROG)
     output = _validate(options)
 
-    from rich.table import Table
-
-    from flax_punkvae import images
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import runs, sheets
-    from flax_punkvae.training import run_directory
+    from flax_punkvae.trained import recipes, runs, sheets
 
     backend.prepare("auto")
     command = options.command
+    if isinstance(command, Decode):
+        model = runs.open_model(options.run_dir, command)
+        recipe = recipes.parse(command.recipe, model.description)
+        content = recipes.png(model, recipe, command.scale, command.snap, command.transparent)
+        _write(options, {output: content})
+        for line in (*model.notes, f"written to {output}"):
+            console.say(line)
+        return 0
     if isinstance(command, Complete):
         model = runs.open_model(options.run_dir, command)
         pixels = sheets.read_incomplete(model, command.sprite, command.keep)
@@ -124,22 +146,15 @@ def main(arguments: Sequence[str]) -> int:
     else:
         run = runs.open_run(options.run_dir, command)
         model, sheet = run.model, _sheet(run, command)
-    facts = output.with_suffix(".json")
-    written = [output, facts] if sheet.facts else [output]
-    if command.output is None:
-        for path in written:
-            run_directory.inside(options.run_dir, path)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tiles = images.enlarge(images.enlarge_for_viewing(sheet.tiles), _SCALE)
-        images.save_png(images.grid(tiles, sheet.columns, gap=2 * _SCALE), output)
-        if sheet.facts:
-            facts.write_text(json.dumps(sheet.facts, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
+    written = {output: _png(sheet)}
+    if sheet.facts:
+        written[output.with_suffix(".json")] = (json.dumps(sheet.facts, indent=2) + "\n").encode()
+    _write(options, written)
     for line in model.notes:
         console.say(line)
     if sheet.table:
+        from rich.table import Table
+
         columns, rows = sheet.table
         table = Table(*columns)
         for row in rows:
@@ -149,6 +164,27 @@ def main(arguments: Sequence[str]) -> int:
         console.say(line)
     console.say(f"written to {' and '.join(map(str, written))}")
     return 0
+
+
+def _png(sheet: "Sheet") -> bytes:
+    from flax_punkvae import images
+
+    tiles = images.enlarge(images.enlarge_for_viewing(sheet.tiles), _SCALE)
+    return images.to_png(images.grid(tiles, sheet.columns, gap=2 * _SCALE))
+
+
+def _write(options: Options, files: dict[Path, bytes]) -> None:
+    """Write the files. Raises UserError if one cannot be written."""
+    from flax_punkvae.training import run_directory
+
+    for path, content in files.items():
+        if options.command.output is None:
+            run_directory.inside(options.run_dir, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): choose another --output") from error
 
 
 def _sheet(run: "OpenedRun", command: Reconstruct | Interpolate | Traverse | Edit) -> "Sheet":
@@ -181,6 +217,11 @@ def _validate(options: Options) -> Path:
         _check_range("seed", command.seed, 0, 2**31 - 1)
         _check_range("steps", command.steps, 0, 10_000)
         words = (command.sprite.stem, f"seed{command.seed}")
+    elif isinstance(command, Decode):
+        _check_range("scale", command.scale, 1, 32)
+        # A recipe is too long for a file name.
+        digest = hashlib.sha256(command.recipe.encode()).hexdigest()[:12]
+        words = (digest, f"scale{command.scale}", *["snap"] * command.snap, *["transparent"] * command.transparent)
     else:
         if not command.add and not command.remove:
             raise UserError("edit: nothing to do: name a label with --add or --remove")

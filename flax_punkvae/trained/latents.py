@@ -36,6 +36,11 @@ def slerp(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"], steps: int) -> F
     return path.astype(a.dtype)
 
 
+def blend(z: Float[np.ndarray, "n d"], weights: Float[np.ndarray, "n"]) -> Float[np.ndarray, "d"]:
+    """The weighted mean of latents; the weights need not sum to 1."""
+    return (weights / weights.sum() @ z.astype(np.float64)).astype(z.dtype)
+
+
 def traverse(z: Float[np.ndarray, "d"], latent: int, values: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s d"]:
     """Copies of `z`, one per value, with the component `latent` set to that value."""
     path = np.tile(z, (len(values), 1))

@@ -135,6 +135,16 @@ class Model:
             raise UserError(f"decode: expected seeds of shape [{len(latents)}], got {list(given.shape)}")
         return im.to_rgb(self._batched(inference.decode, latents, given), self.index_palette)
 
+    def decode_one(self, z: Float[np.ndarray, "d"], seed: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """`decode` for one latent, in a call of its own: faster than a padded batch.
+
+        Sums in another order than `decode`, so that a pixel may, very rarely, differ.
+        """
+        seeds = None if seed is None else np.array([seed], np.uint32)
+        with _float32_products():
+            image = inference.decode(self.module, self.params, z[None], *(() if seeds is None else (seeds,)))
+        return im.to_rgb(np.asarray(image), self.index_palette)[0]
+
     def decode_sprites(
         self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "n"] | None = None
     ) -> UInt8[np.ndarray, "n hs ws 3"]:

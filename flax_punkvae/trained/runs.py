@@ -74,9 +74,22 @@ def open_run(directory: Path, opening: Opening | None = None) -> OpenedRun:
     """
     opening = opening or Opening()
     model, dataset = _open(directory, opening)
-    config = _config(directory, opening.data)
+    return with_images(directory, model, opening.data, dataset)
+
+
+def with_images(directory: Path, model: Model, moved: Images, dataset: Dataset | None = None) -> OpenedRun:
+    """A model of this run together with the run's images, which are loaded unless they are given.
+
+    Raises UserError if the images cannot be found or differ from those of the run.
+    """
+    config = _config(directory, moved)
     dataset = dataset or _load_images(directory, config)
     return OpenedRun(model, config, dataset, *data.parts(len(dataset.images), config.data))
+
+
+def is_local(directory: Path, moved: Images) -> bool:
+    """Whether the run's images can be looked for without the network, or the user has named their location."""
+    return moved.source is not None or data.is_local(_config(directory, moved).data.source)
 
 
 def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple[TrainingSprites | None, str]:
@@ -86,7 +99,7 @@ def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple
     """
     config = _config(directory, moved)
     source = config.data.source
-    if moved.source is None and not data.is_local(source):
+    if not is_local(directory, moved):
         where = f"hub:{data.hub.CRYPTOPUNKS}" if source == "auto" else source
         return None, f"the nearest training images were not looked up: add --data.source {where} to fetch them"
     try:
