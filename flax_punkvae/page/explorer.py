@@ -1,0 +1,306 @@
+"""What the page computes: from the fields of a request to a result, by the functions that the programs use."""
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from flax_punkvae.errors import UserError
+from flax_punkvae.page import layout, strips
+from flax_punkvae.page.fields import LARGEST_SEED, Fields
+from flax_punkvae.page.library import STRENGTH, Library
+from flax_punkvae.trained import certificates, latents, recipes, traits
+from flax_punkvae.trained.model import MOST_PASSES
+from flax_punkvae.trained.recipes import Recipe
+from flax_punkvae.trained.samplers import SAMPLERS
+from flax_punkvae.trained.selection import Wanted
+from flax_punkvae.training.description import digests
+
+MOST_SPRITES = 96
+MOST_MIXED = 4
+MOST_FRAMES = 64
+_SAMPLERS = tuple(SAMPLERS)
+# Of a conditional search; then the page says how many it found.
+_MOST_DRAWS = 50_000
+_MOST_COMPLETIONS = 16
+_PATHS = ("linear", "spherical")
+# Of a palette, in the editor.
+_MOST_COLOURS = 1024
+
+Heard = Callable[[], None]
+
+
+def about(library: Library) -> dict[str, Any]:
+    """The facts about the model that the page needs from the start."""
+    model, described = library.model, library.model.description
+    height, width = recipes.canvas(described)
+    palette = [] if described.palette is None else [f"#{bytes(colour).hex()}" for colour in described.palette]
+    return {
+        "name": library.directory.name or str(library.directory),
+        "digest": described.params_sha256,
+        "source": described.source,
+        "step": described.step,
+        "epochs": described.epochs,
+        "checkpoint": model.checkpoint,
+        "trained_on": len(described.train_digests),
+        "latent": described.model.latent,
+        "image": described.image_shape[:2],
+        "canvas": [height, width],
+        "sprites": described.palette is not None,
+        "categorical": model.index_palette is not None,
+        "palette": palette[:_MOST_COLOURS],
+        "colours": len(palette),
+        "background": described.background,
+        "transparent": recipes.has_background(described),
+        "labels": described.label_names,
+        "reads_traits": traits.load_network(described)[0] is not None,
+        "reencode": model.default_reencode,
+        "samplers": _SAMPLERS,
+        "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.directory))} decode",
+    }
+
+
+def progress(library: Library) -> dict[str, Any]:
+    """What the library holds already, and what it is computing."""
+    return {
+        "progress": library.progress,
+        "notes": library.notes,
+        "changes": library.changes,
+        "images": library.run is not None,
+        "latents": library.latents is not None,
+        "map": library.map is not None,
+        "tsne": library.tsne is not None,
+        "edits": library.directions is not None,
+        "measured": len(library.effects),
+        "fits": library.posteriors is not None,
+    }
+
+
+def describe_latents(library: Library) -> dict[str, Any]:
+    """The latents, those with the highest KL first."""
+    found = _ready(library, library.latents, "the latents")
+    order = np.argsort(-found.kl, kind="stable")
+    return {
+        "order": order.tolist(),
+        "kl": found.kl.tolist(),
+        "centre": found.centre.tolist(),
+        "deviation": found.deviation.tolist(),
+        "measured_on": found.measured_on,
+    }
+
+
+def describe_map(library: Library) -> dict[str, Any]:
+    """The images on the map and where their tiles are in the atlas."""
+    shown = _ready(library, library.map, "the map")
+    tiles = shown.atlas
+    return {
+        "count": len(shown.ids),
+        "ids": shown.ids.tolist(),
+        "parts": shown.parts,
+        "names": shown.names,
+        "labels": shown.labels,
+        "atlas": {
+            "width": tiles.width,
+            "height": tiles.height,
+            "columns": tiles.columns,
+            "per_page": tiles.per_page,
+            "pages": len(tiles.pages),
+        },
+        "pca_kept": shown.pca_kept,
+        "tsne_kept": library.tsne.kept if library.tsne else None,
+        "neighbours": layout.NEIGHBOURS,
+    }
+
+
+def describe_edits(library: Library) -> dict[str, Any]:
+    """The labels along whose directions sprites can be edited, and the measured effects."""
+    _ready(library, library.directions, "the directions of the traits")
+    assert library.directions is not None
+    columns = np.flatnonzero(~np.isnan(library.directions).any(axis=1))
+    names = [library.model.description.label_names[column] for column in columns]
+    return {"labels": names, "effects": library.effects, "strength": STRENGTH}
+
+
+def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
+    """Draw sprites and certify them; fewer than asked for if the search takes more than 50,000 draws.
+
+    `heard` is called during a search; it raises if nobody waits for the result.
+    """
+    count = fields.whole("count", 1, MOST_SPRITES)
+    seed = fields.whole("seed", 0, LARGEST_SEED)
+    how = fields.choice("from", _SAMPLERS)
+    temperature = fields.number("temperature", 0, 100)
+    passes = fields.whole("reencode", 0, MOST_PASSES)
+    wanted = Wanted(fields.flag("new"), fields.labels("with"), fields.labels("without"), _MOST_DRAWS)
+    fields.done()
+    model = library.model
+    if wanted.new and model.description.palette is None:
+        raise UserError("only sprites can be new: this model was trained on images that are not sprites")
+
+    def posteriors() -> tuple[np.ndarray, np.ndarray]:
+        return _ready(library, library.posteriors, f"the training images, to which {how} is fitted,")
+
+    found = model.select(wanted, how, count, seed, temperature, posteriors, passes, lambda *_: heard())
+    drawn = [
+        Recipe(z, seed if model.index_palette is not None else None)
+        for z, seed in zip(found.draws.latents, found.draws.seeds.tolist(), strict=True)
+    ]
+    rows = certify(library, drawn) if drawn else []
+    described = model.description
+    sprites = [{"recipe": recipes.to_text(x, described), **row} for x, row in zip(drawn, rows, strict=True)]
+    return {"sprites": sprites, "drawn": found.drawn, "wanted": wanted.described, "selective": wanted.selective}
+
+
+def certify(library: Library, given: list[Recipe]) -> list[dict[str, Any]]:
+    """`certificates.certify` of each, whether the sprite is of the training set, held out or new, and where it differs
+    from the nearest training sprite."""
+    model, known = library.model, library.known
+    decoded = np.stack([model.decode_one(recipe.z, recipe.seed) for recipe in given])
+    sprites = np.stack([recipes.sprite(model, recipe) for recipe in given])
+    rows = certificates.certify(model, known, library.network, decoded, sprites)
+    for row, sprite, digest in zip(rows, sprites, map(bytes, digests(sprites)), strict=True):
+        held_out = library.held_out.get(digest)
+        row["status"] = "training" if not row["new"] else "new" if held_out is None else "held-out"
+        if held_out is not None:
+            row["equals"] = held_out
+        if known is not None and "pixels_differ" in row:
+            nearest = known.sprites[np.flatnonzero(known.ids == row["nearest"])[0]]
+            row["differing"] = np.flatnonzero((nearest != sprite).any(-1)).tolist()
+    return rows
+
+
+def certificate(library: Library, fields: Fields) -> dict[str, Any]:
+    """The certificate of one recipe."""
+    recipe = fields.recipe()
+    fields.done()
+    return certify(library, [recipe])[0]
+
+
+def picture(library: Library, fields: Fields) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture of one recipe or, with `snap`, its sprite."""
+    recipe, snap = fields.recipe(), fields.flag("snap")
+    fields.done()
+    return recipes.picture(library.model, recipe, snap)
+
+
+def nudge(library: Library, fields: Fields) -> dict[str, str]:
+    """Move a latent by a random step; `size` is in standard deviations of the prior."""
+    recipe, seed = fields.recipe(), fields.whole("seed", 0, LARGEST_SEED)
+    size = fields.number("size", 0, 10)
+    fields.done()
+    deviation = _ready(library, library.latents, "the latents").deviation
+    step = np.random.RandomState(seed).standard_normal(len(deviation))
+    return _one(library, recipe.moved(recipe.z + size * deviation * step))
+
+
+def edit(library: Library, fields: Fields) -> dict[str, str]:
+    """Move a latent along the directions of labels, as `explore edit` does."""
+    recipe, add, remove = fields.recipe(), fields.labels("add"), fields.labels("remove")
+    strength = fields.number("strength", 0, 20)
+    fields.done()
+    found = _ready(library, library.directions, "the directions of the traits")
+    signs = [(name, 1.0) for name in add] + [(name, -1.0) for name in remove]
+    columns = [traits.column(library.model.description, name) for name, _ in signs]
+    if np.isnan(found[columns]).any():
+        raise UserError("all or none of the training images have this label: choose another one")
+    shift = sum((sign * found[column] for column, (_, sign) in zip(columns, signs, strict=True)), np.float32(0.0))
+    return _one(library, recipe.moved(recipe.z + np.float32(strength) * shift))
+
+
+def mix(library: Library, fields: Fields) -> dict[str, str]:
+    """The weighted mean of two to four latents."""
+    given = fields.recipes("recipes", 2, MOST_MIXED)
+    weights = np.array(fields.numbers("weights", len(given), 0, 1))
+    fields.done()
+    if weights.sum() <= 0:
+        raise UserError("weights: at least one must be above 0")
+    return _one(library, Recipe(latents.blend(np.stack([recipe.z for recipe in given]), weights)))
+
+
+def strip(library: Library, fields: Fields) -> dict[str, list[str]]:
+    """Frames from one latent to another, both included, as `explore interpolate` makes them."""
+    first, last = fields.recipes("recipes", 2, 2)
+    frames, path = fields.whole("frames", 2, MOST_FRAMES), fields.choice("path", _PATHS)
+    fields.done()
+    walk = latents.interpolate if path == "linear" else latents.slerp
+    return {"recipes": [_text(library, Recipe(z)) for z in walk(first.z, last.z, frames)]}
+
+
+def strip_file(library: Library, fields: Fields) -> tuple[bytes, str]:
+    """(content, media type) of a strip as an animated GIF or a sheet."""
+    given = fields.recipes("recipes", 2, MOST_FRAMES)
+    kind = fields.choice("format", ("gif", "sheet"))
+    scale, milliseconds = fields.whole("scale", 1, recipes.LARGEST_SCALE), fields.whole("milliseconds", 20, 5000)
+    fields.done()
+    frames = np.stack([recipes.picture(library.model, Recipe(recipe.z, recipe.seed)) for recipe in given])
+    if frames.shape[1] * frames.shape[2] * len(frames) * scale**2 > strips.MOST_PIXELS:
+        raise UserError("the file would be too large: choose a smaller size or fewer frames")
+    if kind == "sheet":
+        return strips.sheet(frames, scale), "image/png"
+    return strips.gif(frames, scale, milliseconds), "image/gif"
+
+
+def complete(library: Library, fields: Fields) -> dict[str, list[str]]:
+    """Fill in the pixels that the mask does not hold, in several ways, as `explore complete` does."""
+    recipe, known = fields.recipe(), fields.mask("known", recipes.canvas(library.model.description))
+    count, seed = fields.whole("count", 1, _MOST_COMPLETIONS), fields.whole("seed", 0, LARGEST_SEED)
+    fields.done()
+    model = library.model
+    filled = model.complete(recipes.sprite(model, recipe), known, count, seed)
+    return {"recipes": [_text(library, recipes.of_sprite(model, sprite, exactly=True)) for sprite in filled]}
+
+
+def of_image(library: Library, fields: Fields) -> dict[str, str]:
+    """The recipe of the posterior mean of an image on the map."""
+    shown = _ready(library, library.map, "the map")
+    row = fields.whole("row", 0, len(shown.ids) - 1)
+    fields.done()
+    return _one(library, Recipe(shown.means[row]))
+
+
+def project(library: Library, fields: Fields) -> dict[str, str]:
+    """The recipe of the posterior mean of a painted sprite: the model's own version of it."""
+    recipe = fields.recipe()
+    fields.done()
+    return _one(library, recipes.of_sprite(library.model, recipes.sprite(library.model, recipe), exactly=False))
+
+
+def opened(library: Library, file: bytes) -> dict[str, str]:
+    """The recipe in a PNG file, or that of the sprite in any image file."""
+    recipe, how = recipes.read(library.model, file)
+    return {**_one(library, recipe), "how": how}
+
+
+def png(library: Library, fields: Fields) -> bytes:
+    """The PNG file of a recipe, as `explore decode` writes it."""
+    recipe, scale = fields.recipe(), fields.whole("scale", 1, recipes.LARGEST_SCALE)
+    snap, transparent = fields.flag("snap"), fields.flag("transparent")
+    fields.done()
+    return recipes.png(library.model, recipe, scale, snap, transparent)
+
+
+def place(library: Library, fields: Fields) -> dict[str, Any]:
+    """Where recipes lie on the map: by PCA exactly, by t-SNE approximately."""
+    given = fields.recipes("recipes", 1, MOST_SPRITES)
+    fields.done()
+    shown, z = _ready(library, library.map, "the map"), np.stack([recipe.z for recipe in given])
+    by_tsne = layout.place(z, shown.means, library.tsne.positions).tolist() if library.tsne else None
+    return {"pca": shown.pca(z).tolist(), "tsne": by_tsne}
+
+
+def _ready(library: Library, part: Any, what: str) -> Any:
+    if part is not None:
+        return part
+    wait = "wait until they are ready" if library.progress else "the notes on the page say why"
+    raise UserError(f"{what} are not at hand: {wait}")
+
+
+def _text(library: Library, recipe: Recipe) -> str:
+    recipes.check(recipe, library.model.description)
+    return recipes.to_text(recipe, library.model.description)
+
+
+def _one(library: Library, recipe: Recipe) -> dict[str, str]:
+    return {"recipe": _text(library, recipe)}
