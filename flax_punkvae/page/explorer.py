@@ -131,7 +131,7 @@ def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
     count = fields.whole("count", 1, MOST_SPRITES)
     seed = fields.whole("seed", 0, LARGEST_SEED)
     how = fields.choice("from", _SAMPLERS)
-    temperature = fields.number("temperature", 0, 100)
+    temperature = fields.number("temperature", 0.0, 100.0)
     passes = fields.whole("reencode", 0, MOST_PASSES)
     wanted = Wanted(fields.flag("new"), fields.labels("with"), fields.labels("without"), _MOST_DRAWS)
     fields.done()
@@ -188,7 +188,7 @@ def picture(library: Library, fields: Fields) -> UInt8[np.ndarray, "h w 3"]:
 def nudge(library: Library, fields: Fields) -> dict[str, str]:
     """Move a latent by a random step; `size` is in standard deviations of the prior."""
     recipe, seed = fields.recipe(), fields.whole("seed", 0, LARGEST_SEED)
-    size = fields.number("size", 0, 10)
+    size = fields.number("size", 0.0, 10.0)
     fields.done()
     deviation = _ready(library, library.latents, "the latents").deviation
     step = np.random.RandomState(seed).standard_normal(len(deviation))
@@ -198,7 +198,7 @@ def nudge(library: Library, fields: Fields) -> dict[str, str]:
 def edit(library: Library, fields: Fields) -> dict[str, str]:
     """Move a latent along the directions of labels, as `explore edit` does."""
     recipe, add, remove = fields.recipe(), fields.labels("add"), fields.labels("remove")
-    strength = fields.number("strength", 0, 20)
+    strength = fields.number("strength", 0.0, 20.0)
     fields.done()
     found = _ready(library, library.directions, "the directions of the traits")
     signs = [(name, 1.0) for name in add] + [(name, -1.0) for name in remove]
@@ -212,7 +212,7 @@ def edit(library: Library, fields: Fields) -> dict[str, str]:
 def mix(library: Library, fields: Fields) -> dict[str, str]:
     """The weighted mean of two to four latents."""
     given = fields.recipes("recipes", 2, MOST_MIXED)
-    weights = np.array(fields.numbers("weights", len(given), 0, 1))
+    weights = np.array(fields.numbers("weights", len(given), 0.0, 1.0))
     fields.done()
     if weights.sum() <= 0:
         raise UserError("weights: at least one must be above 0")

@@ -37,7 +37,7 @@ def pca(means: Float[np.ndarray, "n d"]) -> Pca:
     """Fit the components; the largest entry of each is positive, so that the layout is the same every time."""
     wide = means.astype(np.float64)
     centre = wide.mean(axis=0)
-    _, vectors = np.linalg.eigh(np.cov(wide - centre, rowvar=False).reshape(len(centre), len(centre)))
+    _, vectors = np.linalg.eigh((wide - centre).T @ (wide - centre))
     axes = np.zeros((len(centre), 2))
     axes[:, : min(2, len(centre))] = vectors[:, ::-1][:, :2]
     largest = axes[np.abs(axes).argmax(axis=0), range(2)]

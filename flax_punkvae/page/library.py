@@ -3,8 +3,10 @@
 A background thread fills it in, part by part, so that the page opens at once.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -241,9 +243,11 @@ class Library:
             self.notes.append("the success of edits is not measured, since the traits of samples cannot be read")
             return
         stored = self._stored("edits", ".json")
-        if stored and stored.is_file():
-            self.effects = json.loads(stored.read_text(encoding="utf-8"))
-            return
+        # A damaged file is computed again.
+        with contextlib.suppress(OSError, ValueError):
+            if stored:
+                self.effects = json.loads(stored.read_text(encoding="utf-8"))
+                return
         names = self.run.dataset.label_names
         found: dict[str, dict[str, Any]] = {}
         for column, name in enumerate(names):
@@ -274,18 +278,17 @@ class Library:
         assert self.run is not None
         stored = self._stored("posteriors", ".npy")
         pixels = self.run.dataset.images
-        if stored and stored.is_file():
-            try:
+        # A damaged file is computed again.
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            if stored:
                 found = np.load(stored)
                 if found.shape == (2, len(pixels), self.model.description.model.latent):
                     return found[0], found[1]
-            except (OSError, ValueError, EOFError):
-                pass  # Damaged: computed again.
         means, logvars = self._encode(pixels)
         if stored:
-            with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".npy", delete=False) as file:
-                np.save(file, np.stack([means, logvars]))
-            os.replace(file.name, stored)
+            made = io.BytesIO()
+            np.save(made, np.stack([means, logvars]))
+            _replace(stored, made.getvalue())
         return means, logvars
 
     def _encode(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,28 @@
+// Small pictures of recipes: buttons that open one, can be dragged, and can be kept.
+
+import { keptPicture } from "./api.js";
+import { canvasOf, complain, h } from "./dom.js";
+import { marked } from "./stage.js";
+import * as store from "./store.js";
+
+/**
+ * A figure that opens its recipe on the workbench.
+ * @param {string} recipe
+ * @param {{ caption?: string, name: string, differing?: number[], open?: () => void }} options `differing` are the
+ *   pixels to mark.
+ */
+export function tile(recipe, { caption = "", name, differing = null, open = () => store.set(recipe) }) {
+  const button = h("button", { type: "button", class: "tile", "aria-label": name, draggable: true });
+  button.dataset.recipe = recipe;
+  button.addEventListener("click", open);
+  button.addEventListener("dragstart", (event) => event.dataTransfer.setData("text/plain", recipe));
+  keptPicture(recipe)
+    .then((image) => {
+      const canvas = canvasOf(image);
+      button.replaceChildren(differing ? marked(canvas, differing) : canvas);
+    })
+    .catch(complain);
+  const shown = h("figure", {}, button);
+  if (caption) shown.append(h("figcaption", {}, caption));
+  return shown;
+}

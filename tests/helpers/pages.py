@@ -1,0 +1,75 @@
+"""The page's server on a small run, for tests with a client and with a browser."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flax_punkvae.devices import backend
+from flax_punkvae.experiments import train
+from flax_punkvae.measures import features
+from flax_punkvae.opening import Images
+from flax_punkvae.page.library import Library
+from flax_punkvae.trained import runs
+
+PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
+COUNT = 120
+_SYNTHETIC = ("--data.source", "synthetic", "--data.synthetic-count", str(COUNT))
+RUNS = {
+    "sprites": (
+        *("--config", str(PRESET), *_SYNTHETIC, "--train.batch-size", "16", "--train.epochs", "10"),
+        # So that after ten epochs the latents already matter.
+        *("--train.beta", "0.1", "--train.learning-rate", "0.005"),
+        *("--train.checkpoint-every", "10", "--model.hidden", "64", "--model.latent", "6", "--model.pixel-hidden", "8"),
+    ),
+    "pictures": (
+        *(*_SYNTHETIC, "--train.batch-size", "32", "--train.epochs", "1", "--model.latent", "5", "--model.hidden", "8"),
+        *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4"),
+    ),
+}
+
+
+def trained(folder: Path, kind: str) -> Path:
+    """A run of made-up characters: `sprites` or, of the reference model, `pictures`."""
+    run = folder / kind
+    assert train.main([*RUNS[kind], "--run-dir", str(run)]) == 0
+    return run
+
+
+def library(run: Path, cache: Path | None = None, images: Images | None = None) -> Library:
+    """The library of a run, not yet filled."""
+    backend.prepare("auto")
+    return Library(runs.load(run), run, images or Images(), cache)
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.02)
+
+
+def label_logits(network: features.Network, sprites: np.ndarray) -> np.ndarray:
+    """A stand-in that tells labels by a random projection: what matters is that the page says what it says."""
+    weights = np.random.default_rng(0).standard_normal((24 * 24 * 3, len(network.label_names)))
+    return (sprites.reshape(len(sprites), -1) / 255.0 - 0.4) @ weights
+
+
+def measure_few(monkeypatch: pytest.MonkeyPatch, few: int = 4) -> None:
+    """Measure the edits of the first labels only, to save time."""
+    effect = Library._effect
+
+    def measured(self: Library, column: int, adds: bool) -> dict[str, Any] | None:
+        return effect(self, column, adds) if column < few else None
+
+    monkeypatch.setattr(Library, "_effect", measured)
+
+
+def put_reader(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
+    """Put a reader of these labels in the place of the shipped network, which knows punks alone."""
+    monkeypatch.setattr(features, "load", lambda: features.Network(None, names, "f" * 64))
+    monkeypatch.setattr(features, "label_logits", label_logits)
