@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import webbrowser
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"the page needs {error.name}: pip install '.[page]'") from error
 
     from flax_punkvae.devices import backend
+    from flax_punkvae.page.cache import Cache
     from flax_punkvae.page.library import Library
     from flax_punkvae.trained import runs
 
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         port = listening.getsockname()[1]
         shown = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{shown}:{port}/"
-        library = Library(model, options.run_dir, options.data, backend.own_cache("page"))
+        library = Library(model, options.run_dir, options.data, Cache(backend.own_cache("page")))
         settings = uvicorn.Config(
             server.application(library, shown, port), log_level="error", timeout_graceful_shutdown=1, ws="none"
         )
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.open:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         # uvicorn passes the signal on when it has stopped.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run([listening])
     library.stop()

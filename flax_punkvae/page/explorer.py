@@ -1,6 +1,5 @@
 """What the page computes: from the fields of a request to a result, by the functions that the programs use."""
 
-import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_punkvae.errors import UserError
-from flax_punkvae.page import layout, strips
+from flax_punkvae.page import facts, layout, strips
 from flax_punkvae.page.fields import LARGEST_SEED, Fields
-from flax_punkvae.page.library import STRENGTH, Library
+from flax_punkvae.page.library import Library
 from flax_punkvae.trained import certificates, latents, recipes, traits
 from flax_punkvae.trained.model import MOST_PASSES
 from flax_punkvae.trained.recipes import Recipe
@@ -26,101 +25,8 @@ _SAMPLERS = tuple(SAMPLERS)
 _MOST_DRAWS = 50_000
 _MOST_COMPLETIONS = 16
 _PATHS = ("linear", "spherical")
-# Of a palette, in the editor.
-_MOST_COLOURS = 1024
 
 Heard = Callable[[], None]
-
-
-def about(library: Library) -> dict[str, Any]:
-    """The facts about the model that the page needs from the start."""
-    model, described = library.model, library.model.description
-    height, width = recipes.canvas(described)
-    palette = [] if described.palette is None else [f"#{bytes(colour).hex()}" for colour in described.palette]
-    return {
-        "name": library.directory.name or str(library.directory),
-        "digest": described.params_sha256,
-        "source": described.source,
-        "step": described.step,
-        "epochs": described.epochs,
-        "checkpoint": model.checkpoint,
-        "trained_on": len(described.train_digests),
-        "latent": described.model.latent,
-        "image": described.image_shape[:2],
-        "canvas": [height, width],
-        "sprites": described.palette is not None,
-        "categorical": model.index_palette is not None,
-        "palette": palette[:_MOST_COLOURS],
-        "colours": len(palette),
-        "background": described.background,
-        "transparent": recipes.has_background(described),
-        "labels": described.label_names,
-        "reads_traits": traits.load_network(described)[0] is not None,
-        "reencode": model.default_reencode,
-        "samplers": _SAMPLERS,
-        "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.directory))} decode",
-    }
-
-
-def progress(library: Library) -> dict[str, Any]:
-    """What the library holds already, and what it is computing."""
-    return {
-        "progress": library.progress,
-        "notes": library.notes,
-        "changes": library.changes,
-        "images": library.run is not None,
-        "latents": library.latents is not None,
-        "map": library.map is not None,
-        "tsne": library.tsne is not None,
-        "edits": library.directions is not None,
-        "measured": len(library.effects),
-        "fits": library.posteriors is not None,
-    }
-
-
-def describe_latents(library: Library) -> dict[str, Any]:
-    """The latents, those with the highest KL first."""
-    found = _ready(library, library.latents, "the latents")
-    order = np.argsort(-found.kl, kind="stable")
-    return {
-        "order": order.tolist(),
-        "kl": found.kl.tolist(),
-        "centre": found.centre.tolist(),
-        "deviation": found.deviation.tolist(),
-        "measured_on": found.measured_on,
-    }
-
-
-def describe_map(library: Library) -> dict[str, Any]:
-    """The images on the map and where their tiles are in the atlas."""
-    shown = _ready(library, library.map, "the map")
-    tiles = shown.atlas
-    return {
-        "count": len(shown.ids),
-        "ids": shown.ids.tolist(),
-        "parts": shown.parts,
-        "names": shown.names,
-        "labels": shown.labels,
-        "atlas": {
-            "width": tiles.width,
-            "height": tiles.height,
-            "columns": tiles.columns,
-            "per_page": tiles.per_page,
-            "pages": len(tiles.pages),
-        },
-        "pca_kept": shown.pca_kept,
-        "tsne_kept": library.tsne.kept if library.tsne else None,
-        "neighbours": layout.NEIGHBOURS,
-    }
-
-
-def describe_edits(library: Library) -> dict[str, Any]:
-    """The labels along whose directions sprites can be edited, and the measured effects."""
-    _ready(library, library.directions, "the directions of the traits")
-    assert library.directions is not None
-    columns = np.flatnonzero(~np.isnan(library.directions).any(axis=1))
-    names = [library.model.description.label_names[column] for column in columns]
-    return {"labels": names, "effects": library.effects, "strength": STRENGTH}
 
 
 def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
@@ -140,7 +46,7 @@ def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
         raise UserError("only sprites can be new: this model was trained on images that are not sprites")
 
     def posteriors() -> tuple[np.ndarray, np.ndarray]:
-        return _ready(library, library.posteriors, f"the training images, to which {how} is fitted,")
+        return facts.ready(library, library.posteriors, f"the training images, to which {how} is fitted,")
 
     found = model.select(wanted, how, count, seed, temperature, posteriors, passes, lambda *_: heard())
     drawn = [
@@ -190,7 +96,7 @@ def nudge(library: Library, fields: Fields) -> dict[str, str]:
     recipe, seed = fields.recipe(), fields.whole("seed", 0, LARGEST_SEED)
     size = fields.number("size", 0.0, 10.0)
     fields.done()
-    deviation = _ready(library, library.latents, "the latents").deviation
+    deviation = facts.ready(library, library.latents, "the latents").deviation
     step = np.random.RandomState(seed).standard_normal(len(deviation))
     return _one(library, recipe.moved(recipe.z + size * deviation * step))
 
@@ -200,7 +106,7 @@ def edit(library: Library, fields: Fields) -> dict[str, str]:
     recipe, add, remove = fields.recipe(), fields.labels("add"), fields.labels("remove")
     strength = fields.number("strength", 0.0, 20.0)
     fields.done()
-    found = _ready(library, library.directions, "the directions of the traits")
+    found = facts.ready(library, library.directions, "the directions of the traits")
     signs = [(name, 1.0) for name in add] + [(name, -1.0) for name in remove]
     columns = [traits.column(library.model.description, name) for name, _ in signs]
     if np.isnan(found[columns]).any():
@@ -242,11 +148,12 @@ def strip_file(library: Library, fields: Fields) -> tuple[bytes, str]:
     return strips.gif(frames, scale, milliseconds), "image/gif"
 
 
-def complete(library: Library, fields: Fields) -> dict[str, list[str]]:
+def complete(library: Library, fields: Fields, heard: Heard) -> dict[str, list[str]]:
     """Fill in the pixels that the mask does not hold, in several ways, as `explore complete` does."""
     recipe, known = fields.recipe(), fields.mask("known", recipes.canvas(library.model.description))
     count, seed = fields.whole("count", 1, _MOST_COMPLETIONS), fields.whole("seed", 0, LARGEST_SEED)
     fields.done()
+    heard()
     model = library.model
     filled = model.complete(recipes.sprite(model, recipe), known, count, seed)
     return {"recipes": [_text(library, recipes.of_sprite(model, sprite, exactly=True)) for sprite in filled]}
@@ -254,7 +161,7 @@ def complete(library: Library, fields: Fields) -> dict[str, list[str]]:
 
 def of_image(library: Library, fields: Fields) -> dict[str, str]:
     """The recipe of the posterior mean of an image on the map."""
-    shown = _ready(library, library.map, "the map")
+    shown = facts.ready(library, library.map, "the map").shown
     row = fields.whole("row", 0, len(shown.ids) - 1)
     fields.done()
     return _one(library, Recipe(shown.means[row]))
@@ -285,16 +192,9 @@ def place(library: Library, fields: Fields) -> dict[str, Any]:
     """Where recipes lie on the map: by PCA exactly, by t-SNE approximately."""
     given = fields.recipes("recipes", 1, MOST_SPRITES)
     fields.done()
-    shown, z = _ready(library, library.map, "the map"), np.stack([recipe.z for recipe in given])
-    by_tsne = layout.place(z, shown.means, library.tsne.positions).tolist() if library.tsne else None
-    return {"pca": shown.pca(z).tolist(), "tsne": by_tsne}
-
-
-def _ready(library: Library, part: Any, what: str) -> Any:
-    if part is not None:
-        return part
-    wait = "wait until they are ready" if library.progress else "the notes on the page say why"
-    raise UserError(f"{what} are not at hand: {wait}")
+    found, z = facts.ready(library, library.map, "the map"), np.stack([recipe.z for recipe in given])
+    by_tsne = layout.place(z, found.shown.means, library.tsne.positions).tolist() if library.tsne else None
+    return {"pca": found.pca(z).tolist(), "tsne": by_tsne}
 
 
 def _text(library: Library, recipe: Recipe) -> str:

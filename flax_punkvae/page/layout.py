@@ -57,13 +57,13 @@ class Tsne:
         self.file = folder / f"tsne-{digest}.npy"
         self._process: subprocess.Popen[bytes] | None = None
         if self.positions() is None:
-            source = folder / f"means-{digest}-{os.getpid()}.npy"
-            np.save(source, means)
+            self._source = folder / f"means-{digest}-{os.getpid()}.npy"
+            np.save(self._source, means)
             code = "import sys; from flax_punkvae.page import layout; layout.write_tsne(*sys.argv[1:])"
             # One thread: the same layout every time, and a core left for the person. A session of its own: Ctrl-C is
             # for the server, which then stops it.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, str(source), str(self.file)],
+                [sys.executable, "-c", code, str(self._source), str(self.file)],
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -95,16 +95,16 @@ class Tsne:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._source.unlink(missing_ok=True)
         if self._temporary:
             self._temporary.cleanup()
 
 
 def write_tsne(source: str, file: str) -> None:
-    """Compute the layout of the latents in one .npy file and write it to another; the first one is removed."""
+    """Compute the layout of the latents in one .npy file and write it to another."""
     from sklearn.manifold import TSNE
 
     means = np.load(source)
-    Path(source).unlink()
     perplexity = min(_PERPLEXITY, (len(means) - 1) / 3)
     found = TSNE(init="pca", perplexity=perplexity, n_jobs=1, random_state=0).fit_transform(means)
     found = np.asarray(found, np.float64) - found.mean(axis=0)

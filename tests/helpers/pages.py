@@ -12,6 +12,7 @@ from flax_punkvae.devices import backend
 from flax_punkvae.experiments import train
 from flax_punkvae.measures import features
 from flax_punkvae.opening import Images
+from flax_punkvae.page.cache import Cache
 from flax_punkvae.page.library import Library
 from flax_punkvae.trained import runs
 
@@ -42,7 +43,7 @@ def trained(folder: Path, kind: str) -> Path:
 def library(run: Path, cache: Path | None = None, images: Images | None = None) -> Library:
     """The library of a run, not yet filled."""
     backend.prepare("auto")
-    return Library(runs.load(run), run, images or Images(), cache)
+    return Library(runs.load(run), run, images or Images(), Cache(cache))
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -54,12 +54,12 @@ def test_tsne_is_computed_once_and_the_same_every_time(tmp_path: Path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         first = layout.Tsne(MEANS, folder)
-        assert first.positions() is None and first.wait(60)
+        assert first.positions() is None and first.wait(60.0)
         found.append(first.positions())
         first.stop()
         # Only the layout is left, and the next one needs no process.
         assert [path.name for path in folder.iterdir()] == [first.file.name]
-        assert layout.Tsne(MEANS, folder).wait(0)
+        assert layout.Tsne(MEANS, folder).wait(0.0)
     np.testing.assert_array_equal(*found)
     assert found[0] is not None and found[0].shape == (60, 2) and np.abs(found[0]).max() == 1
     # Clusters stay apart: neighbours on the map are of the same cluster.
@@ -70,15 +70,15 @@ def test_tsne_is_computed_once_and_the_same_every_time(tmp_path: Path):
 def test_a_stopped_or_damaged_layout_is_made_again(tmp_path: Path):
     stopped = layout.Tsne(MEANS, tmp_path)
     stopped.stop()
-    assert stopped.wait(0) and stopped.positions() is None
+    assert stopped.wait(0.0) and stopped.positions() is None
     stopped.file.write_bytes(b"not an array")
     again = layout.Tsne(MEANS, tmp_path)
-    assert again.wait(60) and again.positions() is not None
+    assert again.wait(60.0) and again.positions() is not None
     again.stop()
 
 
 def test_without_a_cache_the_layout_is_in_a_temporary_folder():
     made = layout.Tsne(MEANS[:10], None)
-    assert made.wait(60) and made.positions() is not None
+    assert made.wait(60.0) and made.positions() is not None
     made.stop()
     assert not made.file.parent.exists()

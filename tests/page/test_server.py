@@ -1,6 +1,7 @@
 """The page's API: what it answers, held against the functions of the programs, and what it refuses."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from flax_punkvae import images
 from flax_punkvae.data import synthetic
 from flax_punkvae.measures import fidelity
 from flax_punkvae.opening import Images
-from flax_punkvae.page import explorer, library, server
+from flax_punkvae.page import explorer, layout, library, parts, server
 from flax_punkvae.page.library import Library
 from flax_punkvae.trained import editing, latents, recipes, traits
 from flax_punkvae.trained.recipes import Recipe
+from flax_punkvae.trained.samplers import SamplerName
 from flax_punkvae.trained.selection import Wanted
 from flax_punkvae.training.description import digests
 from helpers import pages
@@ -132,10 +134,10 @@ def test_the_map_shows_every_image(page: Page):
     assert found["atlas"]["columns"] >= pages.COUNT
     tiles = sheet[:24].reshape(24, pages.COUNT, 24, 3).swapaxes(0, 1)
     np.testing.assert_array_equal(tiles, run.dataset.sprites)
-    for layout in ("pca", "tsne"):
-        positions = np.frombuffer(page.get(f"/api/map/{layout}").content, "<f4").reshape(-1, 2)
+    for name in ("pca", "tsne"):
+        positions = np.frombuffer(page.get(f"/api/map/{name}").content, "<f4").reshape(-1, 2)
         assert positions.shape == (pages.COUNT, 2) and np.abs(positions).max() == pytest.approx(1)
-        assert 0 < found[f"{layout}_kept"] <= 1
+        assert 0 < found[f"{name}_kept"] <= 1
     assert line(page.get("/api/atlas/1"), 404) and line(page.get("/api/map/umap"), 404)
 
 
@@ -157,7 +159,7 @@ def test_a_png_file_is_that_of_the_program(page: Page):
 
 
 @pytest.mark.parametrize("how", ["prior", "gaussian", "mixture"])
-def test_samples_are_those_of_the_program(page: Page, how: str):
+def test_samples_are_those_of_the_program(page: Page, how: SamplerName):
     """Oracle: `Model.select`, and each certificate computed anew, pixel by pixel."""
     found = page.ask("sample", **{**SAMPLE, "count": 6, "seed": 3, "from": how, "reencode": 1})
     run, known = page.library.run, page.library.known
@@ -272,10 +274,9 @@ def test_images_of_the_map_and_painted_sprites_are_encoded(page: Page):
     assert run is not None
     recipe = page.recipe(page.ask("of_image", row=7)["recipe"])
     np.testing.assert_allclose(recipe.z, run.encode(np.array([7]))[0][0], rtol=1e-5, atol=1e-6)
-    assert page.ask("place", recipes=[page.text(recipe)])["pca"][0] == pytest.approx(
-        page.library.map.positions[7].tolist(),
-        abs=1e-5,  # pyright: ignore[reportOptionalMemberAccess]
-    )
+    assert page.library.map is not None
+    placed = page.ask("place", recipes=[page.text(recipe)])["pca"]
+    np.testing.assert_allclose(placed, page.library.map.positions[7:8], atol=1e-5)
     painted = Recipe(recipe.z, None, np.arange(100), np.zeros((100, 3), np.uint8))
     again = page.recipe(page.ask("project", recipe=page.text(painted))["recipe"])
     np.testing.assert_array_equal(again.z, page.model.encode(recipes.sprite(page.model, painted)[None])[0][0])
@@ -497,7 +498,7 @@ def test_a_damaged_cache_is_computed_again(page: Page, run: Path, cache: Path, t
 
 
 def test_without_the_images_there_is_less_to_see(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(library, "_SAMPLES", 70)
+    monkeypatch.setattr(parts, "SAMPLES", 70)
     with Page(pages.library(run, None, Images(source=str(tmp_path / "gone.png")))) as page:
         pages.wait(lambda: not page.library.progress)
         progress = page.get("/api/progress").json()
@@ -505,7 +506,8 @@ def test_without_the_images_there_is_less_to_see(run: Path, tmp_path: Path, monk
         assert any("gone.png" in note for note in progress["notes"])
         found = page.get("/api/map").json()
         assert set(found["parts"]) == {"s"} and found["labels"] == {}
-        np.testing.assert_array_equal(page.library.map.sprites, page.model.sample(70, seed=0))  # pyright: ignore[reportOptionalMemberAccess]
+        assert page.library.map is not None
+        np.testing.assert_array_equal(page.library.map.shown.sprites, page.model.sample(70, seed=0))
         row = page.ask("sample", **{**SAMPLE, "count": 1, "seed": 1})["sprites"][0]
         assert row["status"] in ("new", "training") and "nearest" not in row
         assert "fitted" in page.refused("sample", json={**SAMPLE, "count": 1, "seed": 1, "from": "mixture"})
@@ -517,10 +519,10 @@ def test_a_part_that_fails_says_so_and_the_rest_goes_on(run: Path, monkeypatch: 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(library.layout, "Tsne", broken)
+    monkeypatch.setattr(layout, "Tsne", broken)
     with Page(pages.library(run)) as page:
         pages.wait(lambda: not page.library.progress)
-        assert "run tsne failed: by zero" in page.library.notes
+        assert any(re.fullmatch("laying out the map by t-SNE.* failed: by zero", note) for note in page.library.notes)
         assert page.get("/api/map").json()["tsne_kept"] is None and line(page.get("/api/map/tsne"), 404)
         assert page.ask("place", recipes=[page.text(page.random())])["tsne"] is None
 
@@ -624,7 +626,7 @@ def test_the_browser_may_give_up_a_search(page: Page, monkeypatch: pytest.Monkey
             asked.append(drawn)
             report(kept, drawn)
 
-        return select(*arguments[:-1], counted)
+        return select(*[*arguments[:-1], counted])
 
     monkeypatch.setattr(type(page.model), "select", slow)
     monkeypatch.setattr(traits, "read", lambda network, sprites: np.zeros((len(sprites), len(LABELS)), bool))

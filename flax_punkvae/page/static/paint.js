@@ -171,9 +171,9 @@ async function complete() {
   $("paint-note").textContent = "completing";
   try {
     const found = await post("complete", { recipe, known: digits.join(""), count: 8, seed: Number(seed.value) });
-    const tiles = found.recipes.map((each, i) => tile(each, { name: `completion ${i + 1}` }));
-    $("completions").replaceChildren(...tiles);
-    $("paint-note").textContent = `${new Set(found.recipes).size} different completions of ${found.recipes.length}`;
+    const different = [...new Set(found.recipes)];
+    $("completions").replaceChildren(...different.map((each, i) => tile(each, { name: `completion ${i + 1}` })));
+    $("paint-note").textContent = `${found.recipes.length} completions, ${different.length} of them different`;
   } finally {
     $("complete").disabled = false;
   }
