@@ -70,6 +70,8 @@ def served(run: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # The first answers wait for the compiler.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         # Chromium's sandbox needs privileges that a container lacks.
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -26,8 +26,11 @@ async function toggle(row) {
     remove: removes ? [row.name] : [],
     strength: Number($("strength").value),
   });
-  row.asked = !removes;
+  const asked = rows.filter((each) => each.asked && each !== row);
   store.set(recipe);
+  // Whatever was asked of this sprite is still asked of the edited one.
+  for (const each of asked) each.asked = true;
+  row.asked = !removes;
   update();
 }
 
@@ -67,6 +70,10 @@ export function begin(about) {
   }
   $("strength").addEventListener("input", () => ($("strength-value").textContent = $("strength").value));
   $("trait-filter").addEventListener("input", () => edits && update());
+  store.listen(() => {
+    for (const row of rows) row.asked = false;
+    if (edits && !present) update();
+  });
   document.addEventListener("certified", (event) => {
     present = event.detail.traits ? new Set(event.detail.traits) : null;
     if (edits) update();
