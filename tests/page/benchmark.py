@@ -3,6 +3,7 @@
 Starts the page's program, drives it in headless Chromium, and prints one line for each measurement.
 """
 
+import itertools
 import json
 import random
 import re
@@ -106,7 +107,7 @@ def panned(page: Page) -> None:
             page.mouse.move(middle[0] + 120 * random.uniform(0.9, 1) * (angle % 2 - 1), middle[1] + 60 * (angle % 1.5))
         times = page.evaluate("window.frameTimes")
         page.mouse.up()
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(times)]
         print(
             f"panning, {page.locator('#map-view').inner_text()}: {1000 / statistics.mean(gaps):.0f} frames a second, "
             f"slowest of 20 {statistics.quantiles(gaps, n=20)[-1]:.0f} ms"
@@ -166,7 +167,8 @@ def crowded(address: str, pid: int) -> None:
     cuts = statistics.quantiles(times, n=100)
     print(
         f"{CLIENTS} clients for {SECONDS:.0f} s: {len(times)} pictures, p50 {1000 * cuts[49]:.0f} ms, "
-        f"p95 {1000 * cuts[94]:.0f} ms, {len(wrong)} errors, memory {before:.0f} MB before and {resident(pid):.0f} after"
+        f"p95 {1000 * cuts[94]:.0f} ms, {len(wrong)} errors, "
+        f"memory {before:.0f} MB before and {resident(pid):.0f} MB after"
     )
 
 
