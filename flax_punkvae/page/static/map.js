@@ -24,7 +24,6 @@ class SpriteMap {
   frame = 0;
   viewTimer = 0;
   viewText = "";
-  timing = { count: 0, milliseconds: 0 };
 
   constructor(canvas, handlers) {
     Object.assign(this, { canvas, context: canvas.getContext("2d"), handlers });
@@ -70,12 +69,9 @@ class SpriteMap {
     this.frame = 0;
     if (this.scene.ratio !== devicePixelRatio) return this.measure();
     if (this.scene.width === 0 || this.scene.height === 0) return;
-    const start = performance.now();
     if (this.animationStart !== null) this.animate(now);
     draw(this);
     if (this.scene.count()) this.reportView();
-    this.timing.count += 1;
-    this.timing.milliseconds += performance.now() - start;
   }
 
   animate(now) {
@@ -211,18 +207,6 @@ class SpriteMap {
   /** Moves the picture, as a drag by as many CSS pixels would. */
   panBy(dx, dy) {
     this.show(this.scene.x - dx / this.scene.scale(), this.scene.y + dy / this.scene.scale(), this.scene.zoom);
-  }
-
-  /** Frames drawn since the last call, and the time it took the script to draw them. */
-  frames() {
-    const { timing } = this;
-    this.timing = { count: 0, milliseconds: 0 };
-    return timing;
-  }
-
-  state() {
-    const { zoom, x, y, look } = this.scene;
-    return { zoom, x, y, drawn: look.dots ? "dots" : "sprites" };
   }
 }
 

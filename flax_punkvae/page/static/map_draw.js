@@ -92,19 +92,17 @@ function drawLabel({ canvas, context, scene: { ratio }, theme }, text, [x, y, ra
   context.fillText(text, left + 5 * ratio, top + h / 2);
 }
 
-/** Draws a ring and what it marks; returns its middle and radius, or null if it is out of view. */
-function drawRing(map, { index, x, y, pixels, approximate }) {
+/** Draws a ring around a point and a picture in it; returns its middle and radius, or null if it is out of view. */
+function drawRing(map, { x, y, pixels, approximate }) {
   const { canvas, context, scene, theme } = map;
-  if (index >= scene.count()) return null; // never so for undefined
-  const point = index === undefined ? scene.toScreen(x, y) : scene.screenOf(index);
-  const [left, top] = point.map((value) => value * scene.ratio);
+  const [left, top] = scene.toScreen(x, y).map((value) => value * scene.ratio);
   if (left < 0 || top < 0 || left > canvas.width || top > canvas.height) return null;
-  let { dots, w, h } = scene.look;
+  let { w, h } = scene.look;
   if (pixels) {
     // Never below its own size: among dots it is the one picture to be seen.
     [w, h] = scene.drawnBox(pixels, Math.max(pixels.width, pixels.height, scene.spriteSize()));
     context.drawImage(pixels, Math.round(left - w / 2), Math.round(top - h / 2), w, h);
-  } else if (index !== undefined && !dots) drawSprites(map, [index]); // above those that hide it
+  }
   const radius = Math.hypot(w, h) / 2 + 5 * scene.ratio;
   context.beginPath();
   context.arc(left, top, radius, 0, 2 * Math.PI);

@@ -99,9 +99,6 @@ export function allowTsne(kept) {
 
 export const focus = () => $("map").focus();
 
-/** For a benchmark: the map of the canvas. */
-export const theMap = () => map;
-
 export function begin() {
   map = createMap($("map"), {
     hover: (row, x, y) => tip(row, x, y),
