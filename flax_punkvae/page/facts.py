@@ -102,7 +102,8 @@ def edits(library: Library) -> dict[str, Any]:
     assert library.directions is not None
     columns = np.flatnonzero(~np.isnan(library.directions).any(axis=1))
     names = [library.model.description.label_names[column] for column in columns]
-    return {"labels": names, "effects": library.effects, "strength": STRENGTH}
+    measuring = library.network is not None and not library.effects and bool(library.progress)
+    return {"labels": names, "effects": library.effects, "measuring": measuring, "strength": STRENGTH}
 
 
 def ready(library: Library, part: Any, what: str) -> Any:

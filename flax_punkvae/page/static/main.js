@@ -104,7 +104,7 @@ async function follow() {
     }
     if (now.tsne && !done.tsne) mapPanel.allowTsne((await get("map")).tsne_kept);
     if (now.fits && !done.fits) gallery.setSamplers(true);
-    if (now.edits && (!done.edits || (now.measured !== measured && !now.progress))) {
+    if (now.edits && (!done.edits || (!now.progress && now.measured !== measured))) {
       await traits.load();
       measured = now.measured;
     }

@@ -187,9 +187,13 @@ class SpriteMap {
   }
 
   centre(index) {
-    const { count, zoom, zoomFor } = this.scene;
     const [x, y] = this.target?.subarray(2 * index) ?? []; // where an animation will take it
-    if (index < count()) this.show(x, y, Math.max(zoom, zoomFor(CENTRED)));
+    if (index < this.scene.count()) this.centreOn(x, y);
+  }
+
+  /** Shows a point of the world in the middle, near enough to tell sprites. */
+  centreOn(x, y) {
+    this.show(x, y, Math.max(this.scene.zoom, this.scene.zoomFor(CENTRED)));
   }
 
   zoomAbout(factor, x, y) {

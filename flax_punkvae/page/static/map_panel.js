@@ -12,6 +12,7 @@ let map = null;
 let set = null;
 let layout = "pca";
 let selected = [];
+let here = null;
 const positions = {};
 
 async function open(row) {
@@ -55,6 +56,7 @@ const mark = settled(250, async (recipe) => {
     const places = await post("place", { recipes: [recipe] });
     if (recipe !== store.current().recipe || !places[layout]) return;
     const [[x, y]] = places[layout];
+    here = { x, y };
     const stage = onStage();
     const pixels = stage && stage.recipe === recipe ? canvasOf(stage.image) : undefined;
     const approximate = layout === "tsne";
@@ -122,6 +124,7 @@ export function begin() {
   $("zoom-in").addEventListener("click", () => map.zoomBy(1.5));
   $("zoom-out").addEventListener("click", () => map.zoomBy(1 / 1.5));
   $("fit").addEventListener("click", () => map.fit());
+  $("to-current").addEventListener("click", () => here && map.centreOn(here.x, here.y));
   $("unselect").addEventListener("click", () => select([]));
   $("export").addEventListener("click", () => save(new Blob([table(set, selected)], { type: "text/csv" }), "selection.csv"));
   store.listen((entry) => mark(entry.recipe));

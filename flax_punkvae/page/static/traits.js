@@ -55,10 +55,11 @@ function build() {
   $("traits").replaceChildren(...rows.map((row) => row.shown));
 }
 
-function explain(measured) {
+function explain() {
+  const measured = Object.keys(edits.effects).length > 0;
   const text = measured
-    ? `Measured on held-out sprites, at strength ${edits.strength}: how often the edit works, and how many other traits change.`
-    : "The effect of an edit has not been measured.";
+    ? `Measured on held-out sprites, at strength ${edits.strength}: how often it works, and how many other traits change.`
+    : edits.measuring ? "Its effect is being measured." : "Its effect is not measured.";
   $("traits-note").textContent = `Press a trait to add or to remove it. ${text}`;
 }
 
@@ -85,6 +86,6 @@ export async function load() {
   const first = !edits;
   edits = await get("edits");
   if (first) build();
-  explain(Object.keys(edits.effects).length > 0);
+  explain();
   update();
 }
