@@ -96,8 +96,8 @@ def panned(page: Page) -> None:
         page.mouse.down()
         page.evaluate(
             """() => {
-              window.frameTimes = [];
-              const tick = (now) => { window.frameTimes.push(now); requestAnimationFrame(tick); };
+              const times = (window.frameTimes = []);
+              const tick = (now) => times.push(now) && times === window.frameTimes && requestAnimationFrame(tick);
               requestAnimationFrame(tick);
             }"""
         )
