@@ -1,6 +1,7 @@
-"""Flags shared by all programs that open a run: which checkpoint, and where the images are."""
+"""Flags shared by all programs that open a model: which checkpoint, and where the images are."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +23,8 @@ class Opening:
     """Checkpoint to open: last, best (by validation loss) or a step number. The default is best for runs with
     validation images, last for others."""
     data: Images = field(default_factory=Images)
+
+
+def output_root(where: Path) -> Path:
+    """Where programs write about a model: into its run or, if it is published, into the working directory."""
+    return where if (where / "config.toml").is_file() else Path()

@@ -15,7 +15,7 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
-from flax_punkvae.opening import Opening
+from flax_punkvae.opening import Opening, output_root
 
 if TYPE_CHECKING:
     from flax_punkvae.trained.tables import Table
@@ -29,7 +29,8 @@ class Options(Opening):
     several runs of one config, also the mean and the standard deviation of the headline figures."""
 
     run_dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories; several must differ in the seed only."""
+    """Run directory, published folder or hub:OWNER/NAME[@REVISION]; several, which must be runs, must differ in the
+    seed only."""
     seed: int = 0
     """Seed of samples, noise and subsets."""
     iwae_images: int = 64
@@ -37,7 +38,8 @@ class Options(Opening):
     iwae_samples: int = 1000
     """Importance samples per image: 1, 100 or 1000."""
     output: Path | None = None
-    """Directory for evaluation.json and evaluation.png, by default the run directory; for several runs, which each
+    """Directory for evaluation.json and evaluation.png, by default the run directory or, for a published model, the
+    working directory; for several runs, which each
     keep their own, the directory for seeds.json, with the headline figures."""
 
 
@@ -58,10 +60,11 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import headline, tables
+    from flax_punkvae.trained import headline, hub_models, tables
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
+    options = replace(options, run_dirs=tuple(map(hub_models.local, options.run_dirs)))
     if len(options.run_dirs) == 1:
         _evaluate(options.run_dirs[0], options, options.output)
         return 0
@@ -88,7 +91,7 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
     from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables, traits
     from flax_punkvae.training import run_directory
 
-    output = elsewhere or directory
+    output = elsewhere or output_root(directory)
     run = runs.open_run(directory, options)
     notes = list(run.model.notes)
     parts: dict[str, Any] = {
@@ -148,7 +151,7 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
     numbers, page = output / "evaluation.json", output / "evaluation.png"
     try:
         for path in (numbers, page) if elsewhere is None else ():
-            run_directory.inside(directory, path)
+            run_directory.inside(output, path)
         with run_directory.writing(output):
             numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
             plots.evaluation_page(parts, page)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
-from flax_punkvae.opening import Opening
+from flax_punkvae.opening import Opening, output_root
 
 if TYPE_CHECKING:
     from flax_punkvae.trained.runs import OpenedRun
@@ -30,7 +30,8 @@ class Common(Opening):
     """Flags of every command."""
 
     output: Path | None = None
-    """PNG to write; RUN_DIR/explore/<command>-<arguments>.png by default."""
+    """PNG to write. The default is explore/<command>-<arguments>.png in the run directory or, for a published model, in
+    the working directory."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Options:
     """Reconstruct, interpolate, traverse, edit or complete images of a trained run; writes one PNG."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    """Run directory, published folder or hub:OWNER/NAME[@REVISION]."""
     command: Annotated[
         Reconstruct | Interpolate | Traverse | Edit | Complete | Decode, tyro.conf.OmitSubcommandPrefixes
     ]
@@ -127,9 +128,10 @@ def main(arguments: Sequence[str]) -> int:
     output = _validate(options)
 
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import recipes, runs, sheets
+    from flax_punkvae.trained import hub_models, recipes, runs, sheets
 
     backend.prepare("auto")
+    options = replace(options, run_dir=hub_models.local(options.run_dir))
     command = options.command
     if isinstance(command, Decode):
         model = runs.open_model(options.run_dir, command)
@@ -179,7 +181,7 @@ def _write(options: Options, files: dict[Path, bytes]) -> None:
 
     for path, content in files.items():
         if options.command.output is None:
-            run_directory.inside(options.run_dir, path)
+            run_directory.inside(output_root(options.run_dir), path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -228,7 +230,7 @@ def _validate(options: Options) -> Path:
         _check_range("measured", command.measured, 1, 100_000)
         words = (command.number, *(f"add-{x}" for x in command.add), *(f"remove-{x}" for x in command.remove))
     name = "-".join(map(str, (type(command).__name__.lower(), *words)))
-    output = command.output or options.run_dir / "explore" / (re.sub(r"[^\w.-]", "-", name) + ".png")
+    output = command.output or output_root(options.run_dir) / "explore" / (re.sub(r"[^\w.-]", "-", name) + ".png")
     if output.suffix != ".png" or output.is_dir():
         raise UserError(f"--output: {output} is not a PNG file name: choose a name that ends in .png")
     return output

@@ -7,7 +7,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -28,7 +28,7 @@ class Options(Opening):
     gallery. Starts a server on this machine; stop it with Ctrl-C. Nothing is written to the run directory."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    """Run directory, published folder or hub:OWNER/NAME[@REVISION]."""
     port: int | None = None
     """Port of the server; 0 is any free one. The default is 8128 or, if that is in use, any free one."""
     host: str = "127.0.0.1"
@@ -52,9 +52,11 @@ def main(arguments: Sequence[str]) -> int:
     from flax_punkvae.devices import backend
     from flax_punkvae.page.cache import Cache
     from flax_punkvae.page.library import Library
-    from flax_punkvae.trained import runs
+    from flax_punkvae.trained import hub_models, runs
 
     backend.prepare("auto")
+    given = options.run_dir
+    options = replace(options, run_dir=hub_models.local(given))
     model = runs.open_model(options.run_dir, options)
     for line in model.notes:
         console.say(line)
@@ -62,11 +64,11 @@ def main(arguments: Sequence[str]) -> int:
         port = listening.getsockname()[1]
         shown = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{shown}:{port}/"
-        library = Library(model, options.run_dir, options.data, Cache(backend.own_cache("page")))
+        library = Library(model, given, options.run_dir, options.data, Cache(backend.own_cache("page")))
         settings = uvicorn.Config(
             server.application(library, shown, port), log_level="error", timeout_graceful_shutdown=1, ws="none"
         )
-        console.say(f"{options.run_dir} is at {address} (stop with Ctrl-C)")
+        console.say(f"{given} is at {address} (stop with Ctrl-C)")
         if options.host not in _LOOPBACK:
             console.say(f"--host {options.host}: anybody who can reach this machine on port {port} can use the model")
         if options.open:

@@ -5,7 +5,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ import tyro
 from flax_punkvae import console
 from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
-from flax_punkvae.opening import Opening
+from flax_punkvae.opening import Opening, output_root
 from flax_punkvae.trained.samplers import SamplerName
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Options(Opening):
     says whether each image is new and, if the training images are on this machine, which one is nearest."""
 
     run_dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    """Run directory, published folder or hub:OWNER/NAME[@REVISION]."""
     count: int = 24
     """Number of images. A larger number starts with the same images."""
     seed: int = 0
@@ -67,7 +67,8 @@ class Options(Opening):
     """Largest number of samples to draw for --new, --with and --without. The default is 20 for each of --count and,
     with labels, at least 50,000."""
     output: Path | None = None
-    """Output directory, new or empty. The default is RUN_DIR/samples/<from>-seed<seed>..., numbered if it exists."""
+    """Output directory, new or empty. The default is samples/<from>-seed<seed>... in the run directory or, for a
+    published model, in the working directory; numbered if it exists."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,9 +77,10 @@ def main(arguments: Sequence[str]) -> int:
     _validate(options)
 
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import runs, traits
+    from flax_punkvae.trained import hub_models, runs, traits
 
     backend.prepare("auto")
+    options = replace(options, run_dir=hub_models.local(options.run_dir))
     model = runs.open_model(options.run_dir, options)
     described = model.description
     for name, enabled in (("--snap", options.snap), ("--new", options.new)):
@@ -151,8 +153,9 @@ def _new_directory(options: Options) -> Path:
         name += f"-reencode{options.reencode}"
     name += "".join(f"-with-{x}" for x in options.having) + "".join(f"-without-{x}" for x in options.lacking)
     name = re.sub(r"[^\w.-]", "-", name) + "-new" * options.new + "-snapped" * options.snap
-    run_directory.inside(options.run_dir, options.run_dir / "samples")
-    return run_directory.free_name(options.run_dir / "samples" / name)
+    root = output_root(options.run_dir)
+    run_directory.inside(root, root / "samples")
+    return run_directory.free_name(root / "samples" / name)
 
 
 def _draw(model: "Model", options: Options) -> "Selected":

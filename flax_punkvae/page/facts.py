@@ -21,7 +21,7 @@ def about(library: Library) -> dict[str, Any]:
     height, width = recipes.canvas(described)
     palette = [] if described.palette is None else [f"#{bytes(colour).hex()}" for colour in described.palette]
     return {
-        "name": library.directory.name or str(library.directory),
+        "name": library.given.name or str(library.given),
         "digest": described.params_sha256,
         "source": described.source,
         "step": described.step,
@@ -41,7 +41,7 @@ def about(library: Library) -> dict[str, Any]:
         "reads_traits": traits.load_network(described)[0] is not None,
         "reencode": model.default_reencode,
         "samplers": tuple(SAMPLERS),
-        "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.directory))} decode",
+        "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.given))} decode",
     }
 
 

@@ -45,12 +45,13 @@ class Tsne(NamedTuple):
 class Library:
     """Each part is None (or empty) until it is ready, and stays so if it cannot be had; `notes` say why, a line each.
 
-    run: the images. known: the training sprites. held_out: ids by the SHA-256 of sprites. posteriors: (means, logvars)
-    of the training images. directions: of the labels. effects: by label, of adding and of removing it. progress: what
-    is being computed now; empty at the end.
+    given: how the user named the model. directory: where it is. run: the images. known: the training sprites. held_out:
+    ids by the SHA-256 of sprites. posteriors: (means, logvars) of the training images. directions: of the labels.
+    effects: by label, of adding and of removing it. progress: what is being computed now; empty at the end.
     """
 
     model: Model
+    given: Path
     directory: Path
     moved: Images
     cache: Cache

@@ -14,6 +14,7 @@ from flax_punkvae.config import Config
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
 from flax_punkvae.opening import Images, Opening
+from flax_punkvae.trained import hub_models, published
 from flax_punkvae.trained.model import Model
 from flax_punkvae.training import checkpoints, retention, run_directory
 from flax_punkvae.training.description import Description, describe, digests
@@ -52,14 +53,14 @@ class TrainingSprites(NamedTuple):
 
 
 def load(where: str | Path, checkpoint: str | int | None = None) -> Model:
-    """Open the trained model of a run directory.
+    """Open the trained model of a run directory, of a published folder or of hub:OWNER/NAME[@REVISION].
 
     `checkpoint` is last, best or a step; None means best for runs with validation images and last for others. Needs no
     images, except if the checkpoint is from an older version and holds no description of the model; `notes` then says
     so. Raises UserError if there is no run, no such checkpoint or no intact one.
     """
     opening = Opening(checkpoint=None if checkpoint is None else str(checkpoint))
-    return open_model(Path(where).expanduser(), opening)
+    return open_model(hub_models.local(where), opening)
 
 
 def open_model(directory: Path, opening: Opening) -> Model:
@@ -119,6 +120,8 @@ def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple
 
 def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
     """The model and, if they were needed to open it, the images."""
+    if published.is_published(directory):
+        return _open_published(directory, opening), None
     config = _config(directory, opening.data)
     which = _which(config, opening.checkpoint)
     if not retention.steps(directory / "checkpoints"):
@@ -145,6 +148,14 @@ def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
     return Model(described, jax.device_put(saved.params), selected, tuple(notes)), dataset
 
 
+def _open_published(directory: Path, opening: Opening) -> Model:
+    if opening.checkpoint is not None:
+        raise UserError(f"{directory} is a published model, which has one checkpoint: leave --checkpoint out")
+    found = published.read(directory)
+    note = f"published model: step {found.description.step} ({found.facts.get('checkpoint')})"
+    return Model(found.description, jax.device_put(found.params), str(found.facts.get("checkpoint")), (note,))
+
+
 def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
     described = describe(config, dataset, data.parts(len(dataset.images), config.data), None)
     return described.at(saved.step, checkpoints.digest(saved.params))
@@ -152,14 +163,20 @@ def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) ->
 
 def _config(directory: Path, moved: Images) -> Config:
     """The run's config, with the current location of its images."""
-    config = run_directory.read_config(directory)
+    is_published = published.is_published(directory)
+    config = (published if is_published else run_directory).read_config(directory)
     changes: dict[str, Any] = {name: value for name, value in vars(moved).items() if value is not None}
     return replace(config, data=replace(config.data, **changes))
 
 
 def _load_images(directory: Path, config: Config) -> Dataset:
     dataset = data.load(config.data)
-    run_directory.check_same_data(directory, dataset.provenance())
+    if published.is_published(directory):
+        facts = published.read_facts(directory)
+        expected = {"sha256": facts["images_sha256"], "source": facts["source"]}
+        run_directory.check_images(directory, dataset.provenance(), expected)
+    else:
+        run_directory.check_same_data(directory, dataset.provenance())
     return dataset
 
 

@@ -106,8 +106,8 @@ def digests(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 32"]:
     return np.frombuffer(found, np.uint8).reshape(-1, 32)
 
 
-def write(directory: Path, description: Description) -> None:
-    """Write the two files into a new directory. Raises OSError."""
+def pack(description: Description) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(facts for a JSON file, arrays), from which `unpack` makes the description again."""
     facts = {name: getattr(description, name) for name in _PLAIN}
     tables = {
         "data": {"render": description.render, "background": description.background},
@@ -120,9 +120,14 @@ def write(directory: Path, description: Description) -> None:
         arrays["palette"] = description.palette
     if description.support:
         arrays |= {"colours_at": description.support.lists, "other_colours_at": description.support.other}
+    return {"config": tables, "image_shape": description.image_shape, **facts}, arrays
+
+
+def write(directory: Path, description: Description) -> None:
+    """Write the two files into a new directory. Raises OSError."""
+    facts, arrays = pack(description)
     directory.mkdir()
-    text = json.dumps({"format": _FORMAT, "config": tables, "image_shape": description.image_shape, **facts}, indent=2)
-    (directory / _FACTS).write_text(text + "\n", encoding="utf-8")
+    (directory / _FACTS).write_text(json.dumps({"format": _FORMAT, **facts}, indent=2) + "\n", encoding="utf-8")
     (directory / _ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
@@ -131,18 +136,23 @@ def read(directory: Path) -> Description:
     facts = json.loads((directory / _FACTS).read_text(encoding="utf-8"))
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
         raise ValueError(f"{_FACTS} does not have format {_FORMAT}: update flax_punkvae")
+    return unpack(facts, load((directory / _ARRAYS).read_bytes()), directory / _FACTS)
+
+
+def unpack(facts: dict[str, Any], arrays: dict[str, Any], where: Path) -> Description:
+    """The description that `pack` took apart; `where` names the facts in errors.
+
+    Raises UserError, ValueError, LookupError or TypeError if they are invalid.
+    """
     tables = facts["config"]
     # A description has no split, but a config with early stopping is valid only with a validation split.
     tables["data"]["validation_fraction"] = 0.5
-    config = from_table(tables, directory / _FACTS)
-    arrays: dict[str, Any] = load((directory / _ARRAYS).read_bytes())
+    config = from_table(tables, where)
     height, width, channels = facts["image_shape"]
     support = None
     if config.data.render == "indices":
         if "colours_at" not in arrays:
-            raise ValueError(
-                f"{_ARRAYS} has no colours_at: the model was trained with an older version, train it again"
-            )
+            raise ValueError("there is no colours_at: the model was trained with an older version, train it again")
         support = Support(len(arrays["palette"]), arrays["colours_at"], arrays["other_colours_at"])
     plain = {name: facts[name] for name in _PLAIN}
     return Description(

@@ -104,7 +104,11 @@ def check_same(path: Path, config: Config) -> None:
 
 def check_same_data(path: Path, provenance: dict[str, Any]) -> None:
     """Raise UserError if the images are not those of the run."""
-    expected = read_facts(path)["data"]
+    check_images(path, provenance, read_facts(path)["data"])
+
+
+def check_images(path: Path, provenance: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise UserError if the images are not the expected ones, given by sha256 and source."""
     if provenance["sha256"] != expected["sha256"]:
         raise UserError(
             f"{provenance['source']} does not hold the images that {path} was trained on (SHA-256 "

@@ -43,7 +43,7 @@ def trained(folder: Path, kind: str) -> Path:
 def library(run: Path, cache: Path | None = None, images: Images | None = None) -> Library:
     """The library of a run, not yet filled."""
     backend.prepare("auto")
-    return Library(runs.load(run), run, images or Images(), Cache(cache))
+    return Library(runs.load(run), run, run, images or Images(), Cache(cache))
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:

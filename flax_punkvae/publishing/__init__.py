@@ -1,0 +1,1 @@
+"""How does a model leave this machine? A folder of plain files, its card, and the Hugging Face hub."""

@@ -1,0 +1,95 @@
+"""The files of a published model: weights, config, card, samples, evaluation."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from flax_punkvae import images
+from flax_punkvae.config import Config
+from flax_punkvae.errors import UserError
+from flax_punkvae.publishing.card import card
+from flax_punkvae.trained import published
+from flax_punkvae.trained.model import Model
+
+CARD, SAMPLES, EVALUATION = "README.md", "samples.png", "evaluation.json"
+_SAMPLES, _COLUMNS = 24, 8
+# What a start in run.json says that others may know: not its command, which names files of this machine.
+_TOLD = (
+    "time",
+    "version",
+    "git_commit",
+    "python",
+    "libraries",
+    "platform",
+    "processors",
+    "backend",
+    "device",
+    "devices",
+)
+
+
+def files(
+    model: Model,
+    config: Config,
+    facts: dict[str, Any],
+    seconds: float | None,
+    evaluation: dict[str, Any] | None,
+    name: str,
+    licence: str | None,
+    address: str,
+) -> tuple[dict[str, bytes], list[str]]:
+    """(the content of each file by name, lines for the user). `facts` are those of run.json."""
+    notes: list[str] = []
+    model, config, data = _without_paths(model, config, facts.get("data", {}))
+    provenance = {
+        "data": data,
+        "starts": [{key: start[key] for key in _TOLD if key in start} for start in facts.get("starts", [])],
+        "seconds": seconds,
+        "licence": licence,
+    }
+    content = published.files(model, config, provenance)
+    samples = _samples(model, notes)
+    if samples is not None:
+        content[SAMPLES] = samples
+    if evaluation is not None:
+        content[EVALUATION] = (json.dumps(evaluation, indent=2) + "\n").encode()
+    else:
+        notes.append("there is no evaluation.json in the run, so the card has no figures: run evaluate first")
+    text = card(name, model, provenance, evaluation, licence, address, samples is not None)
+    content[CARD] = text.encode()
+    return content, notes
+
+
+def _without_paths(model: Model, config: Config, data: dict[str, Any]) -> tuple[Model, Config, dict[str, Any]]:
+    """Both, and the facts about the images, without the names of folders and files of this machine but the last."""
+
+    def last(source: str) -> str:
+        kind, _, path = source.partition(" ")
+        if kind in ("sheet", "folder"):
+            return f"{kind} {PurePath(path).name}"
+        return source if source.startswith("hub:") else PurePath(source).name or source
+
+    described = replace(model.description, source=last(model.description.source))
+    shown = {key: value for key, value in data.items() if key != "files"}
+    if "source" in shown:
+        shown["source"] = last(str(shown["source"]))
+    source = config.data.source if config.data.source.startswith("hub:") else PurePath(config.data.source).name
+    return replace(model, description=described), replace(config, data=replace(config.data, source=source)), shown
+
+
+def _samples(model: Model, notes: list[str]) -> bytes | None:
+    """A grid of samples, of which none is a training sprite."""
+    if model.description.palette is None:
+        notes.append("the images are not sprites, so that samples cannot be told from training images: none are shown")
+        return None
+    try:
+        found = model.sample(_SAMPLES, seed=0, new=True)
+    except UserError as error:
+        notes.append(f"no samples are shown ({error})")
+        return None
+    large = images.enlarge(found, max(math.ceil(96 / max(found.shape[1:3])), 1))
+    return images.to_png(images.grid(np.asarray(large), _COLUMNS, gap=8))

@@ -1,0 +1,246 @@
+"""publish, and models that are loaded from a folder or from a stand-in hub."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+import yaml
+from PIL import Image
+
+import flax_punkvae
+from flax_punkvae.errors import UserError
+from flax_punkvae.experiments import evaluate, explore, publish, sample
+from flax_punkvae.trained import published
+from helpers import pages
+from helpers.model_hub import ModelHub
+
+FILES = {"README.md", "config.json", "model.safetensors", "samples.png"}
+
+
+@pytest.fixture(scope="module", params=["sprites", "pictures"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pages.trained(tmp_path_factory.mktemp("publish"), request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(run: Path) -> Path:
+    to = run.parent / "published"
+    assert publish.main([str(run), "--to", str(to), "--license", "cc0-1.0"]) == 0
+    return to
+
+
+@pytest.fixture
+def hub() -> Iterator[ModelHub]:
+    with ModelHub(lfs=("model.safetensors",)) as running:
+        yield running
+
+
+def with_hub(hub: ModelHub, cwd: Path, *arguments: str, offline: bool = False, token: bool = True) -> tuple[int, str]:
+    """(exit status, output) of a program that knows no other hub."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {
+        **ours,
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(cwd / "hf"),
+        "HF_HUB_OFFLINE": str(int(offline)),
+        "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
+        **({"HF_TOKEN": hub.token} if token else {}),
+    }
+    program, *rest = arguments
+    command = [sys.executable, "-m", f"flax_punkvae.experiments.{program}", *rest]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_published_model_is_the_run_without_its_images(run: Path, folder: Path, tmp_path: Path):
+    """Oracle: the run itself."""
+    assert {file.name for file in folder.iterdir()} >= FILES - {"samples.png"}
+    model, original = flax_punkvae.load(folder), flax_punkvae.load(run)
+    assert model.description.params_sha256 == original.description.params_sha256
+    np.testing.assert_array_equal(model.sample(5, seed=3), original.sample(5, seed=3))
+    sprites = original.to_sprites(original.sample(3))
+    for mine, theirs in zip(model.encode(sprites), original.encode(sprites), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(model.is_new(sprites), original.is_new(sprites))
+    # The weights are plain: any reader of safetensors finds the names of Flax.
+    with safetensors.safe_open(folder / "model.safetensors", "numpy") as opened:
+        assert all(name.startswith(("params.", "model.")) for name in opened.keys())  # noqa: SIM118
+        assert len(opened.metadata()["tensors_sha256"]) == 64
+    text = (folder / "config.json").read_text() + (folder / "README.md").read_text()
+    assert str(run) not in text and str(tmp_path.parent) not in text
+
+
+def test_the_card_is_for_people_and_for_the_hub(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder.parent)
+    text = (folder / "README.md").read_text()
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["license"] == "cc0-1.0" and head["pipeline_tag"] == "unconditional-image-generation"
+    assert {"flax", "jax", "vae", "pixel-art"} <= set(head["tags"])
+    described = flax_punkvae.load(run).description
+    assert described.images_sha256 in text and described.params_sha256 in text
+    # The lines that load it are lines that work.
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert isinstance(names["sprites"], np.ndarray) and len(names["sprites"]) == 8
+
+
+def test_its_samples_are_new(run: Path, folder: Path):
+    model = flax_punkvae.load(run)
+    if not (folder / "samples.png").exists():
+        pytest.skip("after one epoch, all pictures are the same")
+    with Image.open(folder / "samples.png") as image:
+        grid = np.asarray(image)
+    tiles = [
+        grid[8 + 104 * y : 104 * (y + 1), 8 + 104 * x : 104 * (x + 1)][::4, ::4] for y in range(3) for x in range(8)
+    ]
+    assert model.is_new(np.stack(tiles)).all()
+
+
+def test_an_evaluation_goes_with_it(run: Path, tmp_path: Path):
+    step = flax_punkvae.load(run).description.step
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    assert evaluate.main([str(copy), "--iwae-samples", "1", "--iwae-images", "2"]) == 0
+    assert publish.main([str(copy), "--to", str(tmp_path / "to")]) == 0
+    text = (tmp_path / "to" / "README.md").read_text()
+    assert json.loads((tmp_path / "to" / "evaluation.json").read_text())["run"]["step"] == step
+    assert "| measure | value |" in text and yaml.safe_load(text.split("---")[1])["model-index"]
+
+
+def test_the_programs_take_it(run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    assert sample.main([str(folder), "--count", "2"]) == 0
+    assert sample.main([str(run), "--count", "2", "--output", "theirs"]) == 0
+    assert (tmp_path / "samples/prior-seed0/0001.png").read_bytes() == (tmp_path / "theirs/0001.png").read_bytes()
+    assert explore.main([str(folder), "reconstruct", "3", "4"]) == 0
+    assert (tmp_path / "explore/reconstruct-3-4.png").is_file()
+    with pytest.raises(UserError, match="does not hold the images"):
+        explore.main([str(folder), "reconstruct", "3", "--data.source", "punks"])
+    with pytest.raises(UserError, match="leave --checkpoint out"):
+        sample.main([str(folder), "--checkpoint", "last"])
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def damage(folder: Path, how: str) -> str:
+    """Damage a copy of a published model; what the error must say."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    facts = json.loads(config.read_text())
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-9])
+    elif how == "a byte":
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
+        return "the digest of its tensors differs"
+    elif how == "another's":
+        tensors = safetensors.numpy.load(weights.read_bytes())
+        name = next(name for name in tensors if name.startswith("params."))
+        tensors[name] = tensors[name] + 1
+        weights.write_bytes(safetensors.numpy.save(tensors))
+    elif how == "not JSON":
+        config.write_text("{")
+    elif how == "a field":
+        del facts["image_shape"]
+        config.write_text(json.dumps(facts))
+    elif how == "version":
+        config.write_text(json.dumps({**facts, "format": 2}))
+        return "update flax_punkvae"
+    else:
+        config.write_text(json.dumps({"model_type": "bert"}))
+        return "does not describe a model"
+    return "damaged"
+
+
+@pytest.mark.parametrize("how", ["cut", "a byte", "another's", "not JSON", "a field", "version", "kind"])
+def test_what_is_damaged_or_unknown_is_one_line(folder: Path, tmp_path: Path, how: str):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    says = damage(copy, how)
+    with pytest.raises(UserError, match=says) as caught:
+        flax_punkvae.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("array", [np.arange(12.0).reshape(3, 4), np.asfortranarray(np.ones((3, 2))), np.ones(5)[::2]])
+def test_tensors_are_stored_as_they_read(array: np.ndarray, tmp_path: Path, folder: Path):
+    """A Fortran-ordered or strided array would come back as garbage."""
+    found = flax_punkvae.load(folder)
+    given = type(found)(found.description, {"x": np.asarray(array, np.float32)}, "last")
+    content = published.files(given, published.read_config(folder), {})["model.safetensors"]
+    np.testing.assert_array_equal(safetensors.numpy.load(content)["params.x"], array)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--to", "hub:nobody"), "is not the name of a model"),
+        (("--to", "hub:a/b"), "--license is needed for an upload"),
+        (("--to", "hub:a/b", "--license", "mit"), "add --yes"),
+        (("--to", "new", "--private"), "--private is for an upload"),
+        (("--to", "new", "--revision", "x"), "--revision is for an upload"),
+    ],
+)
+def test_bad_flags_are_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple, says: str):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(says)):
+        publish.main([str(run), *flags])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(run: Path, folder: Path):
+    with pytest.raises(UserError, match="is not empty"):
+        publish.main([str(run), "--to", str(folder)])
+
+
+def test_by_way_of_the_hub(run: Path, hub: ModelHub, tmp_path: Path):
+    """Uploaded in one commit, regular files and LFS; downloaded once, and then used offline."""
+    code, said = with_hub(
+        hub, tmp_path, "publish", str(run), "--to", "hub:o/m", "--license", "mit", "--yes", "--private"
+    )
+    assert code == 0 and "uploaded to hub:o/m" in said, said
+    assert hub.private["o/m"] and sum(path.endswith("/commit/main") for _, path in hub.asked) == 1
+    assert set(hub.branches["o/m"]["main"]) >= FILES - {"samples.png"} and len(hub.objects) == 1
+    code, said = with_hub(hub, tmp_path, "sample", "hub:o/m", "--count", "2", "--output", "a", token=False)
+    assert code == 0, said
+    asked = len(hub.asked)
+    code, said = with_hub(hub, tmp_path, "sample", "hub:o/m@main", "--count", "2", "--output", "b", offline=True)
+    assert code == 0 and len(hub.asked) == asked, said
+    assert sample.main([str(run), "--count", "2", "--output", str(tmp_path / "c")]) == 0
+    for name in ("0000.png", "0001.png"):
+        assert len({(tmp_path / each / name).read_bytes() for each in "abc"}) == 1
+    # A branch of its own; the main one stays as it is.
+    before = dict(hub.branches["o/m"]["main"])
+    flags = ("--to", "hub:o/m", "--revision", "v2", "--license", "mit", "--yes")
+    code, said = with_hub(hub, tmp_path, "publish", str(run), *flags)
+    assert code == 0 and set(hub.branches["o/m"]) == {"main", "v2"} and hub.branches["o/m"]["main"] == before, said
+
+
+def test_a_hub_that_fails_is_one_line(run: Path, folder: Path, hub: ModelHub, tmp_path: Path):
+    def failed(says: str, *arguments: str, token: bool = True) -> None:
+        code, said = with_hub(hub, tmp_path, *arguments, token=token)
+        assert code == 2 and says in said and len(said.strip().splitlines()[-1]) < 700, said
+        assert "Traceback" not in said
+
+    upload = ("publish", str(run), "--to", "hub:o/m", "--license", "mit", "--yes")
+    failed("the hub needs a token", *upload, token=False)
+    hub.token = "another"
+    assert with_hub(hub, tmp_path, *upload)[0] == 0
+    failed("has no public model or revision of this name", "sample", "hub:o/unknown")
+    failed("has no public model or revision of this name", "sample", "hub:o/m@v9")
+    failed("is not the name of a model", "sample", "hub:m")
+    hub.branches["o/other"] = {"main": {"README.md": b""}}
+    failed("holds no model of flax_punkvae", "sample", "hub:o/other")
+    damaged = {file.name: file.read_bytes() for file in folder.iterdir()}
+    hub.branches["o/bad"] = {"main": damaged}
+    hub.damaged.add("model.safetensors")
+    failed("damaged", "sample", "hub:o/bad")
