@@ -22,12 +22,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Most of the tests' time is compilation, of the programs that they start too: these read the environment.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# Programs that the tests start compile the same steps over and over: they share what one of them compiled.
-# So do pytest-xdist's workers, which inherit the directory from the process that starts them.
+# Programs that the tests start compile the same steps over and over: they share what one of them compiled. So do
+# pytest-xdist's workers, which inherit the directory from the process that starts them. They also share small runs that
+# several files only read (helpers/pages.py).
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory()
+    _cache, _runs = tempfile.TemporaryDirectory(), tempfile.TemporaryDirectory()
     atexit.register(_cache.cleanup)
+    atexit.register(_runs.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["SHARED_TEST_RUNS"] = _runs.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 

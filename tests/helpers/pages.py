@@ -1,10 +1,12 @@
 """The page's server on a small run, for tests with a client and with a browser."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
@@ -33,10 +35,12 @@ RUNS = {
 }
 
 
-def trained(folder: Path, kind: str) -> Path:
-    """A run of made-up characters: `sprites` or, of the reference model, `pictures`."""
-    run = folder / kind
-    assert train.main([*RUNS[kind], "--run-dir", str(run)]) == 0
+def trained(kind: str) -> Path:
+    """A run of made-up characters, `sprites` or, of the reference model, `pictures`: trained once, only to be read."""
+    run = Path(os.environ["SHARED_TEST_RUNS"]) / kind
+    with filelock.FileLock(run.with_suffix(".lock")):
+        if not run.exists():
+            assert train.main([*RUNS[kind], "--run-dir", str(run)]) == 0
     return run
 
 

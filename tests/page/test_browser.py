@@ -54,8 +54,8 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pages.trained(tmp_path_factory.mktemp("browser"), "sprites")
+def run() -> Path:
+    return pages.trained("sprites")
 
 
 @pytest.fixture(scope="module")

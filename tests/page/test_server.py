@@ -70,8 +70,8 @@ def line(answer: httpx2.Response, status: int) -> str:
 
 
 @pytest.fixture(scope="module", params=["sprites", "pictures"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pages.trained(tmp_path_factory.mktemp("page"), request.param)
+def run(request: pytest.FixtureRequest) -> Path:
+    return pages.trained(request.param)
 
 
 @pytest.fixture(scope="module")

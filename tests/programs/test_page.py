@@ -21,8 +21,8 @@ COMMAND = (sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.page")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pages.trained(tmp_path_factory.mktemp("page"), "pictures")
+def run() -> Path:
+    return pages.trained("pictures")
 
 
 @pytest.fixture

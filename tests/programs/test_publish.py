@@ -27,13 +27,13 @@ FILES = {"README.md", "config.json", "model.safetensors", "samples.png"}
 
 
 @pytest.fixture(scope="module", params=["sprites", "pictures"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pages.trained(tmp_path_factory.mktemp("publish"), request.param)
+def run(request: pytest.FixtureRequest) -> Path:
+    return pages.trained(request.param)
 
 
 @pytest.fixture(scope="module")
-def folder(run: Path) -> Path:
-    to = run.parent / "published"
+def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("publish") / "published"
     assert publish.main([str(run), "--to", str(to), "--license", "cc0-1.0"]) == 0
     return to
 

@@ -36,8 +36,8 @@ def made(draw: st.DrawFn) -> Recipe:
 
 
 @pytest.fixture(scope="module", params=["sprites", "pictures"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return runs.load(trained(tmp_path_factory.mktemp("recipes"), request.param))
+def model(request: pytest.FixtureRequest) -> Model:
+    return runs.load(trained(request.param))
 
 
 def latent(model: Model, seed: int = 0) -> np.ndarray:
