@@ -27,4 +27,5 @@ class Opening:
 
 def output_root(where: Path) -> Path:
     """Where programs write about a model: into its run or, if it is published, into the working directory."""
-    return where if (where / "config.toml").is_file() else Path()
+    is_published = str(where).startswith("hub:") or (where / "model.safetensors").is_file()
+    return Path() if is_published else where

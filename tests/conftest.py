@@ -54,6 +54,15 @@ hypothesis.settings.register_profile("house", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("house")
 
 
+# Folders whose tests start programs, then all others.
+_SLOWEST = ("programs", "page", "training", "trained")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first."""
+    items.sort(key=lambda item: _SLOWEST.index(name) if (name := item.path.parent.name) in _SLOWEST else len(_SLOWEST))
+
+
 @pytest.fixture(scope="session")
 def small() -> Config:
     """A config whose model trains in milliseconds, on 40 made-up characters: 32 to train on, 8 to test on."""

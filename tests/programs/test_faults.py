@@ -20,7 +20,7 @@ from flax_punkvae.training import state as train_state
 from helpers.descriptions import DESCRIPTION
 from helpers.programs import SMALL, start, train, trained, wait_for
 
-KILLS = 6
+KILLS = 3
 # Set it to the seed that a run printed, to have the same kills again.
 SEED = "PUNKVAE_KILL_SEED"
 STEPS_PER_EPOCH = 16

@@ -202,8 +202,9 @@ def test_nothing_is_overwritten(run: Path, folder: Path):
         publish.main([str(run), "--to", str(folder)])
 
 
-def test_by_way_of_the_hub(run: Path, hub: ModelHub, tmp_path: Path):
+def test_by_way_of_the_hub(hub: ModelHub, tmp_path: Path):
     """Uploaded in one commit, regular files and LFS; downloaded once, and then used offline."""
+    run = pages.trained("sprites")
     code, said = with_hub(
         hub, tmp_path, "publish", str(run), "--to", "hub:o/m", "--license", "mit", "--yes", "--private"
     )
@@ -225,7 +226,9 @@ def test_by_way_of_the_hub(run: Path, hub: ModelHub, tmp_path: Path):
     assert code == 0 and set(hub.branches["o/m"]) == {"main", "v2"} and hub.branches["o/m"]["main"] == before, said
 
 
-def test_a_hub_that_fails_is_one_line(run: Path, folder: Path, hub: ModelHub, tmp_path: Path):
+def test_a_hub_that_fails_is_one_line(hub: ModelHub, tmp_path: Path):
+    run = pages.trained("sprites")
+
     def failed(says: str, *arguments: str, token: bool = True) -> None:
         code, said = with_hub(hub, tmp_path, *arguments, token=token)
         assert code == 2 and says in said and len(said.strip().splitlines()[-1]) < 700, said
@@ -240,7 +243,6 @@ def test_a_hub_that_fails_is_one_line(run: Path, folder: Path, hub: ModelHub, tm
     failed("is not the name of a model", "sample", "hub:m")
     hub.branches["o/other"] = {"main": {"README.md": b""}}
     failed("holds no model of flax_punkvae", "sample", "hub:o/other")
-    damaged = {file.name: file.read_bytes() for file in folder.iterdir()}
-    hub.branches["o/bad"] = {"main": damaged}
+    hub.branches["o/bad"] = {"main": dict(hub.branches["o/m"]["main"])}
     hub.damaged.add("model.safetensors")
     failed("damaged", "sample", "hub:o/bad")

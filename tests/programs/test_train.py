@@ -78,7 +78,7 @@ def test_one_epoch_and_a_resume_equal_two(two_epochs: tuple[Path, str], tmp_path
 
 
 # One image a step: epochs long enough that a signal hardly ever falls between two.
-LONG_EPOCHS = (*SMALL, "--train.batch-size", "1", "--train.epochs", "12")
+LONG_EPOCHS = (*SMALL, "--train.batch-size", "1", "--train.epochs", "6")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(
     with process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("epoch 2/12  train"):
+            if line.startswith("epoch 2/6  train"):
                 process.send_signal(number)
                 break
         rest = process.stdout.read()
