@@ -8,7 +8,7 @@ import numpy as np
 from flax_punkvae.errors import UserError
 from flax_punkvae.page import layout
 from flax_punkvae.page.library import STRENGTH, Library
-from flax_punkvae.trained import recipes, traits
+from flax_punkvae.trained import published, recipes, traits
 from flax_punkvae.trained.samplers import SAMPLERS
 
 # Of a palette, in the editor.
@@ -42,7 +42,16 @@ def about(library: Library) -> dict[str, Any]:
         "reencode": model.default_reencode,
         "samplers": tuple(SAMPLERS),
         "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.given))} decode",
+        "flags": _checkpoint(library),
     }
+
+
+def _checkpoint(library: Library) -> str:
+    """The flag that opens this checkpoint; a published model has only one."""
+    chosen = library.model.checkpoint
+    if published.is_published(library.directory):
+        return ""
+    return f"--checkpoint {chosen if chosen in ('last', 'best') else library.model.description.step}"
 
 
 def progress(library: Library) -> dict[str, Any]:

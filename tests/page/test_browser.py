@@ -139,7 +139,7 @@ def pixels(canvas: Locator) -> np.ndarray:
 
 
 def address_of(page: Page) -> str:
-    """The recipe in the address, once it is that of the sprite on the screen."""
+    """The recipe in the address, which follows the sprite with a delay."""
     page.wait_for_timeout(600)
     return page.evaluate("location.hash.slice(1)")
 
@@ -149,9 +149,15 @@ def shown(served: Served, recipe: str) -> np.ndarray:
     return recipes.picture(model, recipes.parse(recipe, model.description))
 
 
-def check_stage(page: Page, served: Served) -> str:
-    """The recipe in the address, whose picture must be on the canvas."""
+def check_stage(page: Page, served: Served, after: str | None = None) -> str:
+    """The recipe in the address, whose picture must be on the canvas; with `after`, once it is another one."""
     recipe = address_of(page)
+    for _ in range(100):
+        if recipe != after and np.array_equal(stage(page), shown(served, recipe)):
+            break
+        page.wait_for_timeout(100)
+        recipe = page.evaluate("location.hash.slice(1)")
+    assert recipe != after
     np.testing.assert_array_equal(stage(page), shown(served, recipe))
     return recipe
 
@@ -172,11 +178,12 @@ def test_the_map(page: Page, served: Served):
     expect(page.locator("#found")).to_have_text("1 found")
     page.wait_for_timeout(500)
     assert not np.array_equal(pixels(canvas), before)
+    first = address_of(page)
     page.keyboard.press("Enter")
-    page.wait_for_timeout(300)
     expected = run.encode(np.array([17]))[0][0]
     model = served.library.model
-    np.testing.assert_allclose(recipes.parse(check_stage(page, served), model.description).z, expected, atol=1e-5)
+    opened = check_stage(page, served, after=first)
+    np.testing.assert_allclose(recipes.parse(opened, model.description).z, expected, atol=1e-5)
     name = next(name for name in LABELS if 0 < run.dataset.labels[:, LABELS.index(name)].sum() < 60)
     page.fill("#search", name)
     count = int(run.dataset.labels[:, LABELS.index(name)].sum())
@@ -190,8 +197,7 @@ def test_the_map(page: Page, served: Served):
     expect(page.locator("#tip")).to_contain_text(re.compile(r"#\d+.*(trained on|held out)"))
     number = re.findall(r"#(\d+)", page.locator("#tip").inner_text())[0]
     page.keyboard.press("Enter")
-    page.wait_for_timeout(400)
-    z = recipes.parse(check_stage(page, served), model.description).z
+    z = recipes.parse(check_stage(page, served, after=opened), model.description).z
     np.testing.assert_allclose(z, run.encode(np.array([int(number)]))[0][0], atol=1e-5)
     page.check("input[value=tsne]")
     expect(page.locator("#map-note")).to_contain_text("nearest here")
@@ -222,8 +228,7 @@ def test_the_workbench(page: Page, served: Served):
     # The random sprite of a seed is that of `sample`.
     page.fill("#seed", "5")
     page.keyboard.press("Enter")
-    page.wait_for_timeout(400)
-    second = check_stage(page, served)
+    second = check_stage(page, served, after=first)
     (draws,) = model.draw("prior", 1, 5)
     np.testing.assert_array_equal(recipes.parse(second, model.description).z, draws.latents[0])
     # A drag decodes live; all of it is one step of the history.
@@ -240,7 +245,7 @@ def test_the_workbench(page: Page, served: Served):
         page.wait_for_timeout(100)
     assert sum(url.endswith("/api/picture") for url in asked) >= 3
     page.mouse.up()
-    third = check_stage(page, served)
+    third = check_stage(page, served, after=second)
     index = int(slider.get_attribute("data-latent") or "")
     moved, old = (recipes.parse(text, model.description).z for text in (third, second))
     assert (moved != old).tolist() == [i == index for i in range(len(old))]
@@ -258,14 +263,16 @@ def test_the_workbench(page: Page, served: Served):
     number = page.locator("#sliders input[type=number]").first
     number.fill("1.5")
     number.press("Enter")
-    z = recipes.parse(check_stage(page, served), model.description).z
+    fourth = check_stage(page, served, after=third)
+    z = recipes.parse(fourth, model.description).z
     assert z[index] == np.float32(found.centre[index] + 1.5 * found.deviation[index])
     slider.dblclick()
-    z = recipes.parse(check_stage(page, served), model.description).z
+    fifth = check_stage(page, served, after=fourth)
+    z = recipes.parse(fifth, model.description).z
     assert z[index] == np.float32(found.centre[index])
     # Nudge, and how many sliders there are.
     page.click("#nudge")
-    assert check_stage(page, served) != third
+    check_stage(page, served, after=fifth)
     page.select_option("#slider-count", "all")
     expect(page.locator("#sliders .slider")).to_have_count(6)
     # A wrong number says so, and changes nothing.
@@ -290,8 +297,8 @@ def test_traits(page: Page, served: Served):
     removes = button.get_attribute("aria-pressed") == "true"
     page.locator("#strength").fill("3")
     button.click()
-    page.wait_for_timeout(400)
-    old, new = (recipes.parse(text, model.description).z for text in (before, check_stage(page, served)))
+    after = check_stage(page, served, after=before)
+    old, new = (recipes.parse(text, model.description).z for text in (before, after))
     directions = served.library.directions
     assert directions is not None
     step = directions[LABELS.index(LABELS[2])] * (-3 if removes else 3)
@@ -301,12 +308,12 @@ def test_traits(page: Page, served: Served):
 def test_mixing(page: Page, served: Served):
     model = served.library.model
     page.click("#tab-mix")
-    given = []
+    given, last = [], address_of(page)
     for corner in range(3):
-        page.fill("#seed", str(corner))
+        page.fill("#seed", str(corner + 1))
         page.keyboard.press("Enter")
-        page.wait_for_timeout(300)
-        given.append(recipes.parse(check_stage(page, served), model.description).z)
+        last = check_stage(page, served, after=last)
+        given.append(recipes.parse(last, model.description).z)
         page.locator(f"[data-corner='{corner}'] button", has_text="Current").click()
     pad = page.locator("#pad")
     box = pad.bounding_box()
@@ -314,8 +321,8 @@ def test_mixing(page: Page, served: Served):
     page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
     page.mouse.up()
-    page.wait_for_timeout(300)
-    mixed = recipes.parse(check_stage(page, served), model.description).z
+    last = check_stage(page, served, after=last)
+    mixed = recipes.parse(last, model.description).z
     weights = np.array([0.75 * 0.5, 0.25 * 0.5, 0.75 * 0.5])
     np.testing.assert_allclose(mixed, weights @ given / weights.sum(), atol=0.05)
     # In a corner, only that sprite counts; by keys.
@@ -323,7 +330,7 @@ def test_mixing(page: Page, served: Served):
     for _ in range(20):
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("ArrowUp")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     np.testing.assert_allclose(recipes.parse(check_stage(page, served), model.description).z, given[0], atol=1e-6)
     # A file, dropped into the last corner.
     file = recipes.png(model, recipes.Recipe(given[1]), 3)
@@ -364,7 +371,7 @@ def test_painting_and_completing(page: Page, served: Served):
     editor = page.locator("#editor")
     expect(editor).to_be_visible()
     page.wait_for_timeout(500)
-    before = stage(page)
+    first, before = address_of(page), stage(page)
 
     def at(x: int, y: int) -> tuple[float, float]:
         box = editor.bounding_box()
@@ -383,15 +390,14 @@ def test_painting_and_completing(page: Page, served: Served):
     page.mouse.down()
     page.mouse.move(*at(6, 3), steps=8)
     page.mouse.up()
-    page.wait_for_timeout(400)
-    painted = check_stage(page, served)
+    painted = check_stage(page, served, after=first)
     expected = before.copy()
     expected[3, 2:7] = colour
     np.testing.assert_array_equal(stage(page), expected)
     # Pick a colour, and fill: a background pixel becomes all of its region.
     page.locator("[data-tool=fill]").click()
     page.mouse.click(*at(0, 0))
-    page.wait_for_timeout(400)
+    check_stage(page, served, after=painted)
     assert (stage(page)[0, 0] == colour).all() and (stage(page) == colour).all(-1).sum() > 20
     page.click("#undo")
     page.wait_for_timeout(400)
@@ -431,6 +437,7 @@ def test_painting_and_completing(page: Page, served: Served):
 
 
 def test_the_gallery_and_favourites(page: Page, served: Served, errors: list[str]):
+    first = address_of(page)
     page.select_option("#count", "12")
     page.fill("#gallery-seed", "3")
     page.click("#draw")
@@ -453,8 +460,7 @@ def test_the_gallery_and_favourites(page: Page, served: Served, errors: list[str
     # A tile opens on the workbench, with its certificate.
     recipe = tiles.nth(4).get_attribute("data-recipe")
     tiles.nth(4).click()
-    page.wait_for_timeout(500)
-    assert check_stage(page, served) == recipe
+    assert check_stage(page, served, after=first) == recipe
     expect(page.locator("#certificate .status")).to_be_visible()
     # New only, on conditions.
     page.check("#new")
@@ -477,9 +483,9 @@ def test_the_gallery_and_favourites(page: Page, served: Served, errors: list[str
 
 def test_taking_it_along(page: Page, served: Served, browser: Browser, errors: list[str], tmp_path: Path):
     model = served.library.model
+    first = address_of(page)
     page.click("#random")
-    page.wait_for_timeout(500)
-    recipe = check_stage(page, served)
+    recipe = check_stage(page, served, after=first)
     page.click("#tab-save")
     page.fill("#scale", "5")
     expect(page.locator("#size")).to_have_text(re.compile("120 . 120 pixels"))
@@ -534,6 +540,7 @@ def test_taking_it_along(page: Page, served: Served, browser: Browser, errors: l
     expect_change(page, before)
     drop(page, "body", file)
     expect(page.locator("#progress")).to_contain_text("restored from the recipe")
+    page.wait_for_timeout(500)
     assert check_stage(page, served) == recipe
     page.set_input_files("#open-file", {"name": "x.png", "mimeType": "image/png", "buffer": images.to_png(before)})
     expect(page.locator("#progress")).to_contain_text("encoded from the image")
@@ -551,9 +558,7 @@ def test_keys(page: Page, served: Served):
     expect(page.locator("#help")).to_be_hidden()
     first = check_stage(page, served)
     page.keyboard.press("r")
-    page.wait_for_timeout(500)
-    second = check_stage(page, served)
-    assert second != first
+    second = check_stage(page, served, after=first)
     page.keyboard.press("u")
     assert check_stage(page, served) == first
     page.keyboard.press("Control+Shift+Z")
@@ -561,7 +566,7 @@ def test_keys(page: Page, served: Served):
     page.keyboard.press("Control+z")
     assert check_stage(page, served) == first
     page.keyboard.press("n")
-    assert check_stage(page, served) not in (first, second)
+    assert check_stage(page, served, after=first) != second
     page.keyboard.press("f")
     expect(page.locator("#favourites figure")).to_have_count(1)
     page.keyboard.press("f")

@@ -103,6 +103,7 @@ def test_what_it_says_about_the_model(page: Page):
     assert about["image"] == ([24, 24] if page.model.index_palette is not None else [128, 128])
     assert described.palette is not None
     assert about["palette"] == [f"#{bytes(colour).hex()}" for colour in described.palette]
+    assert about["flags"] == "--checkpoint last" and about["command"].endswith(" decode")
     progress = page.get("/api/progress").json()
     assert progress["notes"] == []
     assert all(progress[part] for part in ("images", "latents", "map", "tsne", "edits", "fits"))

@@ -23,8 +23,8 @@ const png = async () => (await send("png", fields())).blob();
 
 function command() {
   const { recipe, scale: times, snap, transparent } = fields();
-  const flags = [`--scale ${times}`, snap ? "--snap" : "", transparent ? "--transparent" : "", "--output sprite.png"];
-  return [about.command, recipe, ...flags].filter(Boolean).join(" ");
+  const flags = [about.flags, `--scale ${times}`, snap ? "--snap" : "", transparent ? "--transparent" : ""];
+  return [about.command, recipe, ...flags, "--output sprite.png"].filter(Boolean).join(" ");
 }
 
 function update() {
