@@ -50,7 +50,7 @@ _schedule = optax.warmup_cosine_decay_schedule
 optax.tree.bias_correction = lenient(optax.tree.bias_correction)
 optax.warmup_cosine_decay_schedule = lambda *arguments, **options: lenient(_schedule(*arguments, **options))
 
-hypothesis.settings.register_profile("house", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("house", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("house")
 
 

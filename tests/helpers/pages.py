@@ -21,13 +21,15 @@ from flax_punkvae.trained import runs
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 COUNT = 120
 _SYNTHETIC = ("--data.source", "synthetic", "--data.synthetic-count", str(COUNT))
+_SPRITES = (
+    *("--config", str(PRESET), *_SYNTHETIC, "--train.batch-size", "16", "--train.epochs", "10"),
+    # So that after ten epochs the latents already matter.
+    *("--train.beta", "0.1", "--train.learning-rate", "0.005"),
+    *("--train.checkpoint-every", "10", "--model.hidden", "64", "--model.latent", "6"),
+)
 RUNS = {
-    "sprites": (
-        *("--config", str(PRESET), *_SYNTHETIC, "--train.batch-size", "16", "--train.epochs", "10"),
-        # So that after ten epochs the latents already matter.
-        *("--train.beta", "0.1", "--train.learning-rate", "0.005"),
-        *("--train.checkpoint-every", "10", "--model.hidden", "64", "--model.latent", "6", "--model.pixel-hidden", "8"),
-    ),
+    "sprites": (*_SPRITES, "--model.pixel-hidden", "0"),
+    "drawn": (*_SPRITES, "--model.pixel-hidden", "8"),
     "pictures": (
         *(*_SYNTHETIC, "--train.batch-size", "32", "--train.epochs", "1", "--model.latent", "5", "--model.hidden", "8"),
         *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4"),
@@ -36,7 +38,10 @@ RUNS = {
 
 
 def trained(kind: str) -> Path:
-    """A run of made-up characters, `sprites` or, of the reference model, `pictures`: trained once, only to be read."""
+    """A run of made-up characters, trained once and only to be read.
+
+    `sprites`: of a categorical model; `drawn`: whose decoder is autoregressive; `pictures`: of the reference model.
+    """
     run = Path(os.environ["SHARED_TEST_RUNS"]) / kind
     with filelock.FileLock(run.with_suffix(".lock")):
         if not run.exists():

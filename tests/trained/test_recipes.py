@@ -35,7 +35,7 @@ def made(draw: st.DrawFn) -> Recipe:
     return Recipe(z, seed, positions, colours)
 
 
-@pytest.fixture(scope="module", params=["sprites", "pictures"])
+@pytest.fixture(scope="module", params=["drawn", "pictures"])
 def model(request: pytest.FixtureRequest) -> Model:
     return runs.load(trained(request.param))
 

@@ -299,5 +299,5 @@ class Life(RuleBasedStateMachine):
 # A restore that fails half-way leaves tasks of the libraries' own to the garbage collector.
 TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(Life.TestCase)
 TestLife.settings = hypothesis.settings(
-    max_examples=int(os.environ.get("PUNKVAE_LIFE_RUNS", "10")), stateful_step_count=25, deadline=None
+    max_examples=int(os.environ.get("PUNKVAE_LIFE_RUNS", "6")), stateful_step_count=25, deadline=None
 )
