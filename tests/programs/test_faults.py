@@ -20,7 +20,7 @@ from flax_punkvae.training import state as train_state
 from helpers.descriptions import DESCRIPTION
 from helpers.programs import SMALL, start, train, trained, wait_for
 
-KILLS = 3
+MOMENTS = ("in a save", "in training", "at any time")
 # Set it to the seed that a run printed, to have the same kills again.
 SEED = "PUNKVAE_KILL_SEED"
 STEPS_PER_EPOCH = 16
@@ -64,7 +64,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path, capsys: pytest.C
     with capsys.disabled():
         print(f"\n{SEED}={seed}")
     chance = random.Random(seed)
-    moments = [chance.choice(("in a save", "in training", "at any time")) for _ in range(KILLS)]
+    moments = chance.sample(MOMENTS, len(MOMENTS))
     in_saves = 0
     for moment in moments:
         kill(tmp_path, moment, chance)
@@ -77,7 +77,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path, capsys: pytest.C
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
     with capsys.disabled():
         print(
-            f"\n{KILLS} kills in {epochs} epochs, {in_saves} with a save half done: "
+            f"\n{len(MOMENTS)} kills in {epochs} epochs, {in_saves} with a save half done: "
             f"the same final digest {survived[:16]}..."
         )
 
