@@ -10,9 +10,10 @@
 import hashlib
 import json
 import re
-import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from helpers.loopback import Loopback
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class _Commit:
     dropped: str | None
 
 
-class HubServer:
+class HubServer(Loopback):
     """Serves the repositories that `add` was given; anything else is 404."""
 
     def __init__(self) -> None:
@@ -33,17 +34,7 @@ class HubServer:
         class Handler(_Handler):
             server_hub = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "HubServer":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def add(self, repository: str, files: dict[str, bytes], revision: str = "main", dropped: str | None = None) -> str:
         """Serve these files as a commit, whose hash is returned; of `dropped` only the first half is ever sent."""

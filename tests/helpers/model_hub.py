@@ -10,14 +10,15 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import yaml
 
+from helpers.loopback import Loopback
 
-class ModelHub:
+
+class ModelHub(Loopback):
     """Repositories by name: branches by name: files. `token` is the one that may write."""
 
     def __init__(self, lfs: tuple[str, ...] = ()) -> None:
@@ -35,17 +36,7 @@ class ModelHub:
         class Handler(_Handler):
             model_hub = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "ModelHub":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def files(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """(commit, files) of a branch or a commit; None if there is none."""
