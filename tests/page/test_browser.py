@@ -640,6 +640,27 @@ def test_when_the_server_has_gone_the_page_says_so(run: Path, browser: Browser):
     page.close()
 
 
+def test_what_needs_a_sprite_says_that_there_is_none_yet(served: Served, browser: Browser):
+    """While the first sprite is on its way: nothing is asked of the server, and nothing is kept."""
+    page = browser.new_page()
+    asked: list[str] = []
+    page.route("**/api/sample", lambda _: None)
+    page.goto(served.address)
+    expect(page.locator("#map-note")).to_contain_text("nearest neighbours")
+    page.on("request", lambda request: asked.append(request.url))
+    for key in ("n", "f", "s", "l"):
+        page.keyboard.press(key)
+        expect(page.locator("#problem")).to_have_text("there is no sprite yet: wait a moment")
+    page.click("#tab-mix")
+    page.locator("[data-corner='0'] button", has_text="Current").click()
+    page.click("#tab-paint")
+    page.click("#clear-paint")
+    page.click("#complete")
+    assert [url for url in asked if not url.endswith("/progress")] == []
+    expect(page.locator("#favourites figure")).to_have_count(0)
+    page.close()
+
+
 def test_a_link_of_another_model_says_so(served: Served, browser: Browser):
     page = browser.new_page()
     page.goto(f"{served.address}#0123456789ab.AAAA..")

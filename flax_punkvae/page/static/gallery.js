@@ -1,7 +1,7 @@
 // Many samples at once, each with its certificate; favourites.
 
 import { post } from "./api.js";
-import { $, complain, forgive, h } from "./dom.js";
+import { $, complain, forgive, guarded, h } from "./dom.js";
 import { looksLike } from "./recipe.js";
 import { nearestText } from "./stage.js";
 import * as store from "./store.js";
@@ -133,7 +133,7 @@ export function setSamplers(fits) {
   for (const option of $("sampler").options) option.disabled = option.value !== "prior" && !fits;
 }
 
-export const keepCurrent = () => toggle(store.current().recipe);
+export const keepCurrent = () => toggle(store.recipe());
 export const drawGallery = () => $("gallery-form").requestSubmit();
 
 export function begin(facts) {
@@ -149,7 +149,7 @@ export function begin(facts) {
   });
   $("stop").addEventListener("click", () => searching?.abort());
   $("mark").addEventListener("change", show);
-  $("keep").addEventListener("click", keepCurrent);
+  $("keep").addEventListener("click", guarded(keepCurrent));
   store.listen(updateKeep);
   load();
   showFavourites();

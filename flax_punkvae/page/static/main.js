@@ -36,7 +36,7 @@ async function random() {
 }
 
 async function nudge() {
-  const { recipe } = await post("nudge", { recipe: store.current().recipe, seed: randomSeed(), size: 0.3 });
+  const { recipe } = await post("nudge", { recipe: store.recipe(), seed: randomSeed(), size: 0.3 });
   store.set(recipe);
 }
 

@@ -76,7 +76,7 @@ async function dropped(event, corner) {
 
 function slot(recipe, corner) {
   const use = h("button", { type: "button", "aria-label": `current sprite to the ${CORNERS[corner]}` }, "Current");
-  use.addEventListener("click", () => put(store.current().recipe, corner));
+  use.addEventListener("click", guarded(() => put(store.recipe(), corner)));
   const shown = h("div", { class: "slot", "data-corner": corner }, h("span", {}, CORNERS[corner]), use);
   if (recipe) {
     const clear = h("button", { type: "button", "aria-label": `clear ${CORNERS[corner]}` }, "×");

@@ -150,7 +150,7 @@ function ended() {
 
 function commit(paint, unknown) {
   const now = store.current();
-  const recipe = format({ ...parse(now.recipe), paint });
+  const recipe = format({ ...parse(store.recipe()), paint });
   const same = recipe === now.recipe && unknown.size === now.unknown.length;
   if (same && now.unknown.every((position) => unknown.has(position))) {
     draw();
@@ -162,7 +162,8 @@ function commit(paint, unknown) {
 const everywhere = () => Array.from({ length: width * height }, (_, position) => position);
 
 async function complete() {
-  const { recipe, unknown } = store.current();
+  const { unknown } = store.current();
+  const recipe = store.recipe();
   const digits = new Array(width * height).fill("1");
   for (const position of unknown) digits[position] = "0";
   const seed = $("complete-seed");
@@ -279,14 +280,14 @@ export function begin(facts) {
   listenToPointer($("editor"));
   listenToKeys($("editor"));
   store.listen(refresh);
-  $("only-paint").addEventListener("click", () => {
-    const { paint } = parse(store.current().recipe);
-    store.set(store.current().recipe, { unknown: everywhere().filter((position) => !paint.has(position)) });
-  });
-  $("know-all").addEventListener("click", () => store.set(store.current().recipe, { unknown: [] }));
-  $("clear-paint").addEventListener("click", () => commit(new Map(), new Set()));
+  $("only-paint").addEventListener("click", guarded(() => {
+    const { paint } = parse(store.recipe());
+    store.set(store.recipe(), { unknown: everywhere().filter((position) => !paint.has(position)) });
+  }));
+  $("know-all").addEventListener("click", guarded(() => store.set(store.recipe(), { unknown: [] })));
+  $("clear-paint").addEventListener("click", guarded(() => commit(new Map(), new Set())));
   $("project").addEventListener("click", guarded(async () => {
-    store.set((await post("project", { recipe: store.current().recipe })).recipe);
+    store.set((await post("project", { recipe: store.recipe() })).recipe);
   }));
   $("complete").addEventListener("click", guarded(complete));
 }

@@ -15,7 +15,7 @@ function scale() {
 
 function fields() {
   return {
-    recipe: store.current().recipe, scale: scale(), snap: $("snap").checked, transparent: $("transparent").checked,
+    recipe: store.recipe(), scale: scale(), snap: $("snap").checked, transparent: $("transparent").checked,
   };
 }
 
@@ -60,7 +60,7 @@ async function copyText(text, what) {
   say(`copied the ${what}`);
 }
 
-export const link = () => `${location.origin}${location.pathname}#${store.current().recipe}`;
+export const link = () => `${location.origin}${location.pathname}#${store.recipe()}`;
 export const copyLink = () => copyText(link(), "link");
 
 /** Open an image file: a saved PNG restores its sprite. */

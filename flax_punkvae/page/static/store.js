@@ -9,6 +9,12 @@ const listeners = [];
 
 export const current = () => entries[place] ?? { recipe: "", unknown: NOTHING };
 
+/** The current recipe, for what a person does with it. Throws if the first sprite has not come yet. */
+export function recipe() {
+  if (!entries.length) throw new Error("there is no sprite yet: wait a moment");
+  return current().recipe;
+}
+
 /** Call `listener(entry, how)` after each change; how is "move" while a control is dragged, "set" otherwise. */
 export function listen(listener) {
   listeners.push(listener);

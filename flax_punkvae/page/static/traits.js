@@ -21,7 +21,7 @@ const has = (row) => (present ? present.has(row.name) : row.asked);
 async function toggle(row) {
   const removes = has(row);
   const { recipe } = await post("edit", {
-    recipe: store.current().recipe,
+    recipe: store.recipe(),
     add: removes ? [] : [row.name],
     remove: removes ? [row.name] : [],
     strength: Number($("strength").value),
