@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# The files of a published model that are read.
+PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "config.json", "model.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
@@ -25,7 +28,11 @@ class Opening:
     data: Images = field(default_factory=Images)
 
 
+def is_published(directory: Path) -> bool:
+    """Whether the directory looks like a published model rather than a run."""
+    return (directory / PUBLISHED_CONFIG).is_file() and (directory / PUBLISHED_WEIGHTS).is_file()
+
+
 def output_root(where: Path) -> Path:
     """Where programs write about a model: into its run or, if it is published, into the working directory."""
-    is_published = str(where).startswith("hub:") or (where / "model.safetensors").is_file()
-    return Path() if is_published else where
+    return Path() if str(where).startswith("hub:") or is_published(where) else where

@@ -64,7 +64,7 @@ def certify(library: Library, given: list[Recipe]) -> list[dict[str, Any]]:
     from the nearest training sprite."""
     model, known = library.model, library.known
     decoded = np.stack([model.decode_one(recipe.z, recipe.seed) for recipe in given])
-    sprites = np.stack([recipes.sprite(model, recipe) for recipe in given])
+    sprites = np.stack([recipes.sprite_in(model, *pair) for pair in zip(given, decoded, strict=True)])
     rows = certificates.certify(model, known, library.network, decoded, sprites)
     for row, sprite, digest in zip(rows, sprites, map(bytes, digests(sprites)), strict=True):
         held_out = library.held_out.get(digest)

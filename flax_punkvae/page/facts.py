@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from flax_punkvae.errors import UserError
+from flax_punkvae.opening import is_published
 from flax_punkvae.page import layout
 from flax_punkvae.page.library import STRENGTH, Library
-from flax_punkvae.trained import published, recipes, traits
+from flax_punkvae.trained import recipes, traits
 from flax_punkvae.trained.samplers import SAMPLERS
 
 # Of a palette, in the editor.
@@ -49,7 +50,7 @@ def about(library: Library) -> dict[str, Any]:
 def _checkpoint(library: Library) -> str:
     """The flag that opens this checkpoint; a published model has only one."""
     chosen = library.model.checkpoint
-    if published.is_published(library.directory):
+    if is_published(library.directory):
         return ""
     return f"--checkpoint {chosen if chosen in ('last', 'best') else library.model.description.step}"
 

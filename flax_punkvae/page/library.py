@@ -3,6 +3,7 @@
 A background thread fills it in, part by part, so that the page opens at once.
 """
 
+import importlib.util
 import threading
 import time
 from collections.abc import Callable
@@ -169,10 +170,8 @@ class Library:
     def _run_tsne(self) -> None:
         if self.map is None or len(self.map.shown.ids) < layout.LEAST:
             return
-        try:
-            import sklearn  # noqa: F401
-        except ImportError as error:
-            raise UserError("the layout by t-SNE needs scikit-learn: pip install '.[evaluate]'") from error
+        if importlib.util.find_spec("sklearn") is None:
+            raise UserError("the layout by t-SNE needs scikit-learn: pip install '.[evaluate]'")
         means = self.map.shown.means
         running = layout.Tsne(means, self.cache.directory)
         try:
@@ -199,7 +198,7 @@ class Library:
         found = {}
         for column, name in enumerate(names):
             self.progress = f"measuring edits: {column} of {len(names)} traits"
-            found[name] = {how: self._effect(column, how == "add") for how in ("add", "remove")}
+            found[name] = {"add": self._effect(column, True), "remove": self._effect(column, False)}
         return found
 
     def _effect(self, column: int, adds: bool) -> dict[str, Any] | None:

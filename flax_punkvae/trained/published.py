@@ -19,12 +19,13 @@ from flax import traverse_util
 
 from flax_punkvae.config import Config, to_table
 from flax_punkvae.errors import UserError
+from flax_punkvae.opening import PUBLISHED_CONFIG as CONFIG
+from flax_punkvae.opening import PUBLISHED_WEIGHTS as WEIGHTS
 from flax_punkvae.presets import from_table
 from flax_punkvae.trained.model import Model
 from flax_punkvae.training import checkpoints, description
 from flax_punkvae.training.description import Description
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _FORMAT = 1
 _KIND = "flax_punkvae"
 
@@ -35,11 +36,6 @@ class Published(NamedTuple):
     params: Any
     description: Description
     facts: dict[str, Any]
-
-
-def is_published(directory: Path) -> bool:
-    """Whether the directory looks like a published model."""
-    return (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file()
 
 
 def files(model: Model, config: Config, provenance: dict[str, Any]) -> dict[str, bytes]:

@@ -90,16 +90,19 @@ def canvas(described: Description) -> tuple[int, int]:
 def picture(model: Model, recipe: Recipe, snap: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """The decoded image or, with `snap` or paint, its sprite (`Model.to_sprites`) with the painted pixels in it."""
     image = model.decode_one(recipe.z, recipe.seed)
-    if not (snap or len(recipe.positions)):
-        return image
-    sprite = model.to_sprites(image[None])[0].copy()
-    sprite.reshape(-1, 3)[recipe.positions] = recipe.colours
-    return sprite
+    return sprite_in(model, recipe, image) if snap or len(recipe.positions) else image
 
 
 def sprite(model: Model, recipe: Recipe) -> UInt8[np.ndarray, "h w 3"]:
     """The sprite of a recipe, in colours of the training palette except where it is painted."""
     return picture(model, recipe, snap=True)
+
+
+def sprite_in(model: Model, recipe: Recipe, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
+    """`sprite` for a recipe whose decoded image is at hand."""
+    found = model.to_sprites(image[None])[0].copy()
+    found.reshape(-1, 3)[recipe.positions] = recipe.colours
+    return found
 
 
 def painted(model: Model, recipe: Recipe, wanted: UInt8[np.ndarray, "h w 3"]) -> Recipe:

@@ -13,7 +13,7 @@ from flax_punkvae import data
 from flax_punkvae.config import Config
 from flax_punkvae.data import Dataset
 from flax_punkvae.errors import UserError
-from flax_punkvae.opening import Images, Opening
+from flax_punkvae.opening import Images, Opening, is_published
 from flax_punkvae.trained import hub_models, published
 from flax_punkvae.trained.model import Model
 from flax_punkvae.training import checkpoints, retention, run_directory
@@ -120,7 +120,7 @@ def find_training_sprites(directory: Path, model: Model, moved: Images) -> tuple
 
 def _open(directory: Path, opening: Opening) -> tuple[Model, Dataset | None]:
     """The model and, if they were needed to open it, the images."""
-    if published.is_published(directory):
+    if is_published(directory):
         return _open_published(directory, opening), None
     config = _config(directory, opening.data)
     which = _which(config, opening.checkpoint)
@@ -163,15 +163,14 @@ def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) ->
 
 def _config(directory: Path, moved: Images) -> Config:
     """The run's config, with the current location of its images."""
-    is_published = published.is_published(directory)
-    config = (published if is_published else run_directory).read_config(directory)
+    config = (published if is_published(directory) else run_directory).read_config(directory)
     changes: dict[str, Any] = {name: value for name, value in vars(moved).items() if value is not None}
     return replace(config, data=replace(config.data, **changes))
 
 
 def _load_images(directory: Path, config: Config) -> Dataset:
     dataset = data.load(config.data)
-    if published.is_published(directory):
+    if is_published(directory):
         facts = published.read_facts(directory)
         expected = {"sha256": facts["images_sha256"], "source": facts["source"]}
         run_directory.check_images(directory, dataset.provenance(), expected)

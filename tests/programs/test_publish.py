@@ -74,7 +74,8 @@ def test_a_published_model_is_the_run_without_its_images(run: Path, folder: Path
     np.testing.assert_array_equal(model.is_new(sprites), original.is_new(sprites))
     # The weights are plain: any reader of safetensors finds the names of Flax.
     with safetensors.safe_open(folder / "model.safetensors", "numpy") as opened:
-        assert all(name.startswith(("params.", "model.")) for name in opened.keys())  # noqa: SIM118
+        names = opened.keys()
+        assert all(name.startswith(("params.", "model.")) for name in names)
         assert len(opened.metadata()["tensors_sha256"]) == 64
     text = (folder / "config.json").read_text() + (folder / "README.md").read_text()
     assert str(run) not in text and str(tmp_path.parent) not in text
