@@ -230,12 +230,15 @@ def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -
     cores have work even if XLA runs an op on one. Other backends process the whole batch.
     """
 
+    # Under jit, so that it is traced once rather than once per lane.
+    one = jax.jit(function)
+
     def in_pieces(params: Any, *batch: Array) -> Array:
         size = len(batch[0])
         lanes = math.gcd(size, _LANES)
         piece = math.gcd(size // lanes, _PIECE)
         pieces = [array.reshape(-1, lanes, piece, *array.shape[1:]) for array in batch]
-        out = lax.map(lambda piece: jnp.stack([function(params, *(x[i] for x in piece)) for i in range(lanes)]), pieces)
+        out = lax.map(lambda piece: jnp.stack([one(params, *(x[i] for x in piece)) for i in range(lanes)]), pieces)
         return out.reshape(size, *out.shape[3:])
 
     return lax.platform_dependent(params, *batch, cpu=in_pieces, default=function)

@@ -102,14 +102,9 @@ def make_keys(seed: int) -> dict[str, Key[Array, ""]]:
     return keys | {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in ("validation",)}
 
 
-def steps_per_call(seconds_per_step: float, steps_per_epoch: int) -> int:
-    """The number of steps to scan per call: at most four seconds' worth, and the fewest calls per epoch.
-
-    So the progress bar moves every few seconds on a slow machine, and a fast machine makes few calls. Each step left
-    over at the end of an epoch counts as one call.
-    """
-    most = min(max(int(_SECONDS_PER_CALL / seconds_per_step), 1), steps_per_epoch)
-    return min(range(1, most + 1), key=lambda steps: sum(divmod(steps_per_epoch, steps)))
+def steps_per_call(seconds_per_step: float) -> int:
+    """The number of steps per call: four seconds' worth, so that the progress bar moves every few seconds."""
+    return max(int(_SECONDS_PER_CALL / seconds_per_step), 1)
 
 
 def train(run: Run, state: TrainState, progress: Progress) -> TrainState:
@@ -171,11 +166,10 @@ def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
     calls = 0
     # Agreed between processes, so that all stop at the same step.
     while done < run.steps_per_epoch and not processes.any_of(bool(run.signals)):
-        # Steps left over are run one by one, a length that is already compiled.
-        count = progress.size if done + progress.size <= run.steps_per_epoch else 1
+        count = min(progress.size, run.steps_per_epoch - done)
         began = time.monotonic()
-        state, metrics = steps.train_steps(state, run.images, indices[done : done + count], run.keys["run"])
-        values = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+        state, metrics = steps.train_steps(state, run.images, indices, run.keys["run"], done, done + count)
+        values = {name: np.asarray(value, np.float64)[done : done + count] for name, value in metrics.items()}
         seconds = time.monotonic() - began
         for number in range(count):
             _count_step(run, progress, int(state.step) - count + number + 1, _at(values, number))
@@ -186,7 +180,7 @@ def _train_epoch(run: Run, state: TrainState, progress: Progress) -> TrainState:
             run.report.steps(int(state.step), _at(values, -1), seconds / count)
         if calls == 2 and progress.size == 1:
             # The first call includes compilation, so the second one is timed.
-            progress.size = processes.of_first(steps_per_call(seconds, run.steps_per_epoch))
+            progress.size = processes.of_first(steps_per_call(seconds))
     return state
 
 

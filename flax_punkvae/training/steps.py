@@ -32,7 +32,12 @@ def _metrics(likelihood: Likelihood, distortion: Array, kl: Array, beta: Array |
     return metrics | ({"bits": (distortion + kl) / _NATS_PER_BIT} if likelihood.bits else {})
 
 
-def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+@jax.jit
+def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    """One Adam step on one batch, with dropout and augmentation; images are in [0, 1], or indices.
+
+    Returns the new state and the loss, mse (or cross_entropy and bits) and kl before the step, averaged over the batch.
+    """
     beta = state.beta
     if state.beta_warmup:
         beta = beta * jnp.minimum((state.step + 1).astype(jnp.float32) / state.beta_warmup, 1.0)
@@ -57,29 +62,34 @@ def _step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, "
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), averages
 
 
-@jax.jit
-def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-    """One Adam step on one batch, with dropout and augmentation; images are in [0, 1], or indices.
-
-    Returns the new state and the loss, mse (or cross_entropy and bits) and kl before the step, averaged over the batch.
-    """
-    return _step(state, images, key)
-
-
 @partial(jax.jit, donate_argnames="state")
 def train_steps(
-    state: TrainState, images: Integer[Array, "n h w c"], indices: Int[Array, "s b"], key: Key[Array, ""]
+    state: TrainState,
+    images: Integer[Array, "n h w c"],
+    indices: Int[Array, "s b"],
+    key: Key[Array, ""],
+    begin: Int[Array, ""] | int,
+    end: Int[Array, ""] | int,
 ) -> tuple[TrainState, Metrics]:
-    """s steps in one call: step i on `images[indices[i]]`, with the key fold_in(key, state.step).
+    """Steps begin..end-1 in one call: step i on `images[indices[i]]`, with the key fold_in(key, state.step).
 
-    Returns the new state and each metric of each step, [s]. The input state is donated and cannot be used again.
+    Returns the new state and each metric of each step, [s], which is 0 for the other steps. The input state is donated
+    and cannot be used again. The bounds are not static: it is compiled once, whatever the number of steps per call.
     """
 
-    def body(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
         pixels = state.model.likelihood.pixels(parallel.rows(state.mesh, images, batch))
-        return _step(state, pixels, jax.random.fold_in(key, state.step))
+        return train_step(state, pixels, jax.random.fold_in(key, state.step))
 
-    return jax.lax.scan(body, state, indices)
+    def body(number: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = carry
+        state, values = step(state, jax.lax.dynamic_index_in_dim(indices, number, keepdims=False))
+        update = jax.lax.dynamic_update_index_in_dim
+        return state, {name: update(metrics[name], value, number, 0) for name, value in values.items()}
+
+    _, shapes = jax.eval_shape(step, state, indices[0])
+    metrics = {name: jnp.zeros(len(indices), shape.dtype) for name, shape in shapes.items()}
+    return jax.lax.fori_loop(begin, end, body, (state, metrics))
 
 
 @partial(jax.jit, static_argnames=("module", "beta", "mesh"))

@@ -72,7 +72,7 @@ bits = []
 for devices in (None, mesh):
     state = train_state.create_state(config, jax.random.key(0), sprites, 300, devices)
     placed = parallel.sharded(devices, sprites)
-    state, metrics = steps.train_steps(state, placed, batches, jax.random.key(1))
+    state, metrics = steps.train_steps(state, placed, batches, jax.random.key(1), 0, len(batches))
     tested = steps.evaluate(state.model, state.params, 1.0, placed, np.arange(20), jax.random.key(2), 16, devices)
     bits.append([*np.asarray(metrics["bits"]), tested["bits"]])
 np.testing.assert_allclose(*bits, rtol=1e-5)

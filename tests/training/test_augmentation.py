@@ -115,17 +115,19 @@ def run(directory: Path, sprites: np.ndarray, epochs: int) -> loop.Run:
     )
 
 
-def test_scanned_steps_equal_looped_ones_and_it_ends_in_time(sprites: np.ndarray):
+def test_steps_in_one_call_equal_steps_in_many_and_it_ends_in_time(sprites: np.ndarray):
     """Oracle of the end: what the same step does to a state that augments nothing."""
     indices = jnp.array(np.concatenate([steps.epoch_order(jax.random.key(4), epoch, 18, (3, 6)) for epoch in (0, 1)]))
     key, images = jax.random.key(5), jnp.array(sprites)
-    scanned, _ = steps.train_steps(create(sprites), images, indices, key)
+    together, _ = steps.train_steps(create(sprites), images, indices, key, 0, len(indices))
     looped, as_plain = create(sprites), []
     for batch in indices:
         plain = jax.tree.map(jnp.copy, looped.replace(augmentation=Augmentation()))
-        looped, _ = steps.train_steps(looped, images, batch[None], key)
-        as_plain.append(digest(steps.train_steps(plain, images, batch[None], key)[0].params) == digest(looped.params))
-    assert digest(scanned.params) == digest(looped.params)
+        looped, _ = steps.train_steps(looped, images, batch[None], key, 0, 1)
+        as_plain.append(
+            digest(steps.train_steps(plain, images, batch[None], key, 0, 1)[0].params) == digest(looped.params)
+        )
+    assert digest(together.params) == digest(looped.params)
     assert as_plain == [False] * 4 + [True] * 2
 
 

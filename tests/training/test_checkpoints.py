@@ -22,7 +22,7 @@ from helpers.descriptions import DESCRIPTION
 def trained(small: Config, photos: np.ndarray) -> train_state.TrainState:
     state = train_state.create_state(small, jax.random.key(0))
     indices = jnp.zeros((1, 8), jnp.int32)
-    return train_steps(state, jnp.array(photos), indices, jax.random.key(1))[0]
+    return train_steps(state, jnp.array(photos), indices, jax.random.key(1), 0, 1)[0]
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,10 @@ from flax_punkvae.training import state as train_state
 from helpers.descriptions import DESCRIPTION
 
 
-@given(st.floats(1e-6, 100), st.integers(1, 1000))
-def test_calls_last_at_most_four_seconds_and_are_the_fewest(seconds: float, steps_per_epoch: int):
-    size = loop.steps_per_call(seconds, steps_per_epoch)
-    assert 1 <= size <= steps_per_epoch
-    assert size == 1 or size * seconds <= 4.0
-    calls = steps_per_epoch // size + steps_per_epoch % size
-    others = [n for n in range(1, steps_per_epoch + 1) if n * seconds <= 4.0]
-    assert all(calls <= steps_per_epoch // n + steps_per_epoch % n for n in others)
-
-
-@pytest.mark.parametrize(("seconds", "size"), [(10.0, 1), (2.5, 1), (0.6, 5), (0.01, 125), (1e-6, 125)])
-def test_steps_per_call_of_the_reference(seconds: float, size: int):
-    assert loop.steps_per_call(seconds, 125) == size
+@given(st.floats(1e-6, 100))
+def test_a_call_lasts_at_most_four_seconds_or_is_one_step(seconds: float):
+    size = loop.steps_per_call(seconds)
+    assert size == 1 or size * seconds <= 4.0 < (size + 1.001) * seconds
 
 
 def test_keys_differ_by_name_and_seed():
@@ -121,8 +112,8 @@ def test_what_is_not_finite_is_not_saved(
     """The third of four steps gives a loss, or the last leaves a parameter, that is not a number."""
     real = steps.train_steps
 
-    def poisoned(state, images, indices, key):
-        state, metrics = real(state, images, indices, key)
+    def poisoned(state, *arguments):
+        state, metrics = real(state, *arguments)
         if bad == "loss" and int(state.step) == 3:
             metrics["kl"] = metrics["kl"] * float("nan")
         if bad == "parameters" and int(state.step) == 4:

@@ -27,7 +27,7 @@ def test_everything_a_run_compiles_is_supported(small: Config, state: train_stat
     model = state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
     assert unsupported(steps.train_step, state, jnp.zeros(images.shape), key) == set()
-    assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key) == set()
+    assert unsupported(steps.train_steps, state, images, jnp.zeros((3, 4), jnp.int32), key, 0, 3) == set()
     assert (
         unsupported(
             partial(steps.eval_step, model, beta=1.0),

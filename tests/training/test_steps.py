@@ -74,28 +74,31 @@ def test_a_step_is_adam_on_the_gradient_of_the_summed_loss(state: train_state.Tr
         np.testing.assert_allclose(np.asarray(after)[clear], expected[clear], rtol=1e-4, atol=1e-6)
 
 
-def test_scanned_steps_equal_looped_ones(small: Config, photos: np.ndarray):
+def test_steps_in_one_call_equal_steps_in_many(small: Config, photos: np.ndarray):
     images = jnp.array(photos)
     indices = jnp.array(steps.epoch_order(jax.random.key(4), 0, 20, (4, 5)))
     key = jax.random.key(5)
-    scanned, metrics = steps.train_steps(train_state.create_state(small, jax.random.key(0)), images, indices, key)
+    together, metrics = steps.train_steps(
+        train_state.create_state(small, jax.random.key(0)), images, indices, key, 0, 4
+    )
     one_by_one = train_state.create_state(small, jax.random.key(0))
     looped = train_state.create_state(small, jax.random.key(0))
     for step in range(4):
-        one_by_one, values = steps.train_steps(one_by_one, images, indices[step : step + 1], key)
+        one_by_one, values = steps.train_steps(one_by_one, images, indices, key, step, step + 1)
         pixels = images[indices[step]].astype(jnp.float32) / 255.0
         looped, _ = steps.train_step(looped, pixels, jax.random.fold_in(key, step))
-        assert float(values["loss"][0]) == float(metrics["loss"][step])
+        assert float(values["loss"][step]) == float(metrics["loss"][step])
+        assert values["loss"].shape == (4,) and np.count_nonzero(values["loss"]) == 1
     # Calls of any length give the same bits; a step compiled by itself may round differently.
-    assert digest(one_by_one.params) == digest(scanned.params)
-    assert int(scanned.step) == int(looped.step) == 4
-    for ours, theirs in zip(jax.tree.leaves(scanned.params), jax.tree.leaves(looped.params), strict=True):
+    assert digest(one_by_one.params) == digest(together.params)
+    assert int(together.step) == int(looped.step) == 4
+    for ours, theirs in zip(jax.tree.leaves(together.params), jax.tree.leaves(looped.params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
 
 
 def test_train_steps_uses_up_its_state(small: Config, photos: np.ndarray):
     state = train_state.create_state(small, jax.random.key(0))
-    steps.train_steps(state, jnp.array(photos), jnp.zeros((1, 4), jnp.int32), jax.random.key(0))
+    steps.train_steps(state, jnp.array(photos), jnp.zeros((1, 4), jnp.int32), jax.random.key(0), 0, 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 

@@ -110,8 +110,9 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
 
     def train_some(count: int) -> None:
         nonlocal state
-        indices = order[np.arange(count) % len(order)]
-        state, metrics = steps.train_steps(state, images, indices, key)
+        for begin in range(0, count, len(order)):
+            end = min(len(order), count - begin)
+            state, metrics = steps.train_steps(state, images, order, key, 0, end)
         jax.block_until_ready((state.params, metrics))
 
     def repeat(function: Callable[[], Any]) -> Callable[[int], Any]:
