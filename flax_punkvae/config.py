@@ -141,6 +141,10 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
     """Seed of the initialisation, the order of images, dropout and latent noise."""
+    init: str | None = None
+    """Fine-tune a trained model, a run directory, a published folder or hub:OWNER/NAME[@REVISION], instead of starting
+    from random parameters. Its config is the preset, unless --config names another one. Colours that it does not know
+    begin as the nearest ones that it knows."""
 
 
 # Larger than any sensible value, and small enough that nothing overflows.
@@ -245,6 +249,7 @@ def to_table(config: Config) -> dict[str, Any]:
     return {
         name: {key: field for key, field in value.items() if field is not None} if isinstance(value, dict) else value
         for name, value in tables.items()
+        if value is not None
     }
 
 

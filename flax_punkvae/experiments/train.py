@@ -6,7 +6,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class Where:
 
 
 @dataclass(frozen=True)
+class _Init:
+    init: str | None = None
+
+
+@dataclass(frozen=True)
 class Options(Config, Where):
     """Train PunkVAE, a beta-VAE of pixel-art characters. With no flags: the reference run on the 10,000 CryptoPunks."""
 
@@ -71,7 +76,7 @@ def _train(options: Options, command: list[str]) -> int:
 
     from flax_punkvae import data
     from flax_punkvae.devices import parallel, processes
-    from flax_punkvae.training import environment, run_directory, session
+    from flax_punkvae.training import environment, run_directory, session, transfer
     from flax_punkvae.training import state as train_state
 
     config = Config(**{field.name: getattr(options, field.name) for field in fields(Config)})
@@ -86,6 +91,7 @@ def _train(options: Options, command: list[str]) -> int:
     source = {name: value for name, value in by_name(config).items() if name in _SOURCE}
     processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
+    fine_tuned = cache(partial(_open, config)) if config.init else None
     parts = data.parts(len(dataset.images), config.data)
     _check_batches(config.train, len(parts.train), parallel.size(mesh))
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
@@ -93,16 +99,37 @@ def _train(options: Options, command: list[str]) -> int:
         _describe(machine, dataset, parts, shapes.params)
         if (shape := batches(config.train, len(parts.train)))[1] != config.train.batch_size:
             console.say("batches: {} of {} images per epoch".format(*shape))
+    init = None
+    if fine_tuned and not options.resume:
+        originals = dataset.images if dataset.sprites is None else dataset.sprites
+        line = transfer.describe(fine_tuned(), dataset.palette, originals[parts.test])
+        init = transfer.facts(fine_tuned())
+        processes.agree({"SHA-256 of --init": init["params_sha256"]})
+        if processes.is_first():
+            console.say(f"init: {line}")
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.on_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
-        processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance()))
+        processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance(), init))
         start = {"time": _now().isoformat(timespec="seconds"), "command": command, **machine}
-        ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start)
+        ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start, fine_tuned)
     if processes.is_first():
         _print_end(run_dir, config.train, batches(config.train, len(parts.train))[0], ended)
     # Another process may have received the signal.
     return 0 if ended.params_sha256 else 128 + (ended.signals[0] if ended.signals else signal.SIGTERM)
+
+
+def _open(config: Config) -> Any:
+    """The model to fine-tune. Raises UserError if there is none or its architecture is not that of the config."""
+    from flax_punkvae.devices import processes
+    from flax_punkvae.trained import runs
+    from flax_punkvae.training import transfer
+
+    name = str(config.init)
+    model = processes.on_all(lambda: runs.load(name))
+    trained = transfer.Trained(model.params, model.description, name)
+    transfer.check(trained, config.model, config.data.render)
+    return trained
 
 
 def _common(options: Options, config: Config, machine: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +210,7 @@ def _describe(machine: dict[str, Any], dataset: Any, parts: Any, params: Any) ->
 
 def read_options(arguments: Sequence[str]) -> Options:
     """Flags override the preset, the preset overrides the defaults. Raises UserError."""
-    where = parse_known(Where, arguments)
+    where, init = parse_known(Where, arguments), parse_known(_Init, arguments).init
     preset = Config()
     if where.config is not None:
         preset = read_preset(where.config)
@@ -191,8 +218,15 @@ def read_options(arguments: Sequence[str]) -> Options:
         from flax_punkvae.training.run_directory import read_config
 
         preset = read_config(where.run_dir)
+    elif init is not None:
+        from flax_punkvae.trained import hub_models, runs
+
+        preset = runs.read_config(hub_models.local(init))
     options = parse(Options, arguments, Options(**vars(preset)), PROG)
     validate(options)
+    if options.init is not None and not options.init.startswith("hub:"):
+        # So that the run can be resumed from another working directory.
+        options = replace(options, init=str(Path(options.init).expanduser().absolute()))
     if options.resume and options.run_dir is None:
         raise UserError("--resume: add --run-dir to say which run to continue")
     return options

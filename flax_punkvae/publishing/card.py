@@ -106,6 +106,11 @@ def _training(model: Model, provenance: dict[str, Any]) -> str:
         f"- Training: {described.epochs:g} epochs, {described.step} steps with batches of "
         f"{described.train.batch_size}, seed {described.seed}, checkpoint: {model.checkpoint}",
     ]
+    if init := provenance.get("init"):
+        lines.append(
+            f"- Fine-tuned from {init['model']}, step {init['step']}, which was trained on {init['source']}; SHA-256 "
+            f"of its parameters `{init['params_sha256']}`"
+        )
     if seconds := provenance.get("seconds"):
         lines.append(f"- Time: {seconds / 60:.1f} min, the evaluations after each epoch included")
     for start in provenance.get("starts", [])[-1:]:

@@ -45,8 +45,10 @@ def files(
     """(the content of each file by name, lines for the user). `facts` are those of run.json."""
     notes: list[str] = []
     model, config, data = _without_paths(model, config, facts.get("data", {}))
+    init = facts.get("init", {})
     provenance = {
         "data": data,
+        **({"init": {**init, "model": _last(init["model"]), "source": _last(init["source"])}} if init else {}),
         "starts": [{key: start[key] for key in _TOLD if key in start} for start in facts.get("starts", [])],
         "seconds": seconds,
         "licence": licence,
@@ -67,18 +69,21 @@ def files(
 def _without_paths(model: Model, config: Config, data: dict[str, Any]) -> tuple[Model, Config, dict[str, Any]]:
     """Both, and the facts about the images, without the names of folders and files of this machine but the last."""
 
-    def last(source: str) -> str:
-        kind, _, path = source.partition(" ")
-        if kind in ("sheet", "folder"):
-            return f"{kind} {PurePath(path).name}"
-        return source if source.startswith("hub:") else PurePath(source).name or source
-
-    described = replace(model.description, source=last(model.description.source))
+    described = replace(model.description, source=_last(model.description.source))
     shown = {key: value for key, value in data.items() if key != "files"}
     if "source" in shown:
-        shown["source"] = last(str(shown["source"]))
-    source = config.data.source if config.data.source.startswith("hub:") else PurePath(config.data.source).name
-    return replace(model, description=described), replace(config, data=replace(config.data, source=source)), shown
+        shown["source"] = _last(str(shown["source"]))
+    init = config.init and _last(config.init)
+    config = replace(config, init=init, data=replace(config.data, source=_last(config.data.source)))
+    return replace(model, description=described), config, shown
+
+
+def _last(source: str) -> str:
+    """A source, or the name of a model, without the folders that it is in."""
+    kind, _, path = source.partition(" ")
+    if kind in ("sheet", "folder"):
+        return f"{kind} {PurePath(path).name}"
+    return source if source.startswith("hub:") else PurePath(source).name or source
 
 
 def _samples(model: Model, notes: list[str]) -> bytes | None:

@@ -88,6 +88,11 @@ def with_images(directory: Path, model: Model, moved: Images, dataset: Dataset |
     return OpenedRun(model, config, dataset, *data.parts(len(dataset.images), config.data))
 
 
+def read_config(directory: Path) -> Config:
+    """The config of a run, or of the run that a published model comes from. Raises UserError if there is none."""
+    return (published if is_published(directory) else run_directory).read_config(directory)
+
+
 def is_local(directory: Path, moved: Images) -> bool:
     """Whether the run's images can be looked for without the network, or the user has named their location."""
     return moved.source is not None or data.is_local(_config(directory, moved).data.source)
@@ -163,7 +168,7 @@ def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) ->
 
 def _config(directory: Path, moved: Images) -> Config:
     """The run's config, with the current location of its images."""
-    config = (published if is_published(directory) else run_directory).read_config(directory)
+    config = read_config(directory)
     changes: dict[str, Any] = {name: value for name, value in vars(moved).items() if value is not None}
     return replace(config, data=replace(config.data, **changes))
 

@@ -226,10 +226,14 @@ def begin(path: Path, config: Config, start: dict[str, Any], unfinished: bool) -
     starts = facts.pop("starts", None)
     if not isinstance(starts, list):
         # Older versions had no list; their facts about the start become its first entry.
-        old = {name: facts.pop(name) for name in list(facts) if name not in ("config", "data", "final_step", _DIGEST)}
+        old = {
+            name: facts.pop(name)
+            for name in list(facts)
+            if name not in ("config", "data", "init", "final_step", _DIGEST)
+        }
         starts = [old] if old else []
     ended = {} if unfinished else {name: facts[name] for name in ("final_step", _DIGEST) if name in facts}
-    kept = {"config": facts.get("config", to_table(config)), "data": facts["data"]}
+    kept = {"config": facts.get("config", to_table(config)), **{x: facts[x] for x in ("data", "init") if x in facts}}
     _replace(path / _FACTS, _json({**kept, "starts": [*starts, start], **ended}))
 
 

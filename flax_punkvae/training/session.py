@@ -1,16 +1,19 @@
 """One start or resume of a run, from the locked directory to the last checkpoint or to the signal that stopped it."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flax_punkvae.config import Config, batches
 from flax_punkvae.data import Dataset, Parts
 from flax_punkvae.devices import parallel, processes
 from flax_punkvae.errors import UserError
-from flax_punkvae.training import checkpoints, description, loop, retention, run_directory, signals
+from flax_punkvae.training import checkpoints, description, loop, retention, run_directory, signals, transfer
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training.reporting import Report
 from flax_punkvae.training.state import TrainState
@@ -25,10 +28,10 @@ class Ended(NamedTuple):
     signals: list[int]
 
 
-def claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any]) -> None:
+def claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any], init: dict[str, Any] | None) -> None:
     """Check a run directory that this process has locked and, for a new run, write its first files.
 
-    Raises UserError if the run cannot be started or continued there.
+    `init` are facts about the model to fine-tune. Raises UserError if the run cannot be started or continued there.
     """
     if resume:
         run_directory.check_links(run_dir)
@@ -36,7 +39,7 @@ def claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any
     else:
         # Checked again, since another process may have held the lock until now.
         run_directory.check_free(run_dir)
-        run_directory.start(run_dir, config, {"data": provenance, "starts": []})
+        run_directory.start(run_dir, config, {"data": provenance, **({"init": init} if init else {}), "starts": []})
 
 
 def train(
@@ -47,13 +50,15 @@ def train(
     parts: Parts,
     shapes: TrainState,
     start: dict[str, Any],
+    fine_tuned: Callable[[], transfer.Trained] | None = None,
 ) -> Ended:
     """Train in a claimed run directory; with `resume`, from its checkpoint if it has one.
 
-    `shapes` is the state with shapes in place of arrays; `start` is the entry of this start in run.json. Raises
-    UserError if the run is already past its last epoch, if training diverges or if the disk cannot be written.
+    `shapes` is the state with shapes in place of arrays; `start` is the entry of this start in run.json; `fine_tuned`
+    opens the model to start from, which is not needed if there is a checkpoint. Raises UserError if the run is already
+    past its last epoch, if training diverges or if the disk cannot be written.
     """
-    state, progress, damaged = _begin(run_dir, resume, config, dataset, parts, shapes)
+    state, progress, damaged = _begin(run_dir, resume, config, dataset, parts, shapes, fine_tuned)
     first_step = int(state.step)
     with contextlib.ExitStack() as stack:
         run = loop.Run(
@@ -96,7 +101,13 @@ def train(
 
 
 def _begin(
-    run_dir: Path, resume: bool, config: Config, dataset: Dataset, parts: Parts, shapes: TrainState
+    run_dir: Path,
+    resume: bool,
+    config: Config,
+    dataset: Dataset,
+    parts: Parts,
+    shapes: TrainState,
+    fine_tuned: Callable[[], transfer.Trained] | None,
 ) -> tuple[TrainState, loop.Progress, list[str]]:
     """The state to train from, its progress, and the damaged checkpoints that were skipped."""
     restored = processes.on_all(lambda: checkpoints.restore(run_dir / "checkpoints", shapes)) if resume else None
@@ -105,6 +116,9 @@ def _begin(
     else:
         key, train_images = loop.make_keys(config.seed)["init"], dataset.images[parts.train]
         state = train_state.create_state(config, key, train_images, dataset.colours, shapes.mesh)
+        if fine_tuned:
+            params = transfer.transferred(fine_tuned(), state.params, dataset.palette, state.model.support)
+            state = state.replace(params=parallel.replicated(state.mesh, jax.tree.map(jnp.array, params)))
         progress, damaged = loop.Progress(), []
     step, steps_per_epoch = int(state.step), batches(config.train, len(parts.train))[0]
     processes.agree({"the step of the checkpoint": step}, advice=f"put {run_dir} on a disk that all of them share")

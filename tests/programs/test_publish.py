@@ -18,7 +18,7 @@ from PIL import Image
 
 import flax_punkvae
 from flax_punkvae.errors import UserError
-from flax_punkvae.experiments import evaluate, explore, publish, sample
+from flax_punkvae.experiments import evaluate, explore, publish, sample, train
 from flax_punkvae.trained import published
 from helpers import pages
 from helpers.model_hub import ModelHub
@@ -247,3 +247,34 @@ def test_a_hub_that_fails_is_one_line(hub: ModelHub, tmp_path: Path):
     hub.branches["o/bad"] = {"main": dict(hub.branches["o/m"]["main"])}
     hub.damaged.add("model.safetensors")
     failed("damaged", "sample", "hub:o/bad")
+
+
+def test_a_published_model_is_fine_tuned(folder: Path, run: Path, tmp_path: Path):
+    """At a learning rate of almost nothing, the loss stays that of the model; the run remembers where it began."""
+    few = ("--train.epochs", "1", "--train.learning-rate", "1e-30", "--data.split-seed", "1")
+    arguments = ("--init", str(folder), "--data.source", "synthetic", *few, "--run-dir", str(tmp_path / "tuned"))
+    assert train.main(arguments) == 0
+    original, tuned = flax_punkvae.load(run), flax_punkvae.load(tmp_path / "tuned")
+    z = np.random.default_rng(0).standard_normal((4, original.description.model.latent)).astype(np.float32)
+    np.testing.assert_array_equal(tuned.encode(original.decode(z))[0], original.encode(original.decode(z))[0])
+    facts = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    assert facts["init"]["params_sha256"] == original.description.params_sha256
+    assert facts["config"]["init"] == str(folder)
+    to = tmp_path / "again"
+    assert publish.main([str(tmp_path / "tuned"), "--to", str(to)]) == 0
+    assert f"- Fine-tuned from {folder.name}, step {original.description.step}" in (to / "README.md").read_text()
+    assert str(tmp_path) not in (to / "config.json").read_text() + (to / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("init", "line"),
+    [
+        ("missing", "missing holds no run (config.toml and run.json): name a run directory"),
+        ("hub:me", "'hub:me' is not the name of a model: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION"),
+    ],
+)
+def test_a_model_to_fine_tune_that_is_not_there_is_one_line(init: str, line: str, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        train.main(["--init", init, "--run-dir", str(tmp_path / "run")])
+    assert str(caught.value) == line
+    assert not (tmp_path / "run").exists()

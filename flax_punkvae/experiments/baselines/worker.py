@@ -111,9 +111,8 @@ def _ours(precision: str, batch_size: int, product_side: int) -> tuple[dict[str,
     def train_some(count: int) -> None:
         nonlocal state
         for begin in range(0, count, len(order)):
-            end = min(len(order), count - begin)
-            state, metrics = steps.train_steps(state, images, order, key, 0, end)
-        jax.block_until_ready((state.params, metrics))
+            state, _ = steps.train_steps(state, images, order, key, 0, min(len(order), count - begin))
+        jax.block_until_ready(state.params)
 
     def repeat(function: Callable[[], Any]) -> Callable[[int], Any]:
         return lambda count: [jax.block_until_ready(function()) for _ in range(count)]
