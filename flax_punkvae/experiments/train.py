@@ -91,7 +91,7 @@ def _train(options: Options, command: list[str]) -> int:
     source = {name: value for name, value in by_name(config).items() if name in _SOURCE}
     processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
-    fine_tuned = cache(partial(_open, config)) if config.init else None
+    fine_tuned = cache(partial(_open, config, dataset.images.shape[1:3])) if config.init else None
     parts = data.parts(len(dataset.images), config.data)
     _check_batches(config.train, len(parts.train), parallel.size(mesh))
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
@@ -119,8 +119,8 @@ def _train(options: Options, command: list[str]) -> int:
     return 0 if ended.params_sha256 else 128 + (ended.signals[0] if ended.signals else signal.SIGTERM)
 
 
-def _open(config: Config) -> Any:
-    """The model to fine-tune. Raises UserError if there is none or its architecture is not that of the config."""
+def _open(config: Config, size: tuple[int, int]) -> Any:
+    """The model to fine-tune on images of this size (height, width). Raises UserError if it does not fit."""
     from flax_punkvae.devices import processes
     from flax_punkvae.trained import runs
     from flax_punkvae.training import transfer
@@ -128,7 +128,7 @@ def _open(config: Config) -> Any:
     name = str(config.init)
     model = processes.on_all(lambda: runs.load(name))
     trained = transfer.Trained(model.params, model.description, name)
-    transfer.check(trained, config.model, config.data.render)
+    transfer.check(trained, config.model, config.data.render, size)
     return trained
 
 

@@ -59,8 +59,11 @@ def describe(trained: Trained, palette: UInt8[np.ndarray, "p 3"] | None, held_ou
     return line
 
 
-def check(trained: Trained, model: ModelConfig, render: str) -> None:
-    """Raise UserError, naming the fields, if a trained model has another architecture than the config."""
+def check(trained: Trained, model: ModelConfig, render: str, size: tuple[int, int]) -> None:
+    """Raise UserError if a trained model has another architecture than the config, or images of another size.
+
+    size: (height, width) of the new images.
+    """
     theirs = asdict(trained.description.model) | {"render": trained.description.render}
     ours = asdict(model) | {"render": render}
     prefix = {"render": "data.render"}
@@ -73,6 +76,12 @@ def check(trained: Trained, model: ModelConfig, render: str) -> None:
         raise UserError(
             f"--init {trained.name}: a different architecture, {', '.join(changed)}: use the model's values"
         )
+    height, width, _ = trained.description.image_shape
+    if size != (height, width):
+        raise UserError(
+            f"--init {trained.name}: it was trained on images of {width}x{height}, these are {size[1]}x{size[0]}: use "
+            "images of its size"
+        )
 
 
 def transferred(
@@ -81,7 +90,7 @@ def transferred(
     """The initial `params` of a new model, with those of the trained one in their place, as NumPy arrays.
 
     palette, support: of the new model, if its images are indices. Where the new model has a colour at a position where
-    the trained one has not seen it, the bias of its logit stays. Raises UserError if images differ in size.
+    the trained one has not seen it, the bias of its logit stays. The two must have passed `check`.
     """
     ours: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
     theirs: dict[str, Any] = traverse_util.flatten_dict(trained.params, sep=".")
@@ -92,16 +101,14 @@ def transferred(
         assert old.palette is not None and old.support is not None
         nearest = colours.nearest(palette, old.palette)
         known = (palette == old.palette[nearest]).all(axis=1)
-        places = _places(support, old.support, nearest, known) if support.lists.shape[:2] == old.image_shape[:2] else {}
+        places = _places(support, old.support, nearest, known)
         for name in _BY_COLOUR:
             if name in moved:
                 moved[name] = np.concatenate([moved[name][nearest], moved[name][len(old.palette) :]])
         for name in _BY_POSITION:
-            if name in moved and places:
+            if name in moved:
                 moved[name] = _biases(ours[name], moved[name], **places)
-    if {name: leaf.shape for name, leaf in ours.items()} != {name: leaf.shape for name, leaf in moved.items()}:
-        height, width, _ = old.image_shape
-        raise UserError(f"--init {trained.name}: it was trained on images of {width}x{height}: use images of that size")
+    assert {name: leaf.shape for name, leaf in ours.items()} == {name: leaf.shape for name, leaf in moved.items()}
     return traverse_util.unflatten_dict(moved, sep=".")
 
 
@@ -112,9 +119,8 @@ def _places(
     row_of = np.full(old.lists.shape[0] * old.lists.shape[1], -1)
     row_of[old.open] = np.arange(len(old.open))
     rows = row_of[support.open]
-    lists = support.open_lists
-    # The old index of each listed colour; none for a colour that is not known, or where the list has ended.
-    index = np.append(np.where(known, nearest, -1), -1)[lists]
+    # The old index of each listed colour; none for a colour that is not known. A list's end goes to a list's end.
+    index = np.append(np.where(known, nearest, -1), old.colours)[support.open_lists]
     same = old.open_lists[rows][:, None, :] == index[:, :, None]
     found = same.any(axis=2) & (rows >= 0)[:, None]
     return {"rows": rows, "columns": same.argmax(axis=2), "found": found}
