@@ -69,10 +69,8 @@ def model_of(case: str) -> Model:
     train = TrainConfig(batch_size=2, precision="bf16" if case == "dense" else "f32")
     module = make_module(config, train, shape, support)
     shapes = jax.eval_shape(lambda: init(module, jax.random.key(0)))
-    params = {
-        name: jnp.asarray(values(random, name, leaf.shape), jnp.float32)
-        for name, leaf in traverse_util.flatten_dict(shapes, sep=".").items()
-    }
+    leaves: dict[str, Any] = traverse_util.flatten_dict(shapes, sep=".")
+    params = {name: jnp.asarray(values(random, name, leaf.shape), jnp.float32) for name, leaf in leaves.items()}
     if config.pixel_hidden:
         # The weight of the softmax, so that neighbours' copies do not fill a sprite with one colour.
         params["pixels.layers_2.bias"] = params["pixels.layers_2.bias"].at[16].add(3)
@@ -261,9 +259,26 @@ def test_a_graph_with_other_weights_is_refused(case: str):
         kernel = next(tensor for tensor in proto.graph.initializer if "kernel" in tensor.name)
         array = onnx.numpy_helper.to_array(kernel)
         kernel.CopyFrom(onnx.numpy_helper.from_array(array + np.float32(0.5), kernel.name))
-        with pytest.raises(UserError, match=f"{name}: .* differs from JAX by .*: do not use the file") as caught:
+        with pytest.raises(
+            UserError, match=f"{name}: the difference of .* from JAX is .*: do not use the file"
+        ) as caught:
             onnx_check.check(model_of(case), {name: proto.SerializeToString()})
         assert "\n" not in str(caught.value)
+
+
+def test_a_graph_without_clear_choices_is_refused():
+    """With zero logits, every choice is a tie."""
+    proto: Any = onnx.load_from_string(files_of("independent")["decoder.onnx"])
+    for tensor in proto.graph.initializer:
+        if tensor.name.startswith("palette."):
+            array = np.zeros_like(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    with pytest.raises(UserError, match=r"only \d+ of \d+ values of indices can be compared .*: train the model"):
+        onnx_check.check(model_of("independent"), {"decoder.onnx": proto.SerializeToString()})
+
+
+def test_files_are_the_same_each_time():
+    assert onnx_graphs.files(model_of(LEARNED)) == files_of(LEARNED)
 
 
 def test_what_is_no_graph_is_refused():
