@@ -17,6 +17,8 @@ from flax_punkvae.errors import UserError
 # onnxruntime 1.12 reads both.
 OPSET = 17
 _IR_VERSION = 8
+# The name of the free dimension of all inputs and outputs.
+BATCH = "batch"
 # protobuf's limit on a file, less what the nodes may take.
 _MOST_BYTES = 2**31 - 2**20
 

@@ -12,10 +12,9 @@ import numpy as np
 from flax_punkvae.model.palette import NEVER, Support
 from flax_punkvae.model.pixels import LEAST, NEIGHBOURS, neighbours
 from flax_punkvae.model.priors import LOG_SCALES
-from flax_punkvae.publishing.onnx_builder import Graph, Kind, integers
+from flax_punkvae.publishing.onnx_builder import BATCH, Graph, Kind, integers
 
 _F32, _I32 = np.float32, np.int32
-_BATCH = "batch"
 _AFFINE = ("kernel", "bias")
 
 
@@ -79,14 +78,14 @@ def decode_pixels(
 
     def step(body: Graph, number: str, canvas: str) -> Sequence[str]:
         draw = body.add("Unsqueeze", body.add("Gather", draws, number), integers(1))
-        candidates, probabilities, copies = pixel.distribution(body, number, features, canvas, column)
-        chosen, margin = _choose(body, candidates, probabilities, copies, draw, pixel.listed)
+        candidates, probabilities, same = pixel.distribution(body, number, features, canvas, column)
+        chosen, margin = _choose(body, candidates, probabilities, same, draw, pixel.listed)
         place = body.add("Reshape", body.add("Gather", positions, number), integers(1, 1))
         canvas = body.add("ScatterND", canvas, place, body.add("Transpose", chosen, perm=[1, 0]))
         return canvas, *(body.add("Squeeze", value, integers(1)) for value in (chosen, margin))
 
-    each = Kind(_I32, (_BATCH,)), Kind(_F32, (_BATCH,))
-    state = Kind(_I32, (height * width + 1, _BATCH))
+    each = Kind(_I32, (BATCH,)), Kind(_F32, (BATCH,))
+    state = Kind(_I32, (height * width + 1, BATCH))
     _, colours, margins = graph.loop(len(support.open), step, canvas, state, each)
     return colours, margins
 
@@ -116,7 +115,8 @@ class _Pixel:
     def distribution(self, body: Graph, number: str, features: str, canvas: str, column: str) -> tuple[str, str, str]:
         """(candidates, probabilities, whether a neighbour's colour is the candidate's): [b m+n], [b m+n], [b m+n n].
 
-        The candidates are the listed colours, then the neighbours'; all of a colour's probability is with its first.
+        The candidates are the listed colours, then the neighbours'. The first candidate of a colour has all of its
+        probability.
         """
         near = body.add("Transpose", body.add("Gather", canvas, body.add("Gather", self._near, number)), perm=[1, 0])
         output, weights = self._mixture(body, body.add("Gather", features, number), near)
@@ -226,4 +226,4 @@ def sample_prior(
         return (body.add("Where", body.add("Equal", np.arange(d), number), value, z),)
 
     zeros = graph.add("ConstantOfShape", graph.add("Shape", noise))
-    return graph.loop(d, step, zeros, Kind(_F32, (_BATCH, d)))[0]
+    return graph.loop(d, step, zeros, Kind(_F32, (BATCH, d)))[0]

@@ -14,11 +14,10 @@ from flax import traverse_util
 
 from flax_punkvae.model import inference
 from flax_punkvae.publishing import onnx_draws
-from flax_punkvae.publishing.onnx_builder import OPSET, Graph, Kind, import_onnx, integers
+from flax_punkvae.publishing.onnx_builder import BATCH, OPSET, Graph, Kind, import_onnx, integers
 from flax_punkvae.trained.model import Model
 
 ENCODER, DECODER, PRIOR = "encoder.onnx", "decoder.onnx", "prior.onnx"
-_BATCH = "batch"
 _F32 = np.float32
 
 Params = Mapping[str, np.ndarray]
@@ -47,11 +46,11 @@ def _encoder(model: Model, params: Params) -> bytes:
     height, width, channels = model.description.image_shape
     graph, stages = Graph(), len(model.description.model.encoder_widths)
     if model.module.support:
-        inputs = {"indices": Kind(np.int32, (_BATCH, height, width), _INDICES)}
+        inputs = {"indices": Kind(np.int32, (BATCH, height, width), _INDICES)}
         x = graph.add("Gather", graph.constant("encoder.colours", params["encoder.colours"]), "indices")
         channels = model.description.model.embedding
     else:
-        inputs = {"image": Kind(np.uint8, (_BATCH, height, width, channels), "RGB, 0..255")}
+        inputs = {"image": Kind(np.uint8, (BATCH, height, width, channels), "RGB, 0..255")}
         x = graph.add("Div", graph.cast("image", _F32), _F32(255))
     if stages:
         x = graph.add("Transpose", x, perm=[0, 3, 1, 2])
@@ -63,7 +62,7 @@ def _encoder(model: Model, params: Params) -> bytes:
     x = graph.add("Relu", _dense(graph, x, params, "encoder.dense"))
     x = _residual_blocks(graph, x, params, "encoder", model.description.model.residual_blocks)
     outputs = {
-        name: (_dense(graph, x, params, f"encoder.{name}"), Kind(_F32, (_BATCH, model.description.model.latent), doc))
+        name: (_dense(graph, x, params, f"encoder.{name}"), Kind(_F32, (BATCH, model.description.model.latent), doc))
         for name, doc in (
             ("mean", "The mean of each latent; decode this to reconstruct the image"),
             ("logvar", "The logarithm of the variance of each latent"),
@@ -76,22 +75,22 @@ def _encoder(model: Model, params: Params) -> bytes:
 def _decoder(model: Model, params: Params) -> bytes:
     module, (height, width, channels) = model.module, model.description.image_shape
     graph, support = Graph(), module.support
-    inputs = {"z": Kind(_F32, (_BATCH, model.description.model.latent), "Latents")}
+    inputs = {"z": Kind(_F32, (BATCH, model.description.model.latent), "Latents")}
     if not support:
         image = _decoded(graph, model, params, channels)
-        kind = Kind(_F32, (_BATCH, height, width, channels), "RGB, 0..1")
+        kind = Kind(_F32, (BATCH, height, width, channels), "RGB, 0..1")
         doc = "Decodes latents to images, the means of p(image | z)."
         return graph.model("decoder", doc, inputs, {"image": (image, kind)}, _metadata(model, "decoder"))
     features = model.description.model.embedding
     x = onnx_draws.at_open(graph, _decoded(graph, model, params, features), support, features)
     if model.description.model.pixel_hidden:
-        inputs["uniform"] = Kind(_F32, (_BATCH, len(support.open)), _UNIFORM)
+        inputs["uniform"] = Kind(_F32, (BATCH, len(support.open)), _UNIFORM)
         colours, margins = onnx_draws.decode_pixels(graph, x, "uniform", support, params)
         doc, lead = "Decodes latents to images of palette indices, pixel by pixel.", f"{_LEAD}. {_CLEARANCE}"
     else:
         colours, margins = onnx_draws.most_probable(graph, x, support, params)
         doc, lead = "Decodes latents to images of palette indices, each the most probable at its pixel.", _LEAD
-    shape, only = (_BATCH, height, width), support.lists[..., 0].astype(np.int32)
+    shape, only = (BATCH, height, width), support.lists[..., 0].astype(np.int32)
     outputs = {
         "indices": (onnx_draws.sprite(graph, colours, support, only), Kind(np.int32, shape, _INDICES)),
         "margin": (onnx_draws.sprite(graph, margins, support, np.ones_like(only, _F32)), Kind(_F32, shape, lead)),
@@ -105,7 +104,7 @@ def _prior(model: Model) -> bytes:
         module, model.params, method=lambda module: (module.learned_prior.layers(), module.learned_prior.components)
     )
     arrays = [(np.asarray(kernel), np.asarray(bias)) for kernel, bias in layers]
-    shape = (_BATCH, model.description.model.latent)
+    shape = (BATCH, model.description.model.latent)
     inputs = {
         "noise": Kind(_F32, shape, "Draws from N(0, 1), times the temperature"),
         "uniform": Kind(_F32, shape, "Draws from the uniform distribution on [0, 1)"),

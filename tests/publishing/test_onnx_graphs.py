@@ -124,21 +124,21 @@ def test_graphs_equal_jax(case: str):
 
 @pytest.mark.parametrize("case", ["convolutions", LEARNED])
 def test_batches_have_any_size(case: str):
-    """Oracle: JAX on five rows, of which graphs get one or all."""
+    """Oracle: JAX on 64 rows, for which it is compiled already; graphs get one, or five."""
     model, files = model_of(case), files_of(case)
-    module, params, z = model.module, model.params, latents(5, case)
+    module, params, z = model.module, model.params, latents(64, case)
     uniform = np.random.default_rng(2).random(z.shape, np.float32)
-    pixels = np.random.default_rng(4).integers(0, 5, (5, *model.description.image_shape)).astype(np.uint8)
+    pixels = np.random.default_rng(4).integers(0, 5, (64, *model.description.image_shape))
+    pixels = pixels.astype(np.int32 if case == LEARNED else np.uint8)
     mean, _ = inference.encode(module, params, pixels)
     images = np.asarray(inference.decode(module, params, z))
     for count in (1, 5):
+        given, draws = pixels[:count], []
         if case == LEARNED:
-            given, draws = pixels[:count, ..., 0].astype(np.int32), [np.full((count, open_of(model)), -1, np.float32)]
+            given, draws = given[..., 0], [np.full((count, open_of(model)), -1, np.float32)]
             found = run(files["prior.onnx"], z[:count], uniform[:count])[0]
             expected = np.asarray(inference.from_prior(module, params, z, uniform))[:count]
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-        else:
-            given, draws = pixels[:count], []
         np.testing.assert_allclose(run(files["encoder.onnx"], given)[0], mean[:count], rtol=1e-5, atol=1e-5)
         decoded = run(files["decoder.onnx"], z[:count], *draws)[0]
         np.testing.assert_allclose(decoded.reshape(images[:count].shape), images[:count], atol=1e-5)
@@ -151,14 +151,14 @@ def open_of(model: Model) -> int:
 
 def test_each_number_says_how_its_pixel_is_chosen():
     """Oracle: `inference.decode` with seeds and without, of which each takes every other sprite."""
-    model, seeds, z = model_of(LEARNED), np.arange(6, dtype=np.uint32), latents(6)
+    model, seeds, z = model_of(LEARNED), np.arange(64, dtype=np.uint32), latents(64)
     uniform = uniforms(model, seeds)
     uniform[::2] = -0.5
     found, _ = run(files_of(LEARNED)["decoder.onnx"], z, uniform)
     drawn, best = (np.asarray(inference.decode(model.module, model.params, z, given)) for given in (seeds, None))
     np.testing.assert_array_equal(found[::2], best[::2, ..., 0])
     np.testing.assert_array_equal(found[1::2], drawn[1::2, ..., 0])
-    assert (drawn != best).any(axis=(1, 2, 3)).all()
+    assert (drawn != best).any(axis=(1, 2, 3)).mean() > 0.9
 
 
 def probabilities(model: Model, z: np.ndarray, sprites: np.ndarray, last: bool = False) -> np.ndarray:
@@ -210,6 +210,9 @@ def test_a_drawn_margin_is_the_distance_from_another_colour():
     model, count = model_of(LEARNED), 80
     z, uniform, support = latents(count), uniforms(model, np.arange(count, dtype=np.uint32)), model.module.support
     assert support
+
+    # Nothing lies beyond the last candidate.
+    uniform[:8, -1] = 1 - 2**-10
 
     def decoded(draws: np.ndarray) -> tuple[np.ndarray, ...]:
         sprites, margin = run(files_of(LEARNED)["decoder.onnx"], z, draws)
