@@ -30,7 +30,7 @@ _EMBEDDING = 8
 _OUTPUT = 16
 # Colours less than this times as probable as the most probable one are not drawn: each is rare, but over all pixels
 # they would add up to wrong pixels ("min-p sampling", Nguyen et al. 2024).
-_LEAST = 0.05
+LEAST = 0.05
 
 
 def neighbours(values: Array, outside: Array) -> Array:
@@ -116,7 +116,7 @@ class PixelDecoder(nn.Module):
             if uniform is None:
                 best = jnp.argmax(probabilities, axis=1, keepdims=True)
             else:
-                likely = probabilities >= _LEAST * probabilities.max(axis=1, keepdims=True)
+                likely = probabilities >= LEAST * probabilities.max(axis=1, keepdims=True)
                 best = _draw(jnp.where(likely & _first(same, softmax.shape[1]), probabilities, 0.0), uniform[number])
             return canvas.at[positions[number]].set(jnp.take_along_axis(candidates, best, axis=1)[:, 0])
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from flax_punkvae.model import losses
 
 # Clip standard deviations to [exp(-6), exp(3)]: a component that collapses onto one image gets no gradient.
-_LOG_SCALES = (-6.0, 3.0)
+LOG_SCALES = (-6.0, 3.0)
 
 
 class NormalPrior(nn.Module):
@@ -80,18 +80,20 @@ class AutoregressivePrior(nn.Module):
         bias[:, 1] = np.linspace(-1.5, 1.5, self.components)
         return jnp.array(bias.reshape(shape))
 
+    def layers(self) -> list[tuple[Float[Array, "i o"], Float[Array, "o"]]]:
+        """(kernel, bias) of each layer; a kernel is 0 where a value must not depend on an input."""
+        kernels = [jnp.where(mask, kernel, 0.0) for mask, kernel in zip(self._masks, self._kernels, strict=True)]
+        return list(zip(kernels, self._biases, strict=True))
+
     def mixtures(
         self, z: Float[Array, "b d"]
     ) -> tuple[Float[Array, "b d m"], Float[Array, "b d m"], Float[Array, "b d m"]]:
         """(log weights, means, log standard deviations) of each latent's mixture, given the earlier latents."""
-        (k0, k1, k2), (b0, b1, b2) = (
-            [jnp.where(mask, kernel, 0.0) for mask, kernel in zip(self._masks, self._kernels, strict=True)],
-            self._biases,
-        )
+        (k0, b0), (k1, b1), (k2, b2) = self.layers()
         x = nn.relu(z @ k0 + b0)
         x = x + nn.relu(x @ k1 + b1)
         logits, means, log_scales = jnp.moveaxis((x @ k2 + b2).reshape(*z.shape, 3, self.components), 2, 0)
-        return nn.log_softmax(logits), means, jnp.clip(log_scales, *_LOG_SCALES)
+        return nn.log_softmax(logits), means, jnp.clip(log_scales, *LOG_SCALES)
 
     def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
         """log p(z_i | z_1..z_{i-1}) per latent, in nats; the sum is log p(z)."""
