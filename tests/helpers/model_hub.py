@@ -28,8 +28,9 @@ class ModelHub(Loopback):
         self.branches: dict[str, dict[str, dict[str, bytes]]] = {}
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
-        # Names of files of which only half is sent, and of those that are sent with another byte.
-        self.cut: set[str] = set()
+        # Names of files, and how many more times only half of what is asked for is sent before the connection drops.
+        self.drops: dict[str, int] = {}
+        # Names of files that are sent with another byte.
         self.damaged: set[str] = set()
         hub = self
 
@@ -138,7 +139,15 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.model_hub.damaged:
             content = content[:-1] + bytes([content[-1] ^ 1])
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(files[path]).hexdigest()}"'}
-        self._send(200, content, headers, len(content) // 2 if path in self.model_hub.cut else None)
+        status, begin = 200, re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if begin:
+            status, first = 206, int(begin[1])
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+            content = content[first:]
+        dropped = self.command == "GET" and self.model_hub.drops.get(path, 0) > 0
+        if dropped:
+            self.model_hub.drops[path] -= 1
+        self._send(status, content, headers, len(content) // 2 if dropped else None)
 
     def _tree(self, _: str, commit: str, files: dict[str, bytes], __: str) -> None:
         self._json(

@@ -21,7 +21,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, publish, sample, train
 from flax_punkvae.trained import published
 from helpers import pages
-from helpers.model_hub import ModelHub
+from helpers.model_hub import ModelHub, commit_of
 
 FILES = {"README.md", "config.json", "model.safetensors", "samples.png"}
 
@@ -45,7 +45,7 @@ def hub() -> Iterator[ModelHub]:
 
 
 def with_hub(hub: ModelHub, cwd: Path, *arguments: str, offline: bool = False, token: bool = True) -> tuple[int, str]:
-    """(exit status, output) of a program that knows no other hub."""
+    """(exit status, output) of a program, given by name or as text, that knows no other hub."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {
         **ours,
@@ -57,9 +57,28 @@ def with_hub(hub: ModelHub, cwd: Path, *arguments: str, offline: bool = False, t
         **({"HF_TOKEN": hub.token} if token else {}),
     }
     program, *rest = arguments
-    command = [sys.executable, "-m", f"flax_punkvae.experiments.{program}", *rest]
+    python = ("-c", program) if "\n" in program else ("-m", f"flax_punkvae.experiments.{program}")
+    command = [sys.executable, *python, *rest]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
     return done.returncode, done.stdout + done.stderr
+
+
+# Prints the digest of each model, or the error.
+LOADS = """
+import sys, flax_punkvae
+for name in sys.argv[1:]:
+    try:
+        print("=", flax_punkvae.load(name).description.params_sha256)
+    except flax_punkvae.errors.UserError as error:
+        print("= error:", error)
+"""
+
+
+def loaded(hub: ModelHub, cwd: Path, *names: str, offline: bool = False) -> list[str]:
+    """The digests of the parameters of these models, or what `load` says, in one process."""
+    code, said = with_hub(hub, cwd, LOADS, *names, offline=offline, token=False)
+    assert code == 0, said
+    return [line.removeprefix("= ") for line in said.splitlines() if line.startswith("= ")]
 
 
 def test_a_published_model_is_the_run_without_its_images(run: Path, folder: Path, tmp_path: Path):
@@ -227,26 +246,54 @@ def test_by_way_of_the_hub(hub: ModelHub, tmp_path: Path):
     assert code == 0 and set(hub.branches["o/m"]) == {"main", "v2"} and hub.branches["o/m"]["main"] == before, said
 
 
-def test_a_hub_that_fails_is_one_line(hub: ModelHub, tmp_path: Path):
-    run = pages.trained("sprites")
+def test_an_upload_without_a_token_is_one_line(hub: ModelHub, tmp_path: Path):
+    upload = ("publish", str(pages.trained("sprites")), "--to", "hub:o/m", "--license", "mit", "--yes")
+    code, said = with_hub(hub, tmp_path, *upload, token=False)
+    assert code == 2 and "the hub needs a token" in said and "Traceback" not in said
 
-    def failed(says: str, *arguments: str, token: bool = True) -> None:
-        code, said = with_hub(hub, tmp_path, *arguments, token=token)
-        assert code == 2 and says in said and len(said.strip().splitlines()[-1]) < 700, said
-        assert "Traceback" not in said
 
-    upload = ("publish", str(run), "--to", "hub:o/m", "--license", "mit", "--yes")
-    failed("the hub needs a token", *upload, token=False)
-    hub.token = "another"
-    assert with_hub(hub, tmp_path, *upload)[0] == 0
-    failed("has no public model or revision of this name", "sample", "hub:o/unknown")
-    failed("has no public model or revision of this name", "sample", "hub:o/m@v9")
-    failed("is not the name of a model", "sample", "hub:m")
-    hub.branches["o/other"] = {"main": {"README.md": b""}}
-    failed("holds no model of flax_punkvae", "sample", "hub:o/other")
-    hub.branches["o/bad"] = {"main": dict(hub.branches["o/m"]["main"])}
+def folder_of(kind: str, to: Path) -> dict[str, bytes]:
+    """The files of a published model of this kind."""
+    assert publish.main([str(pages.trained(kind)), "--to", str(to)]) == 0
+    return {file.name: file.read_bytes() for file in to.iterdir()}
+
+
+def test_what_the_hub_does_not_have_is_one_line(hub: ModelHub, tmp_path: Path):
+    files = folder_of("sprites", tmp_path / "folder")
+    hub.branches = {"o/m": {"main": files}, "o/other": {"main": {"README.md": b""}}, "o/bad": {"main": files}}
     hub.damaged.add("model.safetensors")
-    failed("damaged", "sample", "hub:o/bad")
+    expected = {
+        "hub:o/unknown": "has no public model or revision of this name",
+        "hub:o/m@v9": "has no public model or revision of this name",
+        "hub:m": "is not the name of a model",
+        "hub:o/other": "holds no model of flax_punkvae",
+        "hub:o/bad": "the published model is damaged (the digest of its tensors differs): get it again",
+    }
+    for line, says in zip(loaded(hub, tmp_path, *expected), expected.values(), strict=True):
+        assert line.startswith("error: ") and says in line and len(line) < 700
+
+
+def test_connections_that_drop_are_taken_up_again_or_are_one_line(hub: ModelHub, tmp_path: Path):
+    files = folder_of("sprites", tmp_path / "folder")
+    hub.branches["o/m"] = {"main": files}
+    digest = json.loads(files["config.json"])["params_sha256"]
+    hub.drops["model.safetensors"] = 100
+    (line,) = loaded(hub, tmp_path, "hub:o/m")
+    assert line.startswith("error: hub:o/m: cannot be downloaded, and no copy is cached")
+    assert hub.drops["model.safetensors"] < 100
+    hub.drops["model.safetensors"] = 2
+    assert loaded(hub, tmp_path, "hub:o/m") == [digest] and hub.drops["model.safetensors"] == 0
+
+
+def test_a_branch_that_moves_is_followed_and_a_commit_stays(hub: ModelHub, tmp_path: Path):
+    old, new = folder_of("sprites", tmp_path / "old"), folder_of("drawn", tmp_path / "new")
+    before, after = (json.loads(files["config.json"])["params_sha256"] for files in (old, new))
+    hub.branches["o/m"] = {"main": old}
+    assert loaded(hub, tmp_path, "hub:o/m") == [before]
+    hub.branches["o/m"] = {"main": new, "kept": old}
+    names = ("hub:o/m", f"hub:o/m@{commit_of(old)}", "hub:o/m@kept")
+    assert loaded(hub, tmp_path, *names) == [after, before, before]
+    assert loaded(hub, tmp_path, *names, offline=True) == [after, before, before]
 
 
 def test_a_published_model_is_fine_tuned(folder: Path, run: Path, tmp_path: Path):
