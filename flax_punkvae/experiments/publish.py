@@ -21,7 +21,7 @@ PROG = "python -m flax_punkvae.experiments.publish"
 @dataclass(frozen=True)
 class Options(Opening):
     """Publish a trained model as a folder of plain files, or upload them to the Hugging Face hub: weights
-    (safetensors), config, card, samples and, if the run holds one, its evaluation. No training image is published."""
+    (safetensors), config, card, samples and, if the run holds one, its evaluation."""
 
     run_dir: tyro.conf.Positional[Path]
     """Run directory."""
@@ -33,6 +33,8 @@ class Options(Opening):
     """Licence of the weights, as the hub names it, such as mit or cc-by-4.0; needed for an upload."""
     revision: str | None = None
     """Branch to upload to, created if it is missing; the default is the main one."""
+    with_images: bool = False
+    """Add a picture of eight held-out images and their reconstructions; the images' licence must allow it."""
     private: bool = False
     """Create the repository as a private one."""
     yes: bool = False
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     config, facts = run_directory.read_config(options.run_dir), run_directory.read_facts(options.run_dir)
     target = (repository or Path(options.to).absolute().name).rpartition("/")[2]
     name = options.name or target
+    opened = runs.with_images(options.run_dir, model, options.data) if options.with_images else None
     content, notes = folder.files(
         model,
         config,
@@ -63,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         name,
         options.license,
         f"hub:{repository}{f'@{options.revision}' if options.revision else ''}" if repository else target,
+        opened,
     )
     for line in (*model.notes, *notes):
         console.say(line)

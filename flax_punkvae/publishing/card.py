@@ -1,6 +1,6 @@
 """The card of a published model: README.md for a person, with the YAML head that the hub reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -23,13 +23,13 @@ def card(
     evaluation: dict[str, Any] | None,
     licence: str | None,
     address: str,
-    with_samples: bool,
+    pictures: Mapping[str, str],
 ) -> str:
-    """The card. `address` is what `load` takes; `evaluation` is the content of evaluation.json."""
+    """The card. `address` is what `load` takes; `evaluation` is the content of evaluation.json; `pictures` are
+    files by their titles."""
     head = yaml.safe_dump(_head(name, model, evaluation, licence), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{head}---", f"# {name}", _what(model)]
-    if with_samples:
-        parts.append("![Samples, none of which is a training sprite](samples.png)")
+    parts += [f"![{title}]({file})" for title, file in pictures.items()]
     parts += [_use(address), _training(model, provenance)]
     if evaluation is not None:
         parts.append("\n\n".join(_evaluated(model, evaluation)))

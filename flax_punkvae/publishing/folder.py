@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from flax_punkvae import images
 from flax_punkvae.config import Config
@@ -14,9 +15,16 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.publishing.card import card
 from flax_punkvae.trained import published
 from flax_punkvae.trained.model import Model
+from flax_punkvae.trained.runs import OpenedRun
 
-CARD, SAMPLES, EVALUATION = "README.md", "samples.png", "evaluation.json"
+CARD, SAMPLES, EVALUATION, IMAGES = "README.md", "samples.png", "evaluation.json", "reconstructions.png"
 _SAMPLES, _COLUMNS = 24, 8
+# Sides of the tiles of a grid, at least.
+_LARGE = 96
+_TITLES = {
+    SAMPLES: "Samples, none of which is a training sprite",
+    IMAGES: "Held-out images above their reconstructions",
+}
 # What a start in run.json says that others may know: not its command, which names files of this machine.
 _TOLD = (
     "time",
@@ -41,8 +49,12 @@ def files(
     name: str,
     licence: str | None,
     address: str,
+    opened: OpenedRun | None = None,
 ) -> tuple[dict[str, bytes], list[str]]:
-    """(the content of each file by name, lines for the user). `facts` are those of run.json."""
+    """(the content of each file by name, lines for the user). `facts` are those of run.json.
+
+    `opened`, the run with its images, adds a picture of held-out images and their reconstructions.
+    """
     notes: list[str] = []
     model, config, data = _without_paths(model, config, facts.get("data", {}))
     init = facts.get("init", {})
@@ -57,11 +69,14 @@ def files(
     samples = _samples(model, notes)
     if samples is not None:
         content[SAMPLES] = samples
+    if opened is not None:
+        content[IMAGES] = _reconstructions(opened)
     if evaluation is not None:
         content[EVALUATION] = (json.dumps(evaluation, indent=2) + "\n").encode()
     else:
         notes.append("there is no evaluation.json in the run, so the card has no figures: run evaluate first")
-    text = card(name, model, provenance, evaluation, licence, address, samples is not None)
+    pictures = {title: file for file, title in _TITLES.items() if file in content}
+    text = card(name, model, provenance, evaluation, licence, address, pictures)
     content[CARD] = text.encode()
     return content, notes
 
@@ -96,5 +111,16 @@ def _samples(model: Model, notes: list[str]) -> bytes | None:
     except UserError as error:
         notes.append(f"no samples are shown ({error})")
         return None
-    large = images.enlarge(found, max(math.ceil(96 / max(found.shape[1:3])), 1))
-    return images.to_png(images.grid(np.asarray(large), _COLUMNS, gap=8))
+    return _grid(found)
+
+
+def _reconstructions(opened: OpenedRun) -> bytes:
+    """Held-out images, or training images if there are none, above their reconstructions."""
+    shown = (opened.test_indices if len(opened.test_indices) else opened.train_indices)[:_COLUMNS]
+    means, _ = opened.encode(shown)
+    return _grid(np.concatenate([opened.dataset.pictures(shown), opened.model.decode(means)]), len(shown))
+
+
+def _grid(pictures: UInt8[np.ndarray, "n h w 3"], columns: int = _COLUMNS) -> bytes:
+    large = images.enlarge(pictures, max(math.ceil(_LARGE / max(pictures.shape[1:3])), 1))
+    return images.to_png(images.grid(large, columns, gap=8))

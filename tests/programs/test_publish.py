@@ -19,7 +19,7 @@ from PIL import Image
 import flax_punkvae
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, publish, sample, train
-from flax_punkvae.trained import published
+from flax_punkvae.trained import published, runs
 from helpers import pages
 from helpers.model_hub import ModelHub, commit_of
 
@@ -113,6 +113,20 @@ def test_the_card_is_for_people_and_for_the_hub(run: Path, folder: Path, monkeyp
     names: dict[str, object] = {}
     exec(code, names)
     assert isinstance(names["sprites"], np.ndarray) and len(names["sprites"]) == 8
+
+
+def test_images_of_the_set_are_published_only_if_asked_for(run: Path, tmp_path: Path):
+    """Oracle: the set. Eight held-out images, in order, in the first row."""
+    assert publish.main([str(run), "--to", str(tmp_path / "to"), "--with-images"]) == 0
+    opened = runs.open_run(run)
+    expected = opened.dataset.pictures(opened.test_indices[:8])
+    scale = -(-96 // expected.shape[1])
+    with Image.open(tmp_path / "to" / "reconstructions.png") as image:
+        row = np.asarray(image)[8 : 8 + scale * expected.shape[1]]
+    step = scale * expected.shape[2] + 8
+    for number, picture in enumerate(expected):
+        np.testing.assert_array_equal(row[::scale, 8 + number * step : step * (number + 1) : scale], picture)
+    assert "(reconstructions.png)" in (tmp_path / "to" / "README.md").read_text()
 
 
 def test_its_samples_are_new(run: Path, folder: Path):
