@@ -1,8 +1,9 @@
 // The current sprite, large, and its certificate.
 
-import { latest, picture, post, settled } from "./api.js";
+import { picture, post } from "./api.js";
 import { $, complain, h } from "./dom.js";
 import * as store from "./store.js";
+import { latest, settled } from "./timing.js";
 
 const LARGEST = 384;
 const MOST_TIMES = 200;
