@@ -33,6 +33,7 @@ _AT_ONCE = 256
 _REST = 0.5
 # `stop` waits for at most so many seconds: longer than a process takes to end.
 _PATIENCE = 2.0
+_TSNE = "laying out the map by t-SNE, which takes about a minute for 10,000 images"
 
 
 class Tsne(NamedTuple):
@@ -74,7 +75,7 @@ class Library:
 
     def start(self) -> None:
         """Fill in the parts in a background thread."""
-        self._filling = threading.Thread(target=self._fill, name="library", daemon=True)
+        self._filling = threading.Thread(target=self.fill, name="library", daemon=True)
         self._filling.start()
 
     def stop(self) -> None:
@@ -88,15 +89,18 @@ class Library:
         """Whether `stop` has been called."""
         return self._stopped.is_set()
 
-    def _fill(self) -> None:
+    def fill(self, with_tsne: bool = True) -> None:
+        """Fill in the parts, one after another; the layout by t-SNE is left out if nobody will see it."""
         steps: dict[str, Callable[[], None]] = {
             "loading the training images": self._load_images,
             "measuring the latents": self._measure_latents,
             "laying out the map by PCA": self._lay_out,
             "finding the directions of the traits": self._find_directions,
-            "laying out the map by t-SNE, which takes about a minute for 10,000 images": self._run_tsne,
+            _TSNE: self._run_tsne,
             "measuring edits": self._measure_edits,
         }
+        if not with_tsne:
+            del steps[_TSNE]
         for what, step in steps.items():
             self.progress = what
             try:
