@@ -1,8 +1,8 @@
 """The page without Python: the explorer as static files, whose answers are computed in the browser.
 
-index.html, static/ and offline/ are the page; model.safetensors and config.json are the published model; page.json holds
-what the server would say about it; map/, only with images, what it would say about these. In static/, only api.js
-differs from what the server serves: it hands on the modules in offline/.
+index.html, static/ and offline/ are the page; model.safetensors and config.json are the published model; page.json is
+what the server would say about it; map/, only with images, holds these. Of the files that the server serves, only
+index.html and static/api.js differ: the latter hands on the modules in offline/.
 """
 
 import json
@@ -32,8 +32,8 @@ _WORDS = {
         '  <meta name="referrer" content="no-referrer">'
     ),
     '<p id="progress" role="status"></p>': (
-        '<p id="progress" role="status">opening the model; if nothing happens, serve this folder with a web server, such '
-        "as: python -m http.server</p>"
+        '<p id="progress" role="status">opening the model; if nothing happens, serve this folder with a web server, '
+        "such as: python -m http.server</p>"
     ),
     "drawing the first sprite; the first time, this compiles the model": "drawing the first sprite",
     "This command writes the same file:": (
@@ -66,10 +66,12 @@ def files(library: Library, published: Mapping[str, bytes], with_images: bool) -
     Raises UserError if the model is not supported, or its images are asked for and not at hand.
     """
     check(library.model)
-    library.fill(with_tsne=with_images)
-    if with_images and (library.run is None or library.map is None):
-        raise UserError("--with-images: the training images are not at hand: name them with --data.source")
+    library.fill(of_map=False)
+    if with_images and library.means is not None:
+        library.fill(of_map=True)
     shown = library.map if with_images else None
+    if with_images and shown is None:
+        raise UserError("--with-images: the training images are not at hand: name them with --data.source")
     page = {
         "bytes": len(published[PUBLISHED_WEIGHTS]),
         "about": _about(library, json.loads(published[PUBLISHED_CONFIG]), shown is not None),

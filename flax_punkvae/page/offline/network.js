@@ -3,15 +3,20 @@
 
 /** x @ kernel + bias, for a layer { kernel, bias } with a kernel [inputs, outputs]. */
 export function dense(x, { kernel, bias }) {
-  const width = bias.length;
   const sums = new Float64Array(bias);
+  addProduct(sums, x, kernel);
+  return new Float32Array(sums);
+}
+
+/** Add x @ kernel to the sums. `first` is the first row of the kernel that counts. */
+export function addProduct(sums, x, kernel, first = 0) {
+  const width = sums.length;
   for (let i = 0; i < x.length; i++) {
     const value = x[i];
     if (value === 0) continue;
-    const row = i * width;
+    const row = (first + i) * width;
     for (let o = 0; o < width; o++) sums[o] += value * kernel[row + o];
   }
-  return new Float32Array(sums);
 }
 
 /** max(x, 0), in place. */

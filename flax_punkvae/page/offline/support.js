@@ -2,7 +2,7 @@
 
 /**
  * @param {Function} tensor
- * @returns {{ colours: number, height: number, width: number, only: Int32Array, open: number[], lists: Int32Array[] }}
+ * @returns {{ colours: number, height: number, width: number, only: Int32Array, open: number[], lists: number[][] }}
  *   only: the first colour of each position; open: the positions that show more than one; lists: the colours of each of
  *   these.
  */
@@ -13,9 +13,8 @@ export function support(tensor) {
   const found = [...only.keys()].filter((position) => values[position * most + 1] < colours);
   const open = found.length ? found : [0];
   const lists = open.map((position) => {
-    const list = values.subarray(position * most, (position + 1) * most);
-    const end = list.indexOf(colours);
-    return end < 0 ? list : list.subarray(0, end);
+    const list = Array.from(values.subarray(position * most, (position + 1) * most));
+    return list.filter((colour) => colour < colours);
   });
   return { colours, height, width, only, open, lists };
 }
@@ -24,12 +23,15 @@ export function support(tensor) {
 export function logits(tensor, name, { lists }) {
   const { values: kernel, shape: [, size] } = tensor(`params.${name}.kernel`);
   const { values: biases, shape: [, most] } = tensor(`params.${name}.bias`);
-  return (number, x) =>
-    Float64Array.from(lists[number], (colour, at) => {
-      let sum = biases[number * most + at];
-      for (let i = 0; i < size; i++) sum += x[i] * kernel[colour * size + i];
-      return sum;
-    });
+  return (number, x) => {
+    const list = lists[number];
+    const found = new Float64Array(list.length);
+    for (let at = 0; at < list.length; at++) {
+      found[at] = biases[number * most + at];
+      for (let i = 0; i < size; i++) found[at] += x[i] * kernel[list[at] * size + i];
+    }
+    return found;
+  };
 }
 
 /** Where the largest value is; of equal ones, the first. */
@@ -39,10 +41,11 @@ export function largest(values) {
   return best;
 }
 
-/** exp(x) / sum of exp(x). */
+/** exp(x) / sum of exp(x), in place. */
 export function softmax(values) {
   const most = values[largest(values)];
-  const powers = values.map((value) => Math.exp(value - most));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] = Math.exp(values[i] - most);
+  for (let i = 0; i < values.length; i++) values[i] /= sum;
+  return values;
 }
