@@ -37,7 +37,7 @@ _WORDS = {
     ),
     "drawing the first sprite; the first time, this compiles the model": "drawing the first sprite",
     "This command writes the same file:": (
-        "In a folder with this page's model.safetensors and config.json, this command writes the same file:"
+        "In a folder with this page's model.safetensors and config.json, this command writes the same picture:"
     ),
 }
 
@@ -72,12 +72,13 @@ def files(library: Library, published: Mapping[str, bytes], with_images: bool) -
     shown = library.map if with_images else None
     if with_images and shown is None:
         raise UserError("--with-images: the training images are not at hand: name them with --data.source")
+    the_map = shown and _map(library, shown)
     page = {
         "bytes": len(published[PUBLISHED_WEIGHTS]),
-        "about": _about(library, json.loads(published[PUBLISHED_CONFIG]), shown is not None),
+        "about": _about(library, json.loads(published[PUBLISHED_CONFIG]), the_map),
         "latents": facts.latents(library),
         "edits": _edits(library),
-        "map": shown and _map(library, shown),
+        "map": the_map,
     }
     content = {name: published[name] for name in (PUBLISHED_CONFIG, PUBLISHED_WEIGHTS)}
     content |= _modules()
@@ -104,7 +105,7 @@ def _modules() -> dict[str, bytes]:
     return {"index.html": index.encode(), **content}
 
 
-def _about(library: Library, config: dict[str, Any], with_images: bool) -> dict[str, Any]:
+def _about(library: Library, config: dict[str, Any], the_map: dict[str, Any] | None) -> dict[str, Any]:
     """`facts.about` without names of this machine, and what is left out."""
     return {
         **facts.about(library),
@@ -112,19 +113,20 @@ def _about(library: Library, config: dict[str, Any], with_images: bool) -> dict[
         "reads_traits": False,
         "command": "python -m flax_punkvae.experiments.explore . decode",
         "flags": "",
-        "left_out": _left_out(library, with_images),
+        "left_out": _left_out(library, the_map),
     }
 
 
-def _left_out(library: Library, with_images: bool) -> dict[str, str]:
+def _left_out(library: Library, the_map: dict[str, Any] | None) -> dict[str, str]:
     """The parts of the page that need the server, by their ids, and why each is left out."""
     needs = f"needs the program: {_PROGRAM}"
     found = {
         "save-gif": f"an animated GIF {needs}",
         "sampler-label": f"sampling from a fitted distribution, or on conditions, {needs}",
     }
-    if not with_images:
+    if the_map is None:
         found["map-parts"] = f"the images are not part of this page; a map of them {needs}"
+    if the_map is None or not the_map["exact"]:
         found["mark-label"] = f"finding the nearest training sprite {needs}"
     if library.directions is None and library.model.description.label_names:
         found["trait-controls"] = f"the training images were not at hand for this page; editing traits {needs}"

@@ -43,7 +43,8 @@ export function autoregressive(tensor, support) {
   return (features, uniform = null) => {
     const size = features.length / open.length;
     // The last colour is that of the outside.
-    const canvas = Int32Array.of(...only, colours);
+    const canvas = new Int32Array(outside + 1).fill(colours);
+    canvas.set(only);
     return open.map((position, number) => {
       const copied = near[number].map((place) => canvas[place]);
       const [output, weights] = mixture(features.subarray(number * size, (number + 1) * size), copied);
