@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from flax_punkvae.page.library import Library
 from flax_punkvae.trained import recipes
 from flax_punkvae.trained.recipes import Recipe
 from flax_punkvae.trained.selection import Wanted
+from flax_punkvae.training.description import digests
 from helpers import pages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -88,6 +89,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 def exported(root: tuple[Path, str], kind: str, with_images: bool) -> Site:
     """The page of a run, below some path of the web server."""
     library = pages.library(pages.trained(kind))
+    # As if it had been trained on some of its samples, so that not all of them are new.
+    described = library.model.description
+    known = described.train_digests.copy()
+    known[:3] = digests(library.model.sample(3, seed=7))
+    library.model = replace(library.model, description=replace(described, train_digests=known))
     content = static_site.files(library, pages.published(library), with_images)
     below = f"some where/{kind}-{with_images}"
     for name, data in content.items():
@@ -247,6 +253,7 @@ def test_samples_are_those_of_python(idle: Page, site: Site):
         expected = model.decode(*draws)
         np.testing.assert_array_equal(pictures(idle, [sprite["recipe"] for sprite in found["sprites"]]), expected)
         assert [sprite["new"] for sprite in found["sprites"]] == model.is_new(expected).tolist()
+        assert not fields["new"] or drawn > 12
 
 
 def test_other_answers_are_those_of_the_server(idle: Page, site: Site):
