@@ -44,6 +44,8 @@ def about(library: Library) -> dict[str, Any]:
         "samplers": tuple(SAMPLERS),
         "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.given))} decode",
         "flags": _checkpoint(library),
+        # Parts of the page that do not work, by their ids, and why: of an exported page.
+        "left_out": {},
     }
 
 

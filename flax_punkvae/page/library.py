@@ -47,8 +47,9 @@ class Library:
     """Each part is None (or empty) until it is ready, and stays so if it cannot be had; `notes` say why, a line each.
 
     given: how the user named the model. directory: where it is. run: the images. known: the training sprites. held_out:
-    ids by the SHA-256 of sprites. posteriors: (means, logvars) of the training images. directions: of the labels.
-    effects: by label, of adding and of removing it. progress: what is being computed now; empty at the end.
+    ids by the SHA-256 of sprites. means: of the posteriors of all images. posteriors: (means, logvars) of the training
+    images. directions: of the labels. effects: by label, of adding and of removing it. progress: what is being computed
+    now; empty at the end.
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Library:
     known: TrainingSprites | None = None
     held_out: dict[bytes, int] = field(default_factory=dict)
     latents: parts.Latents | None = None
+    means: Float[np.ndarray, "n d"] | None = None
     posteriors: tuple[np.ndarray, np.ndarray] | None = None
     map: parts.Map | None = None
     directions: Float[np.ndarray, "a d"] | None = None
@@ -74,7 +76,7 @@ class Library:
 
     def start(self) -> None:
         """Fill in the parts in a background thread."""
-        self._filling = threading.Thread(target=self._fill, name="library", daemon=True)
+        self._filling = threading.Thread(target=self.fill, name="library", daemon=True)
         self._filling.start()
 
     def stop(self) -> None:
@@ -88,16 +90,20 @@ class Library:
         """Whether `stop` has been called."""
         return self._stopped.is_set()
 
-    def _fill(self) -> None:
-        steps: dict[str, Callable[[], None]] = {
-            "loading the training images": self._load_images,
-            "measuring the latents": self._measure_latents,
-            "laying out the map by PCA": self._lay_out,
-            "finding the directions of the traits": self._find_directions,
-            "laying out the map by t-SNE, which takes about a minute for 10,000 images": self._run_tsne,
-            "measuring edits": self._measure_edits,
-        }
-        for what, step in steps.items():
+    def fill(self, of_map: bool | None = None) -> None:
+        """Fill in the parts, one after another: all of them, or only those of the map, or only the others."""
+        steps: tuple[tuple[str, Callable[[], None], bool], ...] = (
+            ("loading the training images", self._load_images, False),
+            ("measuring the latents", self._measure_latents, False),
+            ("encoding the training images", self._encode_images, False),
+            ("laying out the map by PCA", self._lay_out, True),
+            ("finding the directions of the traits", self._find_directions, False),
+            ("laying out the map by t-SNE, which takes about a minute for 10,000 images", self._run_tsne, True),
+            ("measuring edits", self._measure_edits, False),
+        )
+        for what, step, is_of_map in steps:
+            if of_map is not None and is_of_map != of_map:
+                continue
             self.progress = what
             try:
                 step()
@@ -138,25 +144,30 @@ class Library:
     def _measure_latents(self) -> None:
         self.latents = parts.latents_of(self.model, self.run)
 
+    def _encode_images(self) -> None:
+        if self.run is not None:
+            pixels = self.run.dataset.images
+            found = self.cache.array("posteriors", self._facts(), lambda: np.stack(self._encode(pixels)))
+            train = self.run.train_indices
+            self.means, self.posteriors = found[0], (found[0, train], found[1, train])
+
     def _lay_out(self) -> None:
         if self.run is None:
             sprites = self.model.sample(parts.SAMPLES, seed=0)
             means, _ = self._encode(parts.to_pixels(self.model, sprites))
             shown = parts.Shown(sprites, means, np.arange(len(sprites)), "s" * len(sprites), [], {})
+        elif self.means is not None:
+            shown = parts.on_map(self.run, self.means)
+            if len(shown.ids) < len(self.means):
+                self.notes.append(f"the map shows {len(shown.ids)} of {len(self.means)} images")
         else:
-            pixels = self.run.dataset.images
-            found = self.cache.array("posteriors", self._facts(), lambda: np.stack(self._encode(pixels)))
-            train = self.run.train_indices
-            self.posteriors = found[0, train], found[1, train]
-            shown = parts.on_map(self.run, found[0])
-            if len(shown.ids) < len(pixels):
-                self.notes.append(f"the map shows {len(shown.ids)} of {len(pixels)} images")
+            return
         self.map = parts.lay_out(shown)
 
     def _encode(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = []
         for start in range(0, len(pixels), _AT_ONCE):
-            self.progress = f"encoding the images of the map: {start} of {len(pixels)}"
+            self.progress = f"encoding images: {start} of {len(pixels)}"
             self._rest()
             found.append(self.model.encode_pixels(pixels[start : start + _AT_ONCE]))
         means, logvars = (np.concatenate(part) for part in zip(*found, strict=True))

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from flax_punkvae.measures import features
 from flax_punkvae.opening import Images
 from flax_punkvae.page.cache import Cache
 from flax_punkvae.page.library import Library
+from flax_punkvae.trained import published as trained_published
 from flax_punkvae.trained import runs
+from flax_punkvae.training import run_directory
 
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 COUNT = 120
@@ -53,6 +56,13 @@ def library(run: Path, cache: Path | None = None, images: Images | None = None) 
     """The library of a run, not yet filled."""
     backend.prepare("auto")
     return Library(runs.load(run), run, run, images or Images(), Cache(cache))
+
+
+def published(library: Library) -> dict[str, bytes]:
+    """The files of the library's model, as `publish` writes them."""
+    config = run_directory.read_config(library.directory)
+    model = replace(library.model, description=replace(library.model.description, source="synthetic"))
+    return trained_published.files(model, config, {})
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -22,6 +22,9 @@ async function request(path, options) {
   return checked(response);
 }
 
+/** Where a page of the atlas is. */
+export const atlasAddress = (page) => `/api/atlas/${page}`;
+
 export const get = async (path) => (await request(path)).json();
 
 export const getBinary = async (path) => (await request(path)).arrayBuffer();
@@ -49,45 +52,4 @@ export async function picture(recipe, snap = false) {
   }
   const timing = /dur=([\d.]+)/.exec(response.headers.get("Server-Timing") ?? "");
   return { image, milliseconds: timing ? Number(timing[1]) : NaN };
-}
-
-const MOST_PICTURES = 400;
-const pictures = new Map();
-
-/** `picture(recipe).image`, kept for tiles that are drawn again. */
-export async function keptPicture(recipe) {
-  if (!pictures.has(recipe)) {
-    pictures.set(recipe, (await picture(recipe)).image);
-    if (pictures.size > MOST_PICTURES) pictures.delete(pictures.keys().next().value);
-  }
-  return pictures.get(recipe);
-}
-
-/** A function that runs `work` on one argument at a time; of those that come meanwhile, only on the latest. */
-export function latest(work) {
-  let running = false;
-  let waiting = null;
-  return async (argument) => {
-    waiting = { argument };
-    if (running) return;
-    running = true;
-    try {
-      while (waiting) {
-        const next = waiting.argument;
-        waiting = null;
-        await work(next);
-      }
-    } finally {
-      running = false;
-    }
-  };
-}
-
-/** A function that waits until it has not been called for so long. */
-export function settled(milliseconds, work) {
-  let timer = 0;
-  return (...given) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => work(...given), milliseconds);
-  };
 }

@@ -1,6 +1,6 @@
 // The images of the set: facts about each, and their tiles.
 
-import { get } from "./api.js";
+import { atlasAddress, get } from "./api.js";
 import { h } from "./dom.js";
 
 const PARTS = { t: "trained on", v: "validation", h: "held out", s: "sample" };
@@ -10,7 +10,7 @@ function loaded(page) {
     const image = new Image();
     image.onload = () => resolve(image);
     image.onerror = () => reject(new Error("a page of the atlas could not be loaded: reload the page"));
-    image.src = `/api/atlas/${page}`;
+    image.src = atlasAddress(page);
   });
 }
 

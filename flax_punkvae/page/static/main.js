@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { load as loadSet, tileCanvas } from "./atlas.js";
-import { $, complain, guarded, say } from "./dom.js";
+import { $, complain, guarded, h, say } from "./dom.js";
 import * as gallery from "./gallery.js";
 import * as keys from "./keys.js";
 import * as mapPanel from "./map_panel.js";
@@ -124,9 +124,19 @@ function describe(about) {
     `model ${about.digest.slice(0, 12)}`;
 }
 
+/** Switch off what this page cannot do, and say why below it. */
+function leaveOut(parts) {
+  for (const [id, why] of Object.entries(parts)) {
+    $(id).inert = true;
+    $(id).classList.add("left-out");
+    ($(id).closest(".row") ?? $(id)).after(h("p", { class: "quiet" }, why));
+  }
+}
+
 async function begin() {
   const about = await get("model");
   describe(about);
+  leaveOut(about.left_out);
   stage.begin((number) => (set?.rowOf.has(number) ? tileCanvas(set, set.rowOf.get(number)) : null));
   for (const panel of [sliders, traits, mix, paint, share, gallery, mapPanel]) panel.begin(about);
   listenToTabs();

@@ -1,12 +1,13 @@
 // The map of the set and its controls.
 
-import { getBinary, post, settled } from "./api.js";
+import { getBinary, post } from "./api.js";
 import { describe, search, table } from "./atlas.js";
 import { $, canvasOf, complain, guarded, save } from "./dom.js";
 import { createMap } from "./map.js";
 import * as mix from "./mix.js";
 import { onStage } from "./stage.js";
 import * as store from "./store.js";
+import { settled } from "./timing.js";
 
 let map = null;
 let set = null;

@@ -1,10 +1,11 @@
 // Mixtures of two to four sprites, and strips between two.
 
-import { latest, post, postFile, send } from "./api.js";
+import { post, postFile, send } from "./api.js";
 import { $, complain, guarded, h, save } from "./dom.js";
 import { looksLike } from "./recipe.js";
 import * as store from "./store.js";
 import { tile } from "./tiles.js";
+import { latest } from "./timing.js";
 
 const CORNERS = ["top left", "top right", "bottom left", "bottom right"];
 const slots = [null, null, null, null];

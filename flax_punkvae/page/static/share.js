@@ -1,9 +1,10 @@
 // Taking a sprite along: files, the clipboard, a link, the command that makes the same file.
 
-import { postFile, send, settled } from "./api.js";
+import { postFile, send } from "./api.js";
 import { $, complain, forgive, guarded, save, say } from "./dom.js";
 import { looksLike } from "./recipe.js";
 import * as store from "./store.js";
+import { settled } from "./timing.js";
 
 let about = null;
 

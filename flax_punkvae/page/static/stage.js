@@ -1,8 +1,9 @@
 // The current sprite, large, and its certificate.
 
-import { latest, picture, post, settled } from "./api.js";
+import { picture, post } from "./api.js";
 import { $, complain, h } from "./dom.js";
 import * as store from "./store.js";
+import { latest, settled } from "./timing.js";
 
 const LARGEST = 384;
 const MOST_TIMES = 200;
@@ -98,7 +99,9 @@ const certify = settled(180, async (recipe) => {
   try {
     const facts = await post("certificate", { recipe });
     if (recipe !== store.current().recipe) return;
-    const lines = [h("p", { class: "status", "data-status": facts.status }, STATUS[facts.status])];
+    // Without the images, a held-out sprite is not known.
+    const status = facts.status === "new" && facts.nearest === undefined ? "new: not a training sprite" : STATUS[facts.status];
+    const lines = [h("p", { class: "status", "data-status": facts.status }, status)];
     const nearest = nearestText(facts);
     if (nearest) lines.push(h("p", {}, facts.equals === undefined && facts.pixels_differ !== 0 ? `nearest: ${nearest}` : nearest));
     if (facts.traits) lines.push(h("p", {}, `traits: ${facts.traits.join(", ") || "none"}`));

@@ -1,9 +1,21 @@
 // Small pictures of recipes: buttons that open one, can be dragged, and can be kept.
 
-import { keptPicture } from "./api.js";
+import { picture } from "./api.js";
 import { canvasOf, complain, h } from "./dom.js";
 import { marked } from "./stage.js";
 import * as store from "./store.js";
+
+const MOST_PICTURES = 400;
+const pictures = new Map();
+
+/** `picture(recipe).image`, kept for tiles that are drawn again. */
+async function keptPicture(recipe) {
+  if (!pictures.has(recipe)) {
+    pictures.set(recipe, (await picture(recipe)).image);
+    if (pictures.size > MOST_PICTURES) pictures.delete(pictures.keys().next().value);
+  }
+  return pictures.get(recipe);
+}
 
 /**
  * A figure that opens its recipe on the workbench.
