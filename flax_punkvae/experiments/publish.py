@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         model,
         config,
         facts,
-        _seconds(options.run_dir),
+        folder.training_seconds(options.run_dir),
         _evaluation(options.run_dir, model.description.step),
         name,
         options.license,
@@ -109,15 +109,6 @@ def _validate(options: Options) -> str | None:
 def _confirmed(question: str) -> bool:
     console.say(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _seconds(run: Path) -> float | None:
-    """The time that the epochs of a run took, or None if that is unknown."""
-    try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return float(sum(json.loads(line)["seconds"] for line in lines))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def _evaluation(run: Path, step: int) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,7 @@ def files(
     `opened`, the run with its images, adds a picture of held-out images and their reconstructions.
     """
     notes: list[str] = []
-    model, config, data = _without_paths(model, config, facts.get("data", {}))
-    init = facts.get("init", {})
-    provenance = {
-        "data": data,
-        **({"init": {**init, "model": _last(init["model"]), "source": _last(init["source"])}} if init else {}),
-        "starts": [{key: start[key] for key in _TOLD if key in start} for start in facts.get("starts", [])],
-        "seconds": seconds,
-        "licence": licence,
-    }
+    model, config, provenance = _told(model, config, facts, seconds, licence)
     content = published.files(model, config, provenance)
     samples = _samples(model, notes)
     if samples is not None:
@@ -79,6 +71,36 @@ def files(
     text = card(name, model, provenance, evaluation, licence, address, pictures)
     content[CARD] = text.encode()
     return content, notes
+
+
+def model_files(model: Model, config: Config, facts: dict[str, Any], seconds: float | None) -> dict[str, bytes]:
+    """The two files from which a published model opens. `facts` are those of run.json."""
+    return published.files(*_told(model, config, facts, seconds, None))
+
+
+def training_seconds(run: Path) -> float | None:
+    """The time that the epochs of a run took, or None if that is unknown."""
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return float(sum(json.loads(line)["seconds"] for line in lines))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _told(
+    model: Model, config: Config, facts: dict[str, Any], seconds: float | None, licence: str | None
+) -> tuple[Model, Config, dict[str, Any]]:
+    """(model, config, provenance) as others may read them: without names of this machine."""
+    model, config, data = _without_paths(model, config, facts.get("data", {}))
+    init = facts.get("init", {})
+    provenance = {
+        "data": data,
+        **({"init": {**init, "model": _last(init["model"]), "source": _last(init["source"])}} if init else {}),
+        "starts": [{key: start[key] for key in _TOLD if key in start} for start in facts.get("starts", [])],
+        "seconds": seconds,
+        "licence": licence,
+    }
+    return model, config, provenance
 
 
 def _without_paths(model: Model, config: Config, data: dict[str, Any]) -> tuple[Model, Config, dict[str, Any]]:
