@@ -45,9 +45,13 @@ def _head(name: str, model: Model, evaluation: dict[str, Any] | None, licence: s
     if dataset:
         head["datasets"] = [dataset]
     if evaluation is not None:
+        figures = headline.figures(evaluation)
+        # Of samples, only those that `sample` draws by default.
+        others = {f"{row}: " for row in headline.ROWS} - {f"{_default_row(evaluation)}: "}
         metrics = [
             {"type": figure, "name": figure, "value": round(value, 4)}
-            for figure, value in headline.figures(evaluation).items()
+            for figure, value in figures.items()
+            if not figure.startswith(tuple(others))
         ]
         used = {"name": source, "type": dataset or "images"}
         result = {"task": {"type": "unconditional-image-generation"}, "dataset": used, "metrics": metrics}
@@ -124,10 +128,22 @@ def _training(model: Model, provenance: dict[str, Any]) -> str:
 
 
 def _evaluated(model: Model, evaluation: dict[str, Any]) -> Iterator[str]:
+    first, *rest = tables.tables(evaluation, model.module.likelihood)
+    samples = tables.samples(evaluation)
     yield "## Evaluation"
-    for table in tables.tables(evaluation, model.module.likelihood):
-        yield f"{table.title[0].upper()}{table.title[1:]}:"
-        yield _markdown(table)
+    yield from _titled(first)
+    if samples is not None:
+        yield from _titled(samples)
+    if rest:
+        yield "<details><summary>All tables</summary>"
+        for table in rest:
+            yield from _titled(table)
+        yield "</details>"
+
+
+def _titled(table: Table) -> Iterator[str]:
+    yield f"{table.title[0].upper()}{table.title[1:]}:"
+    yield _markdown(table)
 
 
 def _markdown(table: Table) -> str:
@@ -151,9 +167,15 @@ def _limits(evaluation: dict[str, Any] | None, licence: str | None) -> str:
 
 
 def _repeats(evaluation: dict[str, Any]) -> str:
-    copying = evaluation.get("copying", {})
-    for name in ("prior, re-encoded", "prior"):
-        if name in copying.get("rows", {}):
-            copies = copying["rows"][name]["exact_copies"]
-            return f"It repeats training sprites: {copies} of {copying['n']} samples ({name}) are exact copies."
-    return "How often it repeats training sprites has not been measured."
+    name = _default_row(evaluation)
+    if name is None:
+        return "How often it repeats training sprites has not been measured."
+    copying = evaluation["copying"]
+    copies = copying["rows"][name]["exact_copies"]
+    return f"It repeats training sprites: {copies} of {copying['n']} samples ({name}) are exact copies."
+
+
+def _default_row(evaluation: dict[str, Any]) -> str | None:
+    """The row of samples as `sample` draws them by default; None if samples were not measured."""
+    measured = evaluation.get("copying", {}).get("rows", {})
+    return next((name for name in ("prior, re-encoded", "prior") if name in measured), None)

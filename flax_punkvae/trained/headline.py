@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 # The rows of samples whose figures count; the others are in evaluation.json.
-_ROWS = ("prior", "prior, re-encoded", "prior, re-encoded, new only")
+ROWS = ("prior", "prior, re-encoded", "prior, re-encoded, new only")
 
 
 def figures(parts: dict[str, Any]) -> dict[str, float]:
@@ -22,7 +22,7 @@ def _figures(parts: dict[str, Any]) -> Iterator[tuple[str, float]]:
     if "reconstruction" in parts:
         yield "correct pixels, %", 100 * parts["reconstruction"]["pixels_right"]
         yield "sprites with all pixels correct, %", 100 * parts["reconstruction"]["sprites_right"]
-    for row in (row for row in _ROWS if row in parts.get("critic", {}).get("rows", {})):
+    for row in (row for row in ROWS if row in parts.get("critic", {}).get("rows", {})):
         network = "trained" if "trained" in parts["sample_fidelity"] else "random"
         yield f"{row}: Frechet, {network} features", parts["sample_fidelity"][network][row]["frechet"]
         for side, share in parts["local_validity"]["rows"][row].items():

@@ -4,6 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flax_punkvae.model.likelihoods import Likelihood
+from flax_punkvae.trained.headline import ROWS
+
+# The rows of real sprites.
+_FLOORS = ("held-out (floor)", "training (floor)")
 
 
 class Table(NamedTuple):
@@ -30,6 +34,25 @@ def tables(parts: dict[str, Any], likelihood: Likelihood) -> Iterator[Table]:
         yield from _validity(parts["local_validity"])
     if "label_frequencies" in parts:
         yield _frequencies(parts["label_frequencies"])
+
+
+def samples(parts: dict[str, Any]) -> Table | None:
+    """One table of the main figures of samples beside their floors; None if samples were not measured."""
+    if "sample_fidelity" not in parts:
+        return None
+    network = "trained" if "trained" in parts["sample_fidelity"] else "random"
+    columns = {
+        "Frechet distance": (parts["sample_fidelity"][network], lambda row: f"{row['frechet']:.4g}"),
+        "locally valid, 3x3": (parts["local_validity"]["rows"], lambda row: f"{row['3']:.3f}" if "3" in row else "-"),
+        "critic's AUC": (parts["critic"]["rows"], lambda auc: f"{auc:.3f}"),
+        "exact copies of training sprites": (parts["copying"]["rows"], lambda row: str(row["exact_copies"])),
+    }
+    rows = [
+        (name, *(write(found[name]) if name in found else "-" for found, write in columns.values()))
+        for name in (*_FLOORS, *ROWS)
+        if any(name in found for found, _ in columns.values())
+    ]
+    return Table("samples, beside the same figures of real sprites (floors)", ("sprites", *columns), rows)
 
 
 def _code(parts: dict[str, Any], likelihood: Likelihood) -> Iterator[tuple[str, str]]:
