@@ -114,3 +114,22 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], line: str, tmp_path: 
         export.main(["nothing", *arguments])
     assert str(caught.value) == line
     assert {path.name for path in tmp_path.iterdir()} == {"full"}
+
+
+def test_a_page_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From a run and from the folder that it is, which is a published model; what the page does is in test_offline."""
+    pages.measure_few(monkeypatch, 0)
+    run = pages.trained("drawn")
+    monkeypatch.chdir(tmp_path)
+    assert export.main([str(run), "--format", "page", "--to", "one"]) == 0
+    assert {"index.html", "page.json", "config.json", "model.safetensors"} < {x.name for x in Path("one").iterdir()}
+    assert export.main(["one", "--format", "page", "--to", "two", "--with-images", "--data.source", "synthetic"]) == 0
+    assert Path("two/model.safetensors").read_bytes() == Path("one/model.safetensors").read_bytes()
+    assert Path("two/map/0.png").is_file() and not Path("one/map").exists()
+    assert flax_punkvae.load("one").description.params_sha256 == flax_punkvae.load(run).description.params_sha256
+
+
+def test_a_page_is_for_models_of_sprites_in_a_palette():
+    with pytest.raises(UserError, match=r"^the page without Python takes models of sprites in a palette"):
+        export.main([str(pages.trained("pictures")), "--format", "page", "--to", "nowhere"])
+    assert not Path("nowhere").exists()
