@@ -69,7 +69,7 @@ def small() -> Config:
     return Config(
         data=DataConfig(source="synthetic", synthetic_count=40),
         model=ModelConfig(encoder_widths=(4, 8), decoder_widths=(4,), hidden=8, latent=4),
-        train=TrainConfig(epochs=2, batch_size=8),
+        train=TrainConfig(epochs=2, batch_size=7),
     )
 
 

@@ -22,7 +22,9 @@ from flax_punkvae.training import state as train_state
 from helpers.programs import SMALL, start, train, trained
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-THREE_EPOCHS = (*SMALL, "--train.epochs", "3")
+# A batch that eight devices can share.
+EVEN = (*SMALL, "--train.batch-size", "8")
+THREE_EPOCHS = (*EVEN, "--train.epochs", "3")
 
 # Eight devices need a process of their own, since jax counts them once.
 SCRIPT = """
@@ -222,7 +224,7 @@ def test_two_processes_train_as_one_and_are_refused_as_one(
     ids=["config", "run directory", "data"],
 )
 def test_processes_that_differ_stop_with_one_line_and_leave_nothing(tmp_path: Path, how, second, named: str):
-    with two(tmp_path, how, "--run-dir", "run", *SMALL, second=second) as pair:
+    with two(tmp_path, how, "--run-dir", "run", *EVEN, second=second) as pair:
         errors = [process.communicate(timeout=120)[1] for process in pair]
         assert [process.returncode for process in pair] == [2, 2], errors
     for error in errors:
@@ -236,7 +238,7 @@ def test_processes_that_differ_stop_with_one_line_and_leave_nothing(tmp_path: Pa
 def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
     tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
 ):
-    with two(tmp_path, open_mpi, "--run-dir", "run", *SMALL, "--train.epochs", "100000") as (first, second):
+    with two(tmp_path, open_mpi, "--run-dir", "run", *EVEN, "--train.epochs", "100000") as (first, second):
         wait_for_line(first, "epoch 2/100000  train")
         second.kill()
         _, error = first.communicate(timeout=60)
@@ -248,7 +250,7 @@ def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
     resumed = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", epochs, **EIGHT)
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming run at step \d+\n", resumed.stdout)
-    trained(tmp_path, "one", *SMALL, "--train.epochs", epochs)
+    trained(tmp_path, "one", *EVEN, "--train.epochs", epochs)
     ours, theirs = (
         [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
         for run in ("run", "one")
@@ -261,7 +263,7 @@ def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
 
 
 def test_a_signal_to_one_process_saves_and_stops_both(tmp_path: Path):
-    with two(tmp_path, slurm, "--run-dir", "run", *SMALL, "--train.epochs", "100000") as (first, second):
+    with two(tmp_path, slurm, "--run-dir", "run", *EVEN, "--train.epochs", "100000") as (first, second):
         wait_for_line(first, "epoch 1/100000  train")
         second.send_signal(signal.SIGTERM)
         printed = [process.communicate(timeout=60) for process in (first, second)]

@@ -41,7 +41,7 @@ from helpers.metal import unsupported
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 SMALL = (
     *("--config", str(PRESET), "--data.source", "synthetic", "--data.synthetic-count", "60"),
-    *("--model.hidden", "16", "--model.latent", "4", "--train.batch-size", "8", "--train.checkpoint-every", "1"),
+    *("--model.hidden", "16", "--model.latent", "4", "--train.batch-size", "7", "--train.checkpoint-every", "1"),
 )
 EIGHT_COLOURS = np.array([[x * 255, y * 255, z * 255] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.uint8)
 # More than a byte can index.
@@ -292,7 +292,7 @@ def test_everything_a_sprite_run_compiles_is_supported_on_metal(indices: np.ndar
     images, model = jnp.array(parallel.widened(indices)), state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
     augmenting = state.replace(augmentation=Augmentation(shift=1, flip=True, steps=9))
-    assert unsupported(steps.train_steps, augmenting, images, jnp.zeros((3, 4), jnp.int32), key) == set()
+    assert unsupported(steps.train_steps, augmenting, images, jnp.zeros((3, 4), jnp.int32), key, 0, 3) == set()
     assert (
         unsupported(
             partial(steps.eval_step, model, beta=1.0),

@@ -32,7 +32,7 @@ RENDERS = {
     "reference": SMALL[4:],
     "indices": (
         *("--config", str(PRESET), "--model.hidden", "16", "--model.latent", "4"),
-        *("--train.batch-size", "8", "--train.checkpoint-every", "1"),
+        *("--train.batch-size", "7", "--train.checkpoint-every", "1"),
         # After two epochs, the autoregressive decoder draws the same sprite from all latents.
         *("--model.pixel-hidden", "0"),
     ),
