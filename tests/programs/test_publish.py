@@ -1,12 +1,14 @@
 """publish, and models that are loaded from a folder or from a stand-in hub."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,20 @@ import pytest
 import safetensors
 import safetensors.numpy
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import flax_punkvae
+from flax_punkvae.config import Config
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate, explore, publish, sample, train
 from flax_punkvae.trained import published, runs
+from flax_punkvae.trained.model import Model
+from flax_punkvae.training import checkpoints
 from helpers import pages
+from helpers.descriptions import DESCRIPTION
 from helpers.model_hub import ModelHub, commit_of
 
 FILES = {"README.md", "config.json", "model.safetensors", "samples.png"}
@@ -53,6 +62,8 @@ def with_hub(hub: ModelHub, cwd: Path, *arguments: str, offline: bool = False, t
         "HF_HOME": str(cwd / "hf"),
         "HF_HUB_OFFLINE": str(int(offline)),
         "HF_HUB_DISABLE_XET": "1",
+        # A connection to any other address fails.
+        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:1"),
         "no_proxy": "127.0.0.1",
         **({"HF_TOKEN": hub.token} if token else {}),
     }
@@ -205,13 +216,30 @@ def test_what_is_damaged_or_unknown_is_one_line(folder: Path, tmp_path: Path, ho
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("array", [np.arange(12.0).reshape(3, 4), np.asfortranarray(np.ones((3, 2))), np.ones(5)[::2]])
-def test_tensors_are_stored_as_they_read(array: np.ndarray, tmp_path: Path, folder: Path):
-    """A Fortran-ordered or strided array would come back as garbage."""
-    found = flax_punkvae.load(folder)
-    given = type(found)(found.description, {"x": np.asarray(array, np.float32)}, "last")
-    content = published.files(given, published.read_config(folder), {})["model.safetensors"]
-    np.testing.assert_array_equal(safetensors.numpy.load(content)["params.x"], array)
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "C": lambda array: array,
+    "Fortran": np.asfortranarray,
+    "transposed": np.transpose,
+    "reversed": lambda array: array[::-1],
+    "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+}
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=5), elements=st.floats(width=32)),
+    st.sampled_from(sorted(LAYOUTS)),
+)
+def test_tensors_are_stored_as_they_read(array: np.ndarray, layout: str):
+    """A Fortran-ordered or strided array would come back as garbage. Read by safetensors itself, and by `read`."""
+    laid_out = LAYOUTS[layout](array)
+    described = dataclasses.replace(DESCRIPTION, params_sha256=checkpoints.digest({"a": {"x": laid_out}}))
+    model = Model(described, {"a": {"x": laid_out}}, "last")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in published.files(model, Config(), {}).items():
+            Path(folder, name).write_bytes(content)
+        found = published.read(Path(folder)).params["a"]["x"]
+        stored = safetensors.numpy.load(Path(folder, "model.safetensors").read_bytes())["params.a.x"]
+    assert found.tobytes() == stored.tobytes() == laid_out.tobytes() and found.shape == laid_out.shape
 
 
 @pytest.mark.parametrize(
