@@ -1,6 +1,7 @@
 """Every shape annotation is checked, promotion is strict, properties have no deadline."""
 
 import atexit
+import gc
 import os
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,8 @@ install_import_hook("flax_punkvae", "beartype.beartype")
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Traced functions are many objects that stay: looking through them as often as Python does by default takes time.
+gc.set_threshold(100_000, 20, 100)
 # Most of the tests' time is compilation, of the programs that they start too: these read the environment.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"

@@ -34,7 +34,7 @@ RUNS = {
     "sprites": (*_SPRITES, "--model.pixel-hidden", "0"),
     "drawn": (*_SPRITES, "--model.pixel-hidden", "8"),
     "pictures": (
-        *(*_SYNTHETIC, "--train.batch-size", "32", "--train.epochs", "1", "--model.latent", "5", "--model.hidden", "8"),
+        *(*_SYNTHETIC, "--train.batch-size", "31", "--train.epochs", "1", "--model.latent", "5", "--model.hidden", "8"),
         *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4"),
     ),
 }

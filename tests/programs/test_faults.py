@@ -23,9 +23,9 @@ from helpers.programs import SMALL, start, train, trained, wait_for
 MOMENTS = ("in a save", "in training", "at any time")
 # Set it to the seed that a run printed, to have the same kills again.
 SEED = "PUNKVAE_KILL_SEED"
-STEPS_PER_EPOCH = 16
-# Two images a step, so that a kill may fall within an epoch as well as within its end.
-LONG = (*SMALL, "--train.batch-size", "2", "--train.epochs", "100000")
+STEPS_PER_EPOCH = 10
+# Three images a step, so that a kill may fall within an epoch as well as within its end.
+LONG = (*SMALL, "--train.batch-size", "3", "--train.epochs", "100000")
 
 
 def kill(cwd: Path, moment: str, chance: random.Random) -> None:

@@ -187,7 +187,7 @@ def benchmark(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path):
     tiles = np.random.default_rng(0).integers(0, 256, (24, 24 * 5, 3), np.uint8)
     Image.fromarray(tiles).save(tmp_path / "sheet.png")
-    small = ("--batch-size", "2", "--rounds", "2", "--steps", "1", "--product-side", "64", "--source", "sheet.png")
+    small = ("--batch-size", "1", "--rounds", "2", "--steps", "1", "--product-side", "64", "--source", "sheet.png")
     done = benchmark(tmp_path, "--peer", "plain", *small, "--output", "speed.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "speed.json").read_text())
