@@ -26,6 +26,10 @@ class DataConfig:
     CryptoPunks from the hub."""
     tile: tuple[int, int] = (24, 24)
     """Width and height of one tile of a sheet, in pixels."""
+    margin: int = 0
+    """Pixels around the tiles of a sheet."""
+    spacing: int = 0
+    """Pixels between the tiles of a sheet."""
     background: str = "#638596"
     """Colour behind transparent pixels, as #rrggbb."""
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
@@ -156,6 +160,8 @@ def validate(config: Config) -> None:
     data, model, train = config.data, config.model, config.train
     for name, value, low, high in (
         ("data.limit", data.limit, 2, _MAX),
+        ("data.margin", data.margin, 0, 65_536),
+        ("data.spacing", data.spacing, 0, 65_536),
         ("data.shift", data.shift, 0, 127),
         ("data.split_seed", data.split_seed, 0, _MAX),
         ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),

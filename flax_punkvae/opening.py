@@ -16,6 +16,10 @@ class Images:
     --data.source."""
     tile: tuple[int, int] | None = None
     """Width and height of one tile, if the images are now in a sheet."""
+    margin: int | None = None
+    """Pixels around the tiles, if the images are now in a sheet."""
+    spacing: int | None = None
+    """Pixels between the tiles, if the images are now in a sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                     "source": st.text(),
                     "background": st.from_regex(r"#[0-9a-f]{6}", fullmatch=True),
                     "tile": st.tuples(st.integers(1, 65_536), st.integers(1, 65_536)),
+                    "margin": st.integers(0, 65_536),
+                    "spacing": st.integers(0, 65_536),
                     "render": st.just(render),
                     "limit": st.none() | st.integers(2, 2**31 - 1),
                     "test_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
@@ -80,6 +82,7 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                 }
             ),
             "seed": seeds,
+            "init": st.none() | st.text(),
         }
     )
 
@@ -87,7 +90,11 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
 def build(table: dict[str, Any]) -> Config:
     # In the test, not in the strategy: beartype, which checks constructors here, draws random numbers.
     return Config(
-        DataConfig(**table["data"]), ModelConfig(**table["model"]), TrainConfig(**table["train"]), table["seed"]
+        DataConfig(**table["data"]),
+        ModelConfig(**table["model"]),
+        TrainConfig(**table["train"]),
+        table["seed"],
+        table["init"],
     )
 
 

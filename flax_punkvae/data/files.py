@@ -1,11 +1,11 @@
-"""Load images from disk: a sheet of tiles, or a folder of images of one size."""
+"""Load images from disk: a sheet of tiles, or a folder of images of one size, with subfolders as labels."""
 
 import difflib
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import sheets
 from flax_punkvae.data.decode import read_rgba
-from flax_punkvae.data.raw import Raw, unlabelled
+from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.rendering import gather
 from flax_punkvae.errors import UserError
 from flax_punkvae.images import SPRITE_SIZE
@@ -34,7 +34,7 @@ def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config:
         if path.is_dir():
             return _folder(path, config)
         if path.is_file():
-            return sheets.load(path, tile)
+            return sheets.load(path, tile, *((config.margin, config.spacing) if config else ()))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): name a readable sheet or folder") from error
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
@@ -52,19 +52,20 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
         raise UserError(
             f"{path}: no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
         )
-    ordered, ids, numbered = _by_number(found)
+    ordered, ids, numbered = _by_number(path, found)
     bad: list[str] = []
 
     def readable() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
         for file in ordered:
+            name = str(file.relative_to(path))
             try:
                 if not file.is_file():
                     raise UserError("a broken link or a device, not a file")
                 image = read_rgba(file)
             except UserError as error:
-                bad.append(f"{file.name} ({error})")
+                bad.append(f"{name} ({error})")
             else:
-                yield file.name, image
+                yield name, image
 
     pixels, shape = gather(readable(), len(ordered), f"folder {path}", config)
     if bad:
@@ -80,45 +81,79 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
             f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, "
             "and run.json lists the names",
         )
-    names = () if numbered else tuple(_printable(file.name) for file in ordered[:count])
-    return unlabelled(pixels, np.array(ids[:count]), f"folder {path}", notes=notes, files=names, shape=shape)
+    labels, label_names = _labels(path, ordered)
+    if label_names:
+        notes += (f"{len(label_names)} labels from the names of subfolders: {_some(label_names)}",)
+    files = () if numbered else tuple(_printable(file.relative_to(path).as_posix()) for file in ordered[:count])
+    return Raw(pixels, np.array(ids[:count]), labels[:count], label_names, f"folder {path}", notes, files, shape)
+
+
+def _labels(path: Path, files: list[Path]) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
+    """(0 or 1 for each file and label, the labels): the subfolders that a file is in, by their paths.
+
+    A subfolder that holds all of the files tells nothing, and is no label.
+    """
+    within = [
+        [_printable(folder.as_posix()) for folder in file.relative_to(path).parents if folder.name] for file in files
+    ]
+    counts = Counter(name for folders in within for name in folders)
+    names = tuple(sorted((name for name, count in counts.items() if count < len(files)), key=_natural_order))
+    has = np.array([[name in folders for name in names] for folders in within], np.uint8)
+    return has.reshape(len(files), len(names)), names
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_NAMED_AT_MOST]) + more
 
 
 def _listed(path: Path) -> tuple[list[Path], str]:
-    """The image files in a folder, and a summary of its other contents, empty if it has none."""
+    """The image files in a folder and its subfolders, and a summary of what else is there, empty if there is nothing.
+
+    Links to folders are not followed: they may lead back. Raises OSError.
+    """
     found: list[Path] = []
-    others, folders, hidden = Counter[str](), 0, 0
-    for file in path.iterdir():
-        suffix = file.suffix.lower()
-        if file.name.startswith("."):
-            hidden += 1
-        elif file.is_dir():
-            folders += 1
-        elif suffix in _SUFFIXES:
-            found.append(file)
-        else:
-            others[suffix or "no suffix"] += 1
+    others, links, hidden = Counter[str](), 0, 0
+    for folder, folders, names in os.walk(path, onerror=_raised):
+        hidden += sum(map(_is_hidden, (*folders, *names)))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        links += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
+        for file in (Path(folder, name) for name in names if not _is_hidden(name)):
+            suffix = file.suffix.lower()
+            if suffix in _SUFFIXES:
+                found.append(file)
+            else:
+                others[suffix or "no suffix"] += 1
     named = ", ".join(_printable(suffix) for suffix, _ in sorted(others.items(), key=lambda item: (-item[1], item[0])))
     counts = (
-        (folders, "subfolder", ""),
+        (links, "link", " to folders"),
         (others.total(), "file", f" of other formats ({named})"),
         (hidden, "hidden file", ""),
     )
     return found, _listing([f"{count} {noun}{'s' * (count > 1)}{what}" for count, noun, what in counts if count])
 
 
+def _is_hidden(name: str) -> bool:
+    # macOS puts a folder of this name beside what it archives.
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
 def _listing(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _by_number(files: list[Path]) -> tuple[list[Path], list[int], bool]:
+def _by_number(path: Path, files: list[Path]) -> tuple[list[Path], list[int], bool]:
     """Files in order, their ids, and whether the ids come from the names.
 
-    They do if the last number in each name is distinct; otherwise ids are positions in natural order. Names are
-    compared in composed form (NFC), since macOS stores decomposed ones, so the order is the same everywhere.
+    They do if the last number in each name is distinct; otherwise ids are positions in natural order, folder by folder.
+    Names are compared in composed form (NFC), since macOS stores decomposed ones, so the order is the same everywhere.
     """
-    names = {file: unicodedata.normalize("NFC", file.name) for file in files}
-    ordered = sorted(files, key=lambda file: (_natural_order(names[file]), file.name))
+    names = {file: unicodedata.normalize("NFC", file.relative_to(path).as_posix()) for file in files}
+    ordered = sorted(files, key=lambda file: (_natural_order(names[file]), str(file)))
     numbers = [int((re.findall(r"\d+", Path(names[file]).stem) or ["-1"])[-1]) for file in ordered]
     # Longer numbers are hashes or timestamps rather than image numbers, and may not fit in an int64.
     if all(0 <= number < 10**15 for number in numbers) and len(set(numbers)) == len(files):

@@ -15,31 +15,37 @@ from flax_punkvae.errors import UserError
 _BAND = 64
 # Limits of the search for another pitch: the smallest pitch, the widest spacing.
 _SMALLEST_PITCH, _WIDEST_SPACING = 4, 64
+_ADVICE = (
+    "give the size of its tiles with --data.tile WIDTH HEIGHT, and what is around and between them with --data.margin "
+    "and --data.spacing, or use a folder of images"
+)
 # With fewer cells, blank lines between them may be chance, especially in a single row or column.
 _LEAST_CELLS, _LEAST_OF_ROW = 3, 6
 
 
-def load(path: Path, tile: tuple[int, int]) -> Raw:
+def load(path: Path, tile: tuple[int, int], margin: int = 0, spacing: int = 0) -> Raw:
     """Load the nonempty tiles (width, height) of a sheet; ids are their positions in reading order.
 
-    Raises UserError if the file is not an image or is clearly not a plain grid of such tiles.
+    There are `margin` pixels around the tiles and `spacing` pixels between them. Raises UserError if the file is not an
+    image or is clearly not a grid of such tiles.
     """
     try:
         sheet = open_rgba(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     (width, height), (across, down) = sheet.size, tile
-    evidence = _another_grid(sheet, tile)
-    if height % down or width % across:
+    if margin or spacing:
+        sheet, evidence = _bare(sheet, tile, margin, spacing, path), None
+    else:
+        evidence = _another_grid(sheet, tile)
+    if sheet.height % down or sheet.width % across:
         raise UserError(
             f"{path}: a sheet of {width}x{height} pixels cannot be cut into tiles of {across}x{down}"
-            f"{f' ({evidence})' if evidence else ''}: give the size of its tiles with --data.tile WIDTH HEIGHT, or use "
-            "a folder of images"
+            f"{f' ({evidence})' if evidence else ''}: {_ADVICE}"
         )
     if evidence:
         raise UserError(
-            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): remove "
-            "margins and spacing, give the size of its tiles with --data.tile WIDTH HEIGHT, or use a folder of images"
+            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): {_ADVICE}"
         )
     drawn = np.concatenate([tiles[..., 3].any(axis=(1, 2)) for tiles in _rows(sheet, tile)])
     pixels, filled = np.empty((int(drawn.sum()), down, across, 4), np.uint8), 0
@@ -50,6 +56,23 @@ def load(path: Path, tile: tuple[int, int]) -> Raw:
     empty = len(drawn) - filled
     notes = (f"left out {empty} empty tiles of {len(drawn)}; ids are positions in the sheet",)
     return unlabelled(pixels, np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
+
+
+def _bare(sheet: Image.Image, tile: tuple[int, int], margin: int, spacing: int, path: Path) -> Image.Image:
+    """The sheet without its margin and spacing. Raises UserError if whole tiles do not fill it."""
+    kept = []
+    for length, side in zip(sheet.size, tile, strict=True):
+        count, rest = divmod(length - 2 * margin + spacing, side + spacing)
+        if count < 1 or rest:
+            raise UserError(
+                f"{path}: a sheet of {sheet.width}x{sheet.height} pixels is no grid of tiles of {tile[0]}x{tile[1]} "
+                f"with a margin of {margin} and a spacing of {spacing}: change --data.tile, --data.margin or "
+                "--data.spacing"
+            )
+        starts = margin + np.arange(count) * (side + spacing)
+        kept.append((starts[:, None] + np.arange(side)).ravel())
+    columns, rows = kept
+    return Image.fromarray(np.asarray(sheet)[np.ix_(rows, columns)])
 
 
 def _rows(sheet: Image.Image, tile: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "n h w 4"]]:

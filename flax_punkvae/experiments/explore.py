@@ -38,18 +38,18 @@ class Common(Opening):
 class Reconstruct(Common):
     """Show images, their reconstructions and, for a Gaussian likelihood, these snapped to the palette."""
 
-    numbers: tyro.conf.Positional[tuple[int, ...]] = ()
-    """Numbers of the images."""
+    images: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Numbers or file names of the images."""
 
 
 @dataclass(frozen=True)
 class Interpolate(Common):
     """Interpolate between two images: linearly (top row) and spherically (bottom row)."""
 
-    first: tyro.conf.Positional[int]
-    """Number of the first image."""
-    second: tyro.conf.Positional[int]
-    """Number of the last image."""
+    first: tyro.conf.Positional[str]
+    """Number or file name of the first image."""
+    second: tyro.conf.Positional[str]
+    """Number or file name of the last image."""
     steps: int = 8
     """Number of interpolated images, both ends included."""
 
@@ -59,8 +59,8 @@ class Traverse(Common):
     """Vary one latent per row, starting with the highest KL on held-out images, from -3 to 3 standard deviations of the
     normal prior or, if the prior is learned, of the training posteriors."""
 
-    number: tyro.conf.Positional[int]
-    """Number of the image that supplies all other latents."""
+    image: tyro.conf.Positional[str]
+    """Number or file name of the image that supplies all other latents."""
     top: int = 8
     """Number of latents to vary."""
 
@@ -69,8 +69,8 @@ class Traverse(Common):
 class Edit(Common):
     """Add and remove labels along their latent directions, and measure the effect on held-out images (also as JSON)."""
 
-    number: tyro.conf.Positional[int]
-    """Number of the image to edit."""
+    image: tyro.conf.Positional[str]
+    """Number or file name of the image to edit."""
     add: tuple[str, ...] = ()
     """Labels to add."""
     remove: tuple[str, ...] = ()
@@ -193,27 +193,27 @@ def _sheet(run: "OpenedRun", command: Reconstruct | Interpolate | Traverse | Edi
     from flax_punkvae.trained import sheets
 
     if isinstance(command, Reconstruct):
-        return sheets.reconstruct(run, command.numbers)
+        return sheets.reconstruct(run, [run.number(image) for image in command.images])
     if isinstance(command, Interpolate):
-        return sheets.interpolate(run, command.first, command.second, command.steps)
+        return sheets.interpolate(run, run.number(command.first), run.number(command.second), command.steps)
     if isinstance(command, Traverse):
-        return sheets.traverse(run, command.number, command.top)
-    return sheets.edit(run, command.number, command.add, command.remove, command.measured)
+        return sheets.traverse(run, run.number(command.image), command.top)
+    return sheets.edit(run, run.number(command.image), command.add, command.remove, command.measured)
 
 
 def _validate(options: Options) -> Path:
     """The file to write. Raises UserError."""
     command = options.command
     if isinstance(command, Reconstruct):
-        if not 1 <= len(command.numbers) <= _MOST_COLUMNS:
-            raise UserError(f"reconstruct: {len(command.numbers)} image numbers given: give 1 to {_MOST_COLUMNS}")
-        words = command.numbers
+        if not 1 <= len(command.images) <= _MOST_COLUMNS:
+            raise UserError(f"reconstruct: {len(command.images)} images given: give 1 to {_MOST_COLUMNS}")
+        words = command.images
     elif isinstance(command, Interpolate):
         _check_range("steps", command.steps, 2, _MOST_COLUMNS)
         words = (command.first, command.second, f"steps{command.steps}")
     elif isinstance(command, Traverse):
         _check_range("top", command.top, 1, 256)
-        words = (command.number, f"top{command.top}")
+        words = (command.image, f"top{command.top}")
     elif isinstance(command, Complete):
         _check_range("count", command.count, 1, _MOST_COMPLETIONS)
         _check_range("seed", command.seed, 0, 2**31 - 1)
@@ -228,7 +228,7 @@ def _validate(options: Options) -> Path:
         if not command.add and not command.remove:
             raise UserError("edit: nothing to do: name a label with --add or --remove")
         _check_range("measured", command.measured, 1, 100_000)
-        words = (command.number, *(f"add-{x}" for x in command.add), *(f"remove-{x}" for x in command.remove))
+        words = (command.image, *(f"add-{x}" for x in command.add), *(f"remove-{x}" for x in command.remove))
     name = "-".join(map(str, (type(command).__name__.lower(), *words)))
     output = command.output or output_root(options.run_dir) / "explore" / (re.sub(r"[^\w.-]", "-", name) + ".png")
     if output.suffix != ".png" or output.is_dir():

@@ -18,7 +18,15 @@ from flax_punkvae.presets import read_preset
 
 PROG = "python -m flax_punkvae.experiments.train"
 # Fields that say where images come from; processes may differ in these if the images have the same SHA-256.
-_SOURCE = ("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size")
+_SOURCE = (
+    "data.source",
+    "data.tile",
+    "data.margin",
+    "data.spacing",
+    "data.synthetic_count",
+    "data.synthetic_seed",
+    "data.synthetic_size",
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Opening a run: its trained Model and, if needed, its images. Nothing in the run is changed."""
 
+import difflib
 import re
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,26 @@ class OpenedRun(NamedTuple):
     train_indices: Int[np.ndarray, "train"]
     validation_indices: Int[np.ndarray, "validation"]
     test_indices: Int[np.ndarray, "test"]
+
+    def number(self, image: str) -> int:
+        """The id of an image that is given as a number or by its file name, with or without the folders it is in.
+
+        Raises UserError if no file, or more than one, has this name.
+        """
+        if re.fullmatch("[0-9]{1,18}", image, re.ASCII):
+            return int(image)
+        names = self.dataset.files
+        if not names and (numbers := re.findall("[0-9]{1,15}", PurePath(image).stem, re.ASCII)):
+            # The ids are the last numbers in the file names.
+            return int(numbers[-1])
+        found = [place for place, name in enumerate(names) if name == image or name.endswith(f"/{image}")]
+        exact = [place for place in found if names[place] == image]
+        if len(exact or found) != 1:
+            several = f", {names[found[0]]} and {names[found[1]]} for example" if found else ""
+            near = difflib.get_close_matches(image, names, n=1, cutoff=0.0)
+            instead = "give the folder too" if found else f"perhaps you meant {near[0]}" if near else "give a number"
+            raise UserError(f"{len(found) or 'no'} images of the run have the name {image!r}{several}: {instead}")
+        return int(self.dataset.ids[(exact or found)[0]])
 
     def position(self, number: int) -> int:
         """Position of the image with this id. Raises UserError, naming the nearest id, if there is none."""

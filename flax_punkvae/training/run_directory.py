@@ -23,7 +23,8 @@ _DIGEST = "params_sha256"
 # only say where the images come from, whose SHA-256 is checked.
 _MAY_CHANGE = (
     *("train.epochs", "train.checkpoint_every", "train.patience"),
-    *("data.source", "data.tile", "data.synthetic_count", "data.synthetic_seed", "data.synthetic_size"),
+    *("data.source", "data.tile", "data.margin", "data.spacing"),
+    *("data.synthetic_count", "data.synthetic_seed", "data.synthetic_size"),
 )
 # Names that file managers, sync tools and file systems create in otherwise empty directories.
 _IGNORED = re.compile(

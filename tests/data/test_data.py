@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,10 +152,10 @@ def test_a_path_of_nothing(path: str, expected: str):
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def denied(_: Path):
+    def denied(_: object):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", denied)
+    monkeypatch.setattr(os, "scandir", denied)
     assert refusal(files.load, tmp_path).endswith(
         " cannot be read (Permission denied): name a readable sheet or folder"
     )

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import struct
 import tracemalloc
 import unicodedata
@@ -178,8 +179,19 @@ def test_a_sheet_with_margin_or_spacing_is_refused(
     pixels = tiled(opaque(columns**2 - 1, 8), columns, margin, spacing)
     assert pixels.shape[1] % 8 == 0
     pixels[pixels[..., 3] == 0] = colour
-    message = refusal(files.load, write(tmp_path / "sheet.png", pixels), (8, 8))
-    assert "would cut through the sprites" in message
+    sheet = write(tmp_path / "sheet.png", pixels)
+    message = refusal(files.load, sheet, (8, 8))
+    assert "would cut through the sprites" in message and "--data.margin and --data.spacing" in message
+    # With what is around and between them, it is read as the plain sheet is.
+    config = DataConfig(tile=(8, 8), margin=margin, spacing=spacing)
+    plain = write(tmp_path / "plain.png", tiled(opaque(columns**2 - 1, 8), columns))
+    found, expected = files.load(sheet, (8, 8), config), files.load(plain, (8, 8))
+    count = len(expected.pixels)
+    np.testing.assert_array_equal(found.pixels[:count], expected.pixels)
+    # The last cell has the colour of the rest of the sheet.
+    assert len(found.pixels) == count + (colour[3] > 0)
+    wrong = refusal(files.load, sheet, (8, 8), DataConfig(tile=(8, 8), margin=margin, spacing=spacing + 1))
+    assert f"no grid of tiles of 8x8 with a margin of {margin} and a spacing of {spacing + 1}" in wrong
     evidence = f"lines every {8 + spacing} pixels across" if spacing else "a transparent margin of 4 pixels"
     assert evidence.replace("transparent", "#ff00ff" if colour[3] else "transparent") in message
 
@@ -273,26 +285,58 @@ def test_the_order_is_not_that_of_the_listing(tmp_path: Path, monkeypatch: pytes
     listed = sorted(folder.iterdir())
     expected = files.load(folder).pixels
     for order in itertools.islice(itertools.permutations(listed), 0, 720, 90):
-        monkeypatch.setattr(Path, "iterdir", lambda _, order=order: iter(order))
+        walked = (str(folder), [], [file.name for file in order])
+        monkeypatch.setattr(os, "walk", lambda *_, walked=walked, **__: iter([walked]))
         np.testing.assert_array_equal(files.load(folder).pixels, expected)
 
 
 def test_what_a_folder_leaves_out_is_counted(tmp_path: Path):
     folder = write_folder(tmp_path / "images", {f"{n}.png": image for n, image in enumerate(opaque(3, 8))})
-    for name in ("one", "two.png"):
+    for name in ("one", "two.png", ".git", "__MACOSX"):
         (folder / name).mkdir()
+    (folder / "back").symlink_to(folder)
     for name in ("a.tif", "b.tif", "notes.TXT", "LICENSE", ".DS_Store"):
         (folder / name).write_text("")
     dataset = data.load(DataConfig(source=str(folder), render="sprite"))
     assert dataset.notes == (
-        "left out 2 subfolders, 4 files of other formats (.tif, .txt, no suffix) and 1 hidden file",
+        "left out 1 link to folders, 4 files of other formats (.tif, .txt, no suffix) and 3 hidden files",
     )
     assert dataset.files == () and "files" not in dataset.provenance()
 
 
-def test_a_folder_of_folders(tmp_path: Path):
+def test_a_folder_of_folders_has_their_names_as_labels(tmp_path: Path):
+    """Each image has the labels of all subfolders that it is in; the outermost holds all, so it is none."""
+    names = ["all/cats/1.png", "all/cats/2.png", "all/dogs/1.png", "all/dogs/small/10.png", "all/dogs/small/9.png"]
+    pixels = opaque(5, 8)
+    for name, image in zip(names, pixels, strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, image)
+    raw = files.load(tmp_path)
+    assert raw.label_names == ("all/cats", "all/dogs", "all/dogs/small")
+    # In natural order, folder by folder.
+    assert raw.files == (*names[:3], "all/dogs/small/9.png", "all/dogs/small/10.png")
+    np.testing.assert_array_equal(raw.pixels[:, ..., :3], pixels[[0, 1, 2, 4, 3]][..., :3])
+    assert raw.labels.tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 1, 1]]
+    assert "3 labels from the names of subfolders: all/cats, all/dogs, all/dogs/small" in raw.notes
+    first = files.load(tmp_path, config=DataConfig(limit=2, render="sprite"))
+    assert data.load(DataConfig(source=str(tmp_path), render="sprite", limit=2)).labels.shape == (2, 3)
+    assert len(first.labels) == len(first.pixels)
+
+
+def test_numbers_across_folders_are_ids_if_they_are_distinct(tmp_path: Path):
+    for name, image in zip(("b/3.png", "a/7.png", "b/5.png"), opaque(3, 8), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, image)
+    raw = files.load(tmp_path)
+    assert raw.ids.tolist() == [3, 5, 7] and raw.files == ()
+    assert raw.label_names == ("a", "b") and raw.labels.tolist() == [[0, 1], [0, 1], [1, 0]]
+
+
+def test_a_folder_without_images(tmp_path: Path):
     (tmp_path / "cats").mkdir()
-    assert "in this folder, only 1 subfolder: name the folder that" in refusal(files.load, tmp_path)
+    (tmp_path / "cats" / "a.txt").write_text("")
+    message = refusal(files.load, tmp_path)
+    assert "in this folder, only 1 file of other formats (.txt): name the folder that" in message
 
 
 def test_ids_without_numbers_are_told(tmp_path: Path):
