@@ -30,7 +30,10 @@ def column(described: Description, name: str) -> int:
     """The column of the label with this name. Raises UserError, naming the most similar one, if there is none."""
     names = described.label_names
     if not names:
-        raise UserError(f"{described.source} has no labels, so {name!r} is unknown: use a run on punks, or on a folder whose subfolders are labels")
+        raise UserError(
+            f"{described.source} has no labels, so {name!r} is unknown: use a run on punks, or on a folder whose "
+            "subfolders are labels"
+        )
     if name not in names:
         nearest = max(names, key=lambda other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio())
         raise UserError(f"there is no label {name!r} among the {len(names)}: perhaps you meant {nearest!r}")
