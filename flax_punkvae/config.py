@@ -30,6 +30,10 @@ class DataConfig:
     """Pixels around the tiles of a sheet."""
     spacing: int = 0
     """Pixels between the tiles of a sheet."""
+    fit: Literal["auto", "centre", "bottom", "crop", "refuse"] = "auto"
+    """How images of a folder that differ in size are brought to one. centre: padded to the largest, in the middle.
+    bottom: likewise, standing at the bottom. crop: cut to the smallest. refuse: not at all. auto: as centre, if the
+    largest is at most twice the smallest. A few much larger ones are left out, unless refuse is given."""
     background: str = "#638596"
     """Colour behind transparent pixels, as #rrggbb."""
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"

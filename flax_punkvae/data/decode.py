@@ -30,6 +30,10 @@ _UPRIGHT = {
 }
 
 
+# The orientations that swap height and width.
+_LYING = (5, 6, 7, 8)
+
+
 def read_rgba(file: Path | io.BytesIO) -> UInt8[np.ndarray, "h w 4"]:
     """Read a still 8-bit image as RGBA. Raises UserError, with the reason, for anything else."""
     return np.asarray(open_rgba(file))
@@ -56,6 +60,17 @@ def open_rgba(file: Path | io.BytesIO) -> Image.Image:
     if refused:
         raise UserError(refused)
     return rgba
+
+
+def size(file: Path) -> tuple[int, int] | None:
+    """(height, width) of an image as `read_rgba` gives it, read from the head of the file; None if that fails."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        # `read_rgba` says what is wrong.
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=_FORMATS) as image:
+            lies = image.getexif().get(_ORIENTATION) in _LYING
+            return (image.width, image.height) if lies else (image.height, image.width)
+    return None
 
 
 def _opened(file: Path | io.BytesIO) -> contextlib.AbstractContextManager[io.BytesIO | io.BufferedReader]:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import sheets
-from flax_punkvae.data.decode import read_rgba
+from flax_punkvae.data import fitting, sheets
+from flax_punkvae.data.decode import read_rgba, size
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.rendering import gather
 from flax_punkvae.errors import UserError
@@ -53,11 +53,15 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
             f"{path}: no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
         )
     ordered, ids, numbered = _by_number(path, found)
+    names = [_printable(file.relative_to(path).as_posix()) for file in ordered]
+    fit = config.fit if config else "refuse"
+    sizes = [None if fit == "refuse" else size(file) for file in ordered]
+    canvas, strays, notes = fitting.plan(sizes, names, fit, f"folder {path}")
+    ordered, ids, names = ([x for place, x in enumerate(all_) if place not in strays] for all_ in (ordered, ids, names))
     bad: list[str] = []
 
     def readable() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
-        for file in ordered:
-            name = str(file.relative_to(path))
+        for file, name in zip(ordered, names, strict=True):
             try:
                 if not file.is_file():
                     raise UserError("a broken link or a device, not a file")
@@ -65,7 +69,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
             except UserError as error:
                 bad.append(f"{name} ({error})")
             else:
-                yield name, image
+                yield name, image if canvas is None else fitting.fitted(image, canvas, fit)
 
     pixels, shape = gather(readable(), len(ordered), f"folder {path}", config)
     if bad:
@@ -75,7 +79,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
             f"{'; '.join(bad[:_NAMED_AT_MOST])}{more}: repair or remove them"
         )
     count = len(pixels)
-    notes = (f"left out {left_out}",) if left_out else ()
+    notes = ((f"left out {left_out}",) if left_out else ()) + notes
     if not numbered:
         notes += (
             f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, "
@@ -84,7 +88,7 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     labels, label_names = _labels(path, ordered)
     if label_names:
         notes += (f"{len(label_names)} labels from the names of subfolders: {_some(label_names)}",)
-    files = () if numbered else tuple(_printable(file.relative_to(path).as_posix()) for file in ordered[:count])
+    files = () if numbered else tuple(names[:count])
     return Raw(pixels, np.array(ids[:count]), labels[:count], label_names, f"folder {path}", notes, files, shape)
 
 
