@@ -57,7 +57,8 @@ def _folder(path: Path, config: DataConfig | None) -> Raw:
     fit = config.fit if config else "refuse"
     sizes = [None if fit == "refuse" else size(file) for file in ordered]
     canvas, strays, notes = fitting.plan(sizes, names, fit, f"folder {path}")
-    ordered, ids, names = ([x for place, x in enumerate(all_) if place not in strays] for all_ in (ordered, ids, names))
+    kept = [place for place in range(len(ordered)) if place not in strays]
+    ordered, ids, names = [ordered[x] for x in kept], [ids[x] for x in kept], [names[x] for x in kept]
     bad: list[str] = []
 
     def readable() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:

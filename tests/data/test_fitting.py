@@ -51,9 +51,10 @@ def test_trimmed_sprites_share_a_canvas(tmp_path: Path):
     """Oracle: `fitted`, over the background."""
     images = {"a.png": drawn(9, 12), "b.png": drawn(16, 16), "c.png": drawn(12, 10)}
     folder = write_folder(tmp_path / "set", images)
-    for fit, size in (("auto", 16), ("bottom", 16)):
+    fits: tuple[fitting.Fit, ...] = ("auto", "bottom")
+    for fit in fits:
         found = load(folder, fit=fit)
-        expected = np.stack([fitting.fitted(image, (size, size), fit) for image in images.values()])
+        expected = np.stack([fitting.fitted(image, (16, 16), fit) for image in images.values()])
         np.testing.assert_array_equal(found.images, over_background(expected, parse_colour("#638596")))
         assert any("images of 3 sizes were padded" in note and "to 16x16" in note for note in found.notes)
     assert load(folder, fit="crop").images.shape == (3, 9, 10, 3)
