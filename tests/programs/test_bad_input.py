@@ -89,7 +89,7 @@ ROWS: dict[str, Row] = {
     "empty sheet": drawn(48, 48, 0),
     "empty folder": images(),
     "folder of one image": images((24, 24)),
-    "folder of two sizes": images((24, 24), (24, 24), (48, 48)),
+    "folder of two sizes": images((24, 24), (24, 24), (60, 60)),
     "folder with a few bad files": images((24, 24), b"", (24, 24), b"text"),
     "folder of a bomb": images((24, 24), BAD_IMAGES["a bomb"][0]),
     "no such source": lambda _: ["--data.source", "no-such.png"],

@@ -356,7 +356,7 @@ def test_the_effect_of_an_edit_is_measured_on_held_out_images(run: Path, tmp_pat
 BAD = [
     (explore, ("reconstruct", "40"), "there is no image 40: numbers run from 0 to 39, and the nearest is 39"),
     (explore, ("reconstruct",), "0 images given: give 1 to 32"),
-    (explore, ("interpolate", "3"), "Number of the last image"),
+    (explore, ("interpolate", "3"), "Number or file name of the last image"),
     (explore, ("interpolate", "3", "7", "--steps", "1"), "--steps: 1 is out of range"),
     (explore, ("traverse", "3", "--top", "0"), "--top: 0 is out of range"),
     (explore, ("edit", "3"), "name a label with --add"),
