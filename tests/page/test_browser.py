@@ -4,7 +4,6 @@ import io
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,25 +11,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect
 
 from flax_punkvae import images
 from flax_punkvae.data import synthetic
 from flax_punkvae.page import server
 from flax_punkvae.page.library import Library
 from flax_punkvae.trained import recipes
-from helpers import pages
+from helpers import browsers, pages
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt install chromium"),
-    pytest.mark.skipif(jax.__version__ == "0.5.0", reason="the browser is tested in the lane with the newest jax"),
-]
+pytestmark = browsers.MARKS
 _, _, LABELS = synthetic.draw(1, 0)
 
 
@@ -70,13 +64,8 @@ def served(run: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # The first answers wait for the compiler.
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        # Chromium's sandbox needs privileges that a container lacks.
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with browsers.launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

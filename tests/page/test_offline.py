@@ -4,7 +4,6 @@ import functools
 import hashlib
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
 from flax_punkvae import images
 from flax_punkvae.data import synthetic
@@ -27,13 +26,9 @@ from flax_punkvae.trained import recipes
 from flax_punkvae.trained.recipes import Recipe
 from flax_punkvae.trained.selection import Wanted
 from flax_punkvae.training.description import digests
-from helpers import pages
+from helpers import browsers, pages
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt install chromium"),
-    pytest.mark.skipif(jax.__version__ == "0.5.0", reason="the browser is tested in the lane with the newest jax"),
-]
+pytestmark = browsers.MARKS
 _, _, LABELS = synthetic.draw(1, 0)
 SAMPLE = {"from": "prior", "temperature": 1.0, "reencode": 2, "new": False, "with": [], "without": []}
 
@@ -117,11 +112,8 @@ def illustrated(root: tuple[Path, str]) -> Site:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with browsers.launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
