@@ -51,14 +51,19 @@ def make_module(
     return PunkVAE(model, image_shape=image_shape, support=support, dtype=dtype)
 
 
-@cache
 def make_optimiser(train: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a run of `steps` steps; cached, since jit compares it by identity, as a static argument."""
-    rate: Any = train.learning_rate
-    if train.schedule == "cosine":
+    """The optimiser of a run of `steps` steps."""
+    return _optimiser(train.learning_rate, train.weight_decay, steps if train.schedule == "cosine" else None)
+
+
+@cache
+def _optimiser(peak: float, weight_decay: float, steps: int | None) -> optax.GradientTransformation:
+    """Cached, since jit compares it by identity, as a static argument. Without steps, the learning rate is constant."""
+    rate: Any = peak
+    if steps is not None:
         warmup = max(steps // 20, 1)
         rate = optax.warmup_cosine_decay_schedule(rate / warmup, rate, warmup, max(steps, warmup + 1), 0.01 * rate)
-    return optax.adamw(rate, weight_decay=train.weight_decay) if train.weight_decay else optax.adam(rate)
+    return optax.adamw(rate, weight_decay=weight_decay) if weight_decay else optax.adam(rate)
 
 
 @partial(jax.jit, static_argnames="model")

@@ -21,7 +21,7 @@ from flax_punkvae.model import inference, likelihoods, losses
 from flax_punkvae.trained import evaluation, headline, sample_quality, traits
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
-from helpers.programs import SMALL, trained
+from helpers.programs import PICTURES, SMALL, trained
 from helpers.streams import Gone
 
 REENCODED = ("prior, re-encoded",)
@@ -40,7 +40,7 @@ def _a_short_critic() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("evaluated")
-    trained(cwd, "run", *SMALL, "--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
+    trained(cwd, "run", *PICTURES, "--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
     return cwd
 
 
@@ -282,7 +282,7 @@ def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path:
     (tmp_path / "photos").mkdir()
     for number, photo in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8)):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
-    trained(tmp_path, "run", *SMALL, "--data.source", "photos", "--train.epochs", "1")
+    trained(tmp_path, "run", *PICTURES, "--data.source", "photos", "--train.epochs", "1")
     # The run's own config names the folder as it was given: from where the run was started.
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.evaluate", "run", *QUICK],

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-from flax_punkvae.config import Config
-from flax_punkvae.training import checkpoints, retention
+from flax_punkvae.training import checkpoints, retention, run_directory
 from flax_punkvae.training import state as train_state
 from helpers.descriptions import DESCRIPTION
 from helpers.programs import SMALL, start, train, trained, wait_for
@@ -103,9 +103,10 @@ def cwd(base: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def target(small: Config) -> train_state.TrainState:
+def target(base: Path) -> train_state.TrainState:
     """A state of the run's shape, to restore to."""
-    return train_state.create_state(small, jax.random.key(3))
+    config = run_directory.read_config(base / "run")
+    return train_state.create_state(config, jax.random.key(3), np.zeros((1, 24, 24, 3), np.uint8))
 
 
 def restored_step(directory: Path, target: train_state.TrainState) -> tuple[int, list[str]]:

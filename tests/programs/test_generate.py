@@ -19,7 +19,7 @@ from flax_punkvae.trained import latents, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from flax_punkvae.trained.selection import Wanted
-from helpers.programs import SMALL
+from helpers.programs import PICTURES
 from helpers.streams import Gone
 
 LABELS = data.load(data.DataConfig(source="synthetic", synthetic_count=40)).label_names
@@ -34,7 +34,7 @@ def label_logits(network: features.Network, sprites: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate") / "run"
-    assert train.main([*SMALL, "--train.epochs", "1", "--run-dir", str(folder)]) == 0
+    assert train.main([*PICTURES, "--train.epochs", "1", "--run-dir", str(folder)]) == 0
     return folder
 
 
@@ -283,7 +283,7 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
         Image.fromarray(photo[:50, :48]).save(tmp_path / "photos" / f"{index:02d}.png")
     run = tmp_path / "run"
     source = ("--data.source", f"{tmp_path / 'photos'}/")
-    assert train.main([*SMALL[4:], *source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
+    assert train.main([*PICTURES[4:], *source, "--train.epochs", "1", "--run-dir", str(run)]) == 0
     with pytest.raises(UserError, match="--snap: this run was trained on images that are not sprites"):
         sample.main([str(run), "--snap"])
     assert not (run / "samples").exists()

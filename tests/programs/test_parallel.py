@@ -16,15 +16,15 @@ import jax
 import numpy as np
 import pytest
 
-from flax_punkvae.config import Config
-from flax_punkvae.training import checkpoints, retention
-from flax_punkvae.training import state as train_state
-from helpers.programs import SMALL, start, train, trained
+from flax_punkvae.trained import runs
+from flax_punkvae.training import retention
+from helpers.programs import PICTURES, SMALL, start, train, trained
 
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+EIGHT = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
 # A batch that eight devices can share.
-EVEN = (*SMALL, "--train.batch-size", "8")
-THREE_EPOCHS = (*EVEN, "--train.epochs", "3")
+EIGHT_IMAGES = ("--train.batch-size", "8")
+EVEN = (*SMALL, *EIGHT_IMAGES)
+THREE_EPOCHS = ("--train.epochs", "3")
 
 # Eight devices need a process of their own, since jax counts them once.
 SCRIPT = """
@@ -139,38 +139,22 @@ def wait_for_line(process: subprocess.Popen[str], beginning: str) -> None:
     assert any(line.startswith(beginning) for line in process.stdout)
 
 
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cwd = tmp_path_factory.mktemp("one")
-    trained(cwd, "run", *THREE_EPOCHS)
-    return cwd / "run"
-
-
-@pytest.fixture(scope="module")
-def target(small: Config) -> train_state.TrainState:
-    return train_state.create_state(small, jax.random.key(3))
-
-
-def differences(one: Path, other: Path, target: train_state.TrainState) -> tuple[float, float]:
+def differences(one: Path, other: Path) -> tuple[float, float]:
     """The largest relative difference of a loss, and the largest difference of a parameter."""
     records = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
     assert [record["step"] for record in records[0]] == [record["step"] for record in records[1]]
     losses = [np.array([[record[f"{part}/loss"] for part in ("train", "test")] for record in run]) for run in records]
-    params = []
-    for run in (one, other):
-        restored = checkpoints.restore(run / "checkpoints", target)
-        assert restored is not None
-        params.append(jax.tree.leaves(restored.state.params))
+    params = [jax.tree.leaves(runs.load(run).params) for run in (one, other)]
     return float(np.max(np.abs(losses[0] / losses[1] - 1))), max(
         float(np.max(np.abs(ours - theirs))) for ours, theirs in zip(*params, strict=True)
     )
 
 
-def check_close(
-    name: str, one: Path, other: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Adam takes a step of full length also where a gradient is nothing but rounding, so parameters drift apart."""
-    loss, parameter = differences(one, other, target)
+def check_close(name: str, cwd: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Hold `run` against one device's. Adam takes a step of full length also where a gradient is nothing but rounding,
+    so parameters drift apart."""
+    trained(cwd, "one", *arguments)
+    loss, parameter = differences(cwd / "one", cwd / "run")
     with capsys.disabled():
         print(f"\n{name}: losses differ by at most {loss:.1e} of their size, parameters by {parameter:.1e}")
     steps = 12
@@ -178,28 +162,26 @@ def check_close(
     assert parameter <= 2 * steps * 0.0008
 
 
-def test_eight_devices_train_as_one(
-    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
-):
-    done = train(tmp_path, "--run-dir", "run", *THREE_EPOCHS, **EIGHT)
+def test_eight_devices_train_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = (*PICTURES, *EIGHT_IMAGES, *THREE_EPOCHS)
+    done = train(tmp_path, "--run-dir", "run", *arguments, **EIGHT)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "device: cpu, cpu, 8 devices (jax" in done.stdout
-    check_close("8 devices", one_device, tmp_path / "run", target, capsys)
+    check_close("8 devices", tmp_path, arguments, capsys)
     uneven = train(tmp_path, "--run-dir", "uneven", *SMALL, "--train.batch-size", "12", **EIGHT)
     assert uneven.returncode == 2 and not (tmp_path / "uneven").exists()
     assert "train.batch_size: 12 does not divide evenly among 8 devices: choose a multiple of 8" in uneven.stderr
 
 
-def test_two_processes_train_as_one_and_are_refused_as_one(
-    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
-):
-    with two(tmp_path, flags, "--run-dir", "run", *THREE_EPOCHS) as pair:
+def test_two_processes_train_as_one_and_are_refused_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = (*EVEN, *THREE_EPOCHS)
+    with two(tmp_path, flags, "--run-dir", "run", *arguments) as pair:
         printed = [process.communicate() for process in pair]
         assert [process.returncode for process in pair] == [0, 0], printed
     assert "device: cpu, cpu, 2 devices of 2 processes (jax" in printed[0][0]
     assert "epoch" not in printed[1][0]
-    check_close("2 processes", one_device, tmp_path / "run", target, capsys)
-    with two(tmp_path, flags, "--run-dir", "run", *THREE_EPOCHS) as pair:
+    check_close("2 processes", tmp_path, arguments, capsys)
+    with two(tmp_path, flags, "--run-dir", "run", *arguments) as pair:
         errors = [process.communicate()[1] for process in pair]
         assert [process.returncode for process in pair] == [2, 2], errors
     for error in errors:
@@ -236,7 +218,7 @@ def test_processes_that_differ_stop_with_one_line_and_leave_nothing(tmp_path: Pa
 
 
 def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
-    tmp_path: Path, one_device: Path, target: train_state.TrainState, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with two(tmp_path, open_mpi, "--run-dir", "run", *EVEN, "--train.epochs", "100000") as (first, second):
         wait_for_line(first, "epoch 2/100000  train")

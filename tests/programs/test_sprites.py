@@ -253,9 +253,9 @@ def test_the_cosine_schedule_reaches_the_steps(monkeypatch: pytest.MonkeyPatch):
     """Oracle: the rates by the formula: 40 steps, of which 2 rise, then half a cosine down to a hundredth."""
     seen = []
     monkeypatch.setattr(optax, "adam", lambda rate: seen.append(rate) or optax.sgd(1.0))
-    train_state.make_optimiser.cache_clear()
+    train_state._optimiser.cache_clear()
     train_state.make_optimiser(TrainConfig(learning_rate=0.5, schedule="cosine"), 40)
-    train_state.make_optimiser.cache_clear()
+    train_state._optimiser.cache_clear()
     (rate,) = seen
     expected = [0.25, 0.375] + [0.005 + 0.495 * 0.5 * (1 + math.cos(math.pi * step / 38)) for step in range(38)]
     np.testing.assert_allclose([float(rate(step)) for step in range(40)], expected, rtol=1e-5)

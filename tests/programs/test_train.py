@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.presets import read_preset
-from helpers.programs import SMALL, TRAIN, train, trained
+from helpers.programs import PICTURES, SMALL, TRAIN, train, trained, trained_apart
 
 
 @pytest.fixture(scope="module")
 def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A directory with a run of two epochs in `run`, and the digest of its parameters."""
     cwd = tmp_path_factory.mktemp("two_epochs")
-    return cwd, trained(cwd, "run", *SMALL, "--train.epochs", "2")
+    return cwd, trained_apart(cwd, "run", *PICTURES, "--train.epochs", "2")
 
 
 def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
@@ -58,14 +58,14 @@ def test_a_run_directory_is_as_designed(two_epochs: tuple[Path, str]):
 def test_the_same_seed_gives_the_same_parameters_another_others(two_epochs: tuple[Path, str], tmp_path: Path):
     again = trained(tmp_path, "again", "--config", str(two_epochs[0] / "run" / "config.toml"))
     assert again == two_epochs[1]
-    other = trained(tmp_path, "other", *SMALL, "--train.epochs", "2", "--seed", "1")
+    other = trained(tmp_path, "other", *PICTURES, "--train.epochs", "2", "--seed", "1")
     assert other != two_epochs[1]
 
 
 def test_one_epoch_and_a_resume_equal_two(two_epochs: tuple[Path, str], tmp_path: Path):
-    first = trained(tmp_path, "run", *SMALL, "--train.epochs", "1")
+    first = trained(tmp_path, "run", *PICTURES, "--train.epochs", "1")
     assert first != two_epochs[1]
-    assert trained(tmp_path, "run", "--resume", "--train.epochs", "2") == two_epochs[1]
+    assert trained_apart(tmp_path, "run", "--resume", "--train.epochs", "2") == two_epochs[1]
     ours, theirs = (
         [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
         for cwd in (tmp_path, two_epochs[0])
@@ -113,7 +113,7 @@ def test_a_signal_saves_in_mid_epoch_and_the_resumed_run_is_the_same(
 def test_a_second_run_is_refused_without_resume(two_epochs: tuple[Path, str]):
     cwd, digest = two_epochs
     before = sorted(str(path) for path in cwd.rglob("*"))
-    refused = train(cwd, "--run-dir", "run", *SMALL)
+    refused = train(cwd, "--run-dir", "run", *PICTURES)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.count("\n") == 1 and "add --resume to continue it" in refused.stderr
     changed = train(cwd, "--run-dir", "run", "--resume", "--train.beta", "1", "--seed", "4")
@@ -132,7 +132,7 @@ def test_without_a_run_dir_the_run_goes_by_the_time(tmp_path: Path):
     (run,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d{6}", run.name)
     lines = done.stdout.splitlines()
-    assert re.fullmatch(r"data: synthetic characters \(seed 0\), 40 images of 128x128, SHA-256 [0-9a-f]{64}", lines[0])
+    assert re.fullmatch(r"data: synthetic characters \(seed 0\), 40 images of 24x24, SHA-256 [0-9a-f]{64}", lines[0])
     assert lines[1].startswith("data: not verified: ")
     assert lines[2] == "split: 32 training, 8 test images"
 

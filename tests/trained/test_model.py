@@ -25,11 +25,11 @@ from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from flax_punkvae.training import checkpoints, description, run_directory, sums
 from helpers.descriptions import DESCRIPTION
-from helpers.programs import SMALL
+from helpers.programs import PICTURES
 
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 RENDERS = {
-    "reference": SMALL[4:],
+    "reference": PICTURES[4:],
     "indices": (
         *("--config", str(PRESET), "--model.hidden", "16", "--model.latent", "4"),
         *("--train.batch-size", "7", "--train.checkpoint-every", "1"),
