@@ -66,7 +66,8 @@ def test_alpha_is_made_hard_or_composited_if_the_config_says_so(tmp_path: Path, 
     expected = np.where(solid, np.concatenate([sprites[..., :3], np.full_like(sprites[..., :1], 255)], -1), 0)
     assert hard is not None
     np.testing.assert_array_equal(hard, expected)
-    for other in ({"render": "indices", "alpha": "background"}, {"render": "sprite"}):
+    others: list[dict[str, Any]] = [{"render": "indices", "alpha": "background"}, {"render": "sprite"}]
+    for other in others:
         dataset = data.load(DataConfig(**given, **other, background="#ff0000"))
         assert dataset.sprites is not None
         np.testing.assert_array_equal(dataset.sprites, im.over_background(sprites, (255, 0, 0)))

@@ -63,7 +63,7 @@ function draw() {
   const held = width * height - unknown.size;
   $("paint-note").textContent = unknown.size
     ? `${held} pixels are held, ${unknown.size} are unknown`
-    : `erase what the model should fill in, or hold only the paint${about.channels === 4 ? "; transparent is a colour" : ""}`;
+    : "erase what the model should fill in, or hold only the paint";
 }
 
 /** A pixel in halves, from corner to corner: no colour looks so, nor what is transparent. */
