@@ -34,8 +34,13 @@ class DataConfig:
     """How images of a folder that differ in size are brought to one. centre: padded to the largest, in the middle.
     bottom: likewise, standing at the bottom. crop: cut to the smallest. refuse: not at all. auto: as centre, if the
     largest is at most twice the smallest. A few much larger ones are left out, unless refuse is given."""
+    alpha: Literal["auto", "keep", "hard", "background"] = "auto"
+    """What becomes of transparent pixels, with --data.render indices. keep: colours are RGBA, soft alpha included.
+    hard: likewise, after an alpha of 128 or more is made 255, and any other 0. background: they are composited over
+    data.background. auto: keep, except for the CryptoPunks and synthetic. A set that has no transparent pixel, among
+    the images that data.limit leaves, is RGB. Other renders always composite."""
     background: str = "#638596"
-    """Colour behind transparent pixels, as #rrggbb."""
+    """Colour behind transparent pixels that are not kept, as #rrggbb."""
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
     """How sprites become images. reference: enlarged 14x (nearest neighbour), then resized to 128x128 (bilinear).
     crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: any size, unchanged, in RGB. indices: any
@@ -230,6 +235,10 @@ def validate(config: Config) -> None:
         raise UserError(f"train.auxiliary: {train.auxiliary} is out of range: choose a weight from 0 to 1")
     if not (math.isfinite(train.beta) and 0 <= train.beta <= 1e6):
         raise UserError(f"train.beta: {train.beta} is out of range: choose a number from 0 to 1000000")
+    if data.alpha in ("keep", "hard") and data.render != "indices":
+        raise UserError(
+            f"data.alpha: {data.alpha} needs palette indices: set data.render to indices, or data.alpha to background"
+        )
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", data.background):
         raise UserError(f"data.background: {data.background!r} is not a colour: write it as #rrggbb")
     stages = len(model.encoder_widths)

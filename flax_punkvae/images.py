@@ -1,9 +1,10 @@
 """Images as arrays: sprites over a background, rendering at 128x128 and its inverse, palettes, grids, PNG.
 
 A sprite is a character, of 24x24 pixels or another size. An image is the model's input: the sprite itself, in RGB or as
-palette indices, or a rendering of a 24x24 sprite at 128x128.
+palette indices, or a rendering of a 24x24 sprite at 128x128. Colours are RGB or, with `transparency`, RGBA.
 """
 
+import functools
 import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,23 +12,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int32, Integer, UInt, UInt8, UInt32
+from jaxtyping import Float, Integer, UInt, UInt8, UInt32
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from flax_punkvae import resampling
 from flax_punkvae.colours import nearest
 
 SPRITE_SIZE = 24
 IMAGE_SIZE = 128
-# The hub's images are sprites enlarged 14 times.
-HUB_SCALE = 14
+# The names of colours by their number of channels.
+MODES = {3: "RGB", 4: "RGBA"}
 # Side to which small images are enlarged for viewing.
 _VIEWING_SIZE = 128
 # Number of pixels processed at once where wider integers are needed.
 _AT_ONCE = 2**18
-# Precision of Pillow's weights: a 32-bit sum, less 8 bits of a pixel and 2 spare bits.
-_BITS = 32 - 8 - 2
-_ONE = 2**_BITS
 _CRISP_SCALE = 5
 _CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
 
@@ -45,7 +44,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def over_background(rgba: UInt8[np.ndarray, "n h w 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "n h w 3"]:
+def over_background(rgba: UInt8[np.ndarray, "*n 4"], colour: tuple[int, int, int]) -> UInt8[np.ndarray, "*n 3"]:
     """Composite over one opaque colour: (alpha * rgb + (255 - alpha) * colour) / 255, rounded to the nearest."""
     pixels = rgba.reshape(-1, 4)
     composed = np.empty((len(pixels), 3), np.uint8)
@@ -80,8 +79,8 @@ def resize(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 128 128
     return resized
 
 
-def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarray, "n hi wi 3"]:
-    """Render sprites as the model's images, in RGB.
+def render(sprites: UInt8[np.ndarray, "n h w c"], how: Render) -> UInt8[np.ndarray, "n hi wi c"]:
+    """Render sprites as the model's images, in their colours.
 
     `sprite` and `indices` leave them unchanged. The others turn 24x24 into 128x128: `reference` enlarges 14 times
     (nearest), as the hub stores them, then applies `resize`; `crisp` enlarges 5 times (nearest) and repeats the edge
@@ -92,49 +91,7 @@ def render(sprites: UInt8[np.ndarray, "n h w 3"], how: Render) -> UInt8[np.ndarr
     if how == "crisp":
         border = (_CRISP_BORDER, _CRISP_BORDER)
         return np.pad(enlarge(sprites, _CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
-    return _reference(sprites)
-
-
-def _reference(sprites: UInt8[np.ndarray, "n 24 24 3"]) -> UInt8[np.ndarray, "n 128 128 3"]:
-    """The same bytes as `resize` of the hub's images, computed from the sprites: like Pillow, across, then down.
-
-    Rounds to 8 bits in between. Along an axis, each pixel is one pixel of the sprite or, at an edge, a mix of two.
-    """
-    weights = _reference_weights()
-    source = weights.argmax(1)
-    mixed = np.flatnonzero(weights.max(1) < _ONE)
-    left = (weights[mixed] > 0).argmax(1)
-    share = weights[mixed, left]
-    images = np.empty((len(sprites), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    step = _AT_ONCE // IMAGE_SIZE**2
-    for start in range(0, len(sprites), step):
-        part, image = sprites[start : start + step], images[start : start + step]
-        across = part.take(source, 2)
-        across[:, :, mixed] = _mixed(part.take(left, 2), part.take(left + 1, 2), share[:, None])
-        # The default mode "raise" would write through a copy.
-        across.take(source, 1, image, "clip")
-        image[:, mixed] = _mixed(across.take(left, 1), across.take(left + 1, 1), share[:, None, None])
-    return images
-
-
-def _reference_weights() -> Int32[np.ndarray, "128 24"]:
-    """The weight of each sprite pixel in each pixel of its `reference` image, along one axis; rows sum to about _ONE.
-
-    Sums Pillow's weights of the hub's pixels over each sprite pixel, in doubles and in the order of its arithmetic
-    (src/libImaging/Resample.c: `precompute_coeffs`, `bilinear_filter`, `normalize_coeffs_8bpc`).
-    """
-    hub = HUB_SCALE * SPRITE_SIZE
-    scale = hub / IMAGE_SIZE
-    centres = (np.arange(IMAGE_SIZE) + 0.5) * scale
-    tents = np.maximum(1 - np.abs((np.arange(hub) - centres[:, None] + 0.5) * (1 / scale)), 0)
-    # Pillow adds from left to right, unlike sum.
-    weights = (0.5 + tents / tents.cumsum(1)[:, -1:] * _ONE).astype(np.int32)
-    return weights.reshape(IMAGE_SIZE, SPRITE_SIZE, HUB_SCALE).sum(2, np.int32)
-
-
-def _mixed(left: np.ndarray, right: np.ndarray, share: Int32[np.ndarray, "..."]) -> Int32[np.ndarray, "..."]:
-    """Mix pixels: the left ones with weight share / _ONE, the right ones with the rest, rounded to the nearest."""
-    return (left * share + right * (_ONE - share) + _ONE // 2) >> _BITS
+    return resampling.reference(sprites)
 
 
 def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
@@ -144,7 +101,7 @@ def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n
     return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
 
 
-def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[np.ndarray, "n h w 3"]:
+def read_sprites(images: UInt8[np.ndarray, "n hi wi c"], how: Render) -> UInt8[np.ndarray, "n h w c"]:
     """Read sprites from images by sampling the centre of every sprite pixel; exact for rendered images.
 
     A sprite pixel is 5.33 pixels wide in a `reference` image, and resizing mixes only pixels within 1 of its edges.
@@ -157,55 +114,64 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi 3"], how: Render) -> UInt8[n
     return images[:, centre[:, None], centre]
 
 
-def palette_of(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "p 3"]:
-    """The distinct colours of the sprites, in ascending order of red, green, blue."""
+def palette_of(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "p c"]:
+    """The distinct colours of the sprites, in ascending order of red, green, blue and, if they have it, alpha."""
+    pixels = sprites.reshape(-1, sprites.shape[-1])
+    parts = (packed(pixels[start : start + _AT_ONCE]) for start in range(0, len(pixels), _AT_ONCE))
+    if pixels.shape[-1] == 4:
+        return unpacked(functools.reduce(np.union1d, parts, np.zeros(0, np.uint32)), 4)
+    # Without sorting: a table of all colours, which RGBA has too many of.
     present = np.zeros(2**24, bool)
-    pixels = sprites.reshape(-1, 3)
-    for start in range(0, len(pixels), _AT_ONCE):
-        present[_packed(pixels[start : start + _AT_ONCE])] = True
-    return _unpacked(np.flatnonzero(present).astype(np.uint32))
+    for part in parts:
+        present[part] = True
+    return unpacked(np.flatnonzero(present).astype(np.uint32), 3)
 
 
-def to_indices(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt[np.ndarray, "n h w"]:
-    """The index of each pixel's nearest palette colour, in squared RGB distance; ties take the first.
+def to_indices(sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"]) -> UInt[np.ndarray, "n h w"]:
+    """The index of each pixel's nearest palette colour, as `colours.nearest` finds it; ties take the first.
 
     Indices have the smallest type that fits: uint8 up to 256 colours, uint16 up to 65,536.
     """
-    known, first = np.unique(_packed(palette), return_index=True)
-    pixels = sprites.reshape(-1, 3)
+    known, first = np.unique(packed(palette), return_index=True)
+    pixels = sprites.reshape(-1, sprites.shape[-1])
     indices = np.empty(len(pixels), np.min_scalar_type(len(palette) - 1))
     for start in range(0, len(pixels), _AT_ONCE):
-        colours, places = np.unique(_packed(pixels[start : start + _AT_ONCE]), return_inverse=True)
+        colours, places = np.unique(packed(pixels[start : start + _AT_ONCE]), return_inverse=True)
         at = np.searchsorted(known, colours).clip(max=len(known) - 1)
         chosen = first[at]
         others = known[at] != colours
         if others.any():
-            chosen[others] = nearest(_unpacked(colours[others]), palette)
+            chosen[others] = nearest(unpacked(colours[others], palette.shape[1]), palette)
         indices[start : start + _AT_ONCE] = chosen[places]
     return indices.reshape(sprites.shape[:-1])
 
 
-def snap(sprites: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "p 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+def snap(sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"]) -> UInt8[np.ndarray, "n h w c"]:
     """Replace every pixel by the nearest palette colour."""
     return palette[to_indices(sprites, palette)]
 
 
-def to_rgb(
-    images: Float[np.ndarray, "n h w 3"] | Integer[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p 3"] | None
-) -> UInt8[np.ndarray, "n h w 3"]:
-    """Convert images of a dataset or a model to RGB for viewing; with a palette, they are its indices."""
+def to_colours(
+    images: Float[np.ndarray, "n h w _"] | Integer[np.ndarray, "n h w _"], palette: UInt8[np.ndarray, "p c"] | None
+) -> UInt8[np.ndarray, "n h w c"]:
+    """Convert images of a dataset or a model to colours for viewing; with a palette, they are its indices."""
     if palette is not None:
         return palette[images[..., 0]]
     return images if images.dtype == np.uint8 else to_uint8(images)
 
 
-def _packed(pixels: UInt8[np.ndarray, "*n 3"]) -> UInt32[np.ndarray, "*n"]:
-    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
-    return red << 16 | green << 8 | blue
+def packed(pixels: UInt8[np.ndarray, "*n c"]) -> UInt32[np.ndarray, "*n"]:
+    """Each colour as one number, in the order of its channels: colours are equal if these are, and sort as they do."""
+    number = pixels[..., 0].astype(np.uint32)
+    for channel in range(1, pixels.shape[-1]):
+        number = number << 8 | pixels[..., channel]
+    return number
 
 
-def _unpacked(colours: UInt32[np.ndarray, "p"]) -> UInt8[np.ndarray, "p 3"]:
-    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)
+def unpacked(numbers: UInt32[np.ndarray, "p"], channels: int) -> UInt8[np.ndarray, "p c"]:
+    """The colours of these numbers: the inverse of `packed`."""
+    shifts = 8 * np.arange(channels - 1, -1, -1, dtype=np.uint32)
+    return (numbers[:, None] >> shifts & 255).astype(np.uint8)
 
 
 def shrink_to_sprites(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 24 24 c"] | None:
@@ -227,15 +193,18 @@ def enlarge_for_viewing(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarra
     return enlarge(images, max(_VIEWING_SIZE // max(images.shape[1:3]), 1))
 
 
-def grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw 3"]:
-    """Arrange images in reading order, with `gap` white pixels between and around them; empty cells are white."""
+def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, gap: int = 2) -> UInt8[np.ndarray, "gh gw c"]:
+    """Arrange images in reading order, with `gap` pixels between and around them.
+
+    These and empty cells are white or, among RGBA images, transparent.
+    """
     count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    cells = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)
+    rows, between = -(-count // columns), 0 if channels == 4 else 255
+    cells = np.full((rows * columns, height + gap, width + gap, channels), between, np.uint8)
     cells[:count, gap:, gap:] = images
     sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), channels)
-    return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=255)
+    return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=between)
 
 
 def to_png(image: UInt8[np.ndarray, "h w c"], texts: Mapping[str, str] | None = None) -> bytes:
@@ -247,6 +216,6 @@ def to_png(image: UInt8[np.ndarray, "h w c"], texts: Mapping[str, str] | None = 
     return file.getvalue()
 
 
-def save_png(image: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
-    """Write one RGB image."""
+def save_png(image: UInt8[np.ndarray, "h w c"], path: Path) -> None:
+    """Write one RGB or RGBA image."""
     path.write_bytes(to_png(image))

@@ -18,6 +18,15 @@ from flax_punkvae.flags import errors_as_one_line
 
 def read_preset(path: Path) -> Config:
     """Read a TOML file as a validated Config; missing fields keep their defaults. Raises UserError."""
+    return from_table(_read(path), path)
+
+
+def read_run(path: Path) -> Config:
+    """`read_preset` for the config of a run, which may be of an older version."""
+    return from_run(_read(path), path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -26,10 +35,9 @@ def read_preset(path: Path) -> Config:
         raise UserError(f"{path}: the preset is in UTF-16 or UTF-32: save it again as UTF-8")
     try:
         # Some editors start UTF-8 files with a byte order mark.
-        table = tomllib.loads(content.decode("utf-8-sig"))
+        return tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
-    return from_table(table, path)
 
 
 def from_table(table: Any, where: Path) -> Config:
@@ -42,6 +50,12 @@ def from_table(table: Any, where: Path) -> Config:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return config
+
+
+def from_run(table: Any, where: Path) -> Config:
+    """`from_table` for the config of a run. Versions without data.alpha composited all images over the background."""
+    old = isinstance(table.get("data"), dict) and "alpha" not in table["data"]
+    return from_table({**table, "data": {**table["data"], "alpha": "background"}} if old else table, where)
 
 
 def to_toml(config: Config) -> str:

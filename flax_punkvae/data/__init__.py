@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import files, hub, punks, synthetic
+from flax_punkvae.data import alpha, files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.data.rendering import render, to_sprites
 from flax_punkvae.data.split import Parts, parts, shuffled, split
@@ -27,14 +27,15 @@ class Dataset:
 
     `images` are uint8 RGB, or palette indices in one channel: uint8, or uint16 if there are more than 256 colours.
     `palette` then holds the colours of the training sprites; a held-out pixel of another colour becomes the nearest
-    one. `sprites` are the sprites the images were rendered from, over the background, or None if they are not sprites.
+    one. `sprites` are the sprites the images were rendered from, or None if they are not sprites. Both are RGBA (c = 4)
+    if the config keeps transparent pixels and there are any, otherwise RGB, over the background.
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
     the order of the ids; empty if the names contain the ids or there are no files.
     """
 
-    images: UInt[np.ndarray, "n h w c"]
-    sprites: UInt8[np.ndarray, "n hs ws 3"] | None
-    palette: UInt8[np.ndarray, "p 3"] | None
+    images: UInt[np.ndarray, "n h w _"]
+    sprites: UInt8[np.ndarray, "n hs ws c"] | None
+    palette: UInt8[np.ndarray, "p c"] | None
     ids: Int[np.ndarray, "n"]
     labels: UInt8[np.ndarray, "n a"]
     label_names: tuple[str, ...]
@@ -49,9 +50,9 @@ class Dataset:
         """Size of the palette; 0 if images are not palette indices."""
         return 0 if self.palette is None else len(self.palette)
 
-    def pictures(self, positions: Int[np.ndarray, "m"]) -> UInt8[np.ndarray, "m h w 3"]:
-        """The images at these positions, in RGB."""
-        return im.to_rgb(self.images[positions], self.palette)
+    def pictures(self, positions: Int[np.ndarray, "m"]) -> UInt8[np.ndarray, "m h w c"]:
+        """The images at these positions, in their colours."""
+        return im.to_colours(self.images[positions], self.palette)
 
     def outside_palette(self, positions: Int[np.ndarray, "m"]) -> tuple[int, int]:
         """How many (pixels, sprites) at these positions have a colour outside the palette; (0, 0) without a palette."""
@@ -78,6 +79,8 @@ def load(config: DataConfig) -> Dataset:
     """Load and render the images that the config names. Raises UserError if that fails."""
     raw = _read(config)
     verification = punks.verify(raw)
+    is_usual = config.alpha == "auto" and _has_background(config, verification)
+    config = alpha.decided(config, is_usual)
     raw = raw.first(config.limit)
     count = len(raw.pixels)
     if count < 2:
@@ -96,19 +99,26 @@ def load(config: DataConfig) -> Dataset:
         source=raw.source,
         verification=verification,
         sha256=hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest(),
-        notes=raw.notes,
+        notes=raw.notes if is_usual else (*raw.notes, *alpha.note(raw.pixels, sprites, config)),
         files=raw.files,
     )
 
 
-def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w 3"], Int[np.ndarray, "n"]]:
-    """(sprites, ids) of the Dataset that `load` makes, without rendering it; images if they are not sprites, in RGB.
+def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, "n"]]:
+    """(sprites, ids) of the Dataset that `load` makes, without rendering it; images if they are not sprites.
 
     Raises UserError as `load` does.
     """
-    raw = _read(config).first(config.limit)
+    raw = _read(config)
+    config = alpha.decided(config, _has_background(config, punks.verify(raw)))
+    raw = raw.first(config.limit)
     _, sprites = to_sprites(raw, config)
     return (render(raw, config)[0] if sprites is None else sprites), raw.ids
+
+
+def _has_background(config: DataConfig, verification: str) -> bool:
+    """Whether these are the CryptoPunks or the synthetic characters, which are always shown over their background."""
+    return verification == punks.VERIFIED or config.source == "synthetic"
 
 
 def is_local(source: str) -> bool:

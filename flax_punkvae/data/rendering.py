@@ -1,4 +1,4 @@
-"""Turn raw images into model inputs: composite, shrink to sprites, render; reduce each image as it is read."""
+"""Turn raw images into model inputs: apply alpha, shrink to sprites, render; reduce each image as it is read."""
 
 import os
 from collections.abc import Iterable
@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import UInt, UInt8
 
 from flax_punkvae import images as im
+from flax_punkvae import transparency
 from flax_punkvae.config import DataConfig
+from flax_punkvae.data import alpha
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.split import parts
 from flax_punkvae.errors import UserError
@@ -29,9 +31,9 @@ def gather(
     """Collect (name, image) pairs into Raw's `pixels` and `shape`; each image is shrunk before the next is read.
 
     Returns RGBA sprites if all `count` images are sprites or exact enlargements of them. Otherwise returns the first
-    `config.limit` images: as RGB sprites if all of these are sprites over the background, else as `config.render`
-    needs them, or whole without a config. Raises UserError for the first image of another size and the first that
-    cannot be rendered.
+    `config.limit` images: as sprites if all of these are sprites after `config.alpha` is applied, else as
+    `config.render` needs them, or whole without a config. Raises UserError for the first image of another size and the
+    first that cannot be rendered.
     """
     kept: list[Pixels] = []
     first, height, width = "", 0, 0
@@ -59,11 +61,10 @@ def gather(
 
 
 def _alike(kept: list[Pixels], scale: int, where: str, config: DataConfig | None) -> list[Pixels]:
-    """All images in one form: RGB sprites if all are sprites, else whole images, with sprites enlarged by `scale`."""
+    """All images in one form: sprites if all are sprites, else whole images, with sprites enlarged by `scale`."""
     sprites = [pixels.shape[:2] == _SPRITE for pixels in kept]
     if all(sprites) and config:
-        background = im.parse_colour(config.background)
-        return [im.over_background(p[None], background)[0] if p.shape[-1] == 4 else p for p in kept]
+        return [_reduced(pixels[None], config)[0] for pixels in kept]
     return [
         _fitted(im.enlarge(pixels[None], scale), len(kept), where, config) if sprite else pixels
         for pixels, sprite in zip(kept, sprites, strict=True)
@@ -71,20 +72,19 @@ def _alike(kept: list[Pixels], scale: int, where: str, config: DataConfig | None
 
 
 def _shrunk(rgba: Pixels, count: int, where: str, config: DataConfig | None) -> Pixels:
-    """Reduce an image that is no RGBA sprite; composited over the background, it may be an RGB sprite."""
+    """Reduce an image that is no sprite as it is; with its transparent pixels alike, it may be one."""
     if not config:
         return rgba
-    pixels = im.over_background(rgba[None], im.parse_colour(config.background))
+    pixels = _reduced(rgba[None], config)
     sprite = im.shrink_to_sprites(pixels)
     return _fitted(pixels, count, where, config) if sprite is None else sprite[0].copy()
 
 
 def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config: DataConfig | None) -> Pixels:
-    """Reduce one whole image to RGB, as the render needs it; without a config, return it unchanged."""
+    """Reduce one whole image, as the render needs it; without a config, return it unchanged."""
     if not config:
         return image[0]
-    if image.shape[-1] == 4:
-        image = im.over_background(image, im.parse_colour(config.background))
+    image = _reduced(image, config)
     _check_render(image.shape[1], image.shape[2], False, where, config)
     if config.render in ("sprite", "indices"):
         return image[0]
@@ -92,9 +92,19 @@ def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config:
     return im.resize(image)[0]
 
 
+def _reduced(image: UInt8[np.ndarray, "1 h w c"], config: DataConfig) -> UInt8[np.ndarray, "1 h w k"]:
+    """One image with its transparent pixels kept as RGBA, or in RGB over the background."""
+    if image.shape[-1] == 3:
+        return image
+    if alpha.is_kept(config):
+        # Made hard later, for all images at once: then all of them have alpha, or none.
+        return transparency.cleared(image)
+    return im.over_background(image, im.parse_colour(config.background))
+
+
 def render(
     raw: Raw, config: DataConfig
-) -> tuple[UInt[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws 3"] | None, UInt8[np.ndarray, "p 3"] | None]:
+) -> tuple[UInt[np.ndarray, "n h w _"], UInt8[np.ndarray, "n hs ws c"] | None, UInt8[np.ndarray, "p c"] | None]:
     """(images, sprites, palette) of a Dataset. Raises UserError if these images do not allow `config.render`."""
     pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
@@ -113,14 +123,12 @@ def render(
 
 def to_sprites(
     raw: Raw, config: DataConfig
-) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n hs ws 3"] | None]:
-    """(pixels, sprites) over the background, in RGB; sprites are None if the images are not sprites.
+) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n hs ws c"] | None]:
+    """(pixels, sprites) with `config.alpha` applied; sprites are None if the images are not sprites.
 
     Sprites are of 24x24, from enlargements too, or of any size if the config renders sprites as they are.
     """
-    pixels = raw.pixels
-    if pixels.shape[-1] == 4:
-        pixels = im.over_background(pixels, im.parse_colour(config.background))
+    pixels = alpha.applied(raw.pixels, config)
     sprites = im.shrink_to_sprites(pixels)
     if sprites is not None and sprites.shape != pixels.shape:
         # Copied, since a view would keep the large images in memory.
@@ -164,7 +172,7 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w 3"], config: DataConfig) -> UInt8[np.ndarray, "p 3"]:
+def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w c"], config: DataConfig) -> UInt8[np.ndarray, "p c"]:
     """The colours of the training sprites. Raises UserError if there are too many for sprites of this size."""
     palette = im.palette_of(sprites[parts(len(sprites), config).train])
     _, height, width, _ = sprites.shape

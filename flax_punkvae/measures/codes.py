@@ -16,12 +16,12 @@ from PIL import Image
 _WINDOW = 32_768
 
 
-def png_bits(sprites: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """Mean size of one PNG per sprite, with Pillow's `optimize`: the smaller of RGB and a palette per sprite."""
+def png_bits(sprites: UInt8[np.ndarray, "n h w c"]) -> float:
+    """Mean size of one PNG per sprite, with Pillow's `optimize`: the smaller of RGB(A) and a palette per sprite."""
     return _mean_bits(min(_file(sprite, "PNG", optimize=True), _palette_png(sprite), key=len) for sprite in sprites)
 
 
-def webp_bits(sprites: UInt8[np.ndarray, "n h w 3"]) -> float:
+def webp_bits(sprites: UInt8[np.ndarray, "n h w c"]) -> float:
     """Mean size of one lossless WebP per sprite, at Pillow's highest effort."""
     return _mean_bits(_file(sprite, "WEBP", lossless=True, quality=100, method=6) for sprite in sprites)
 
@@ -60,18 +60,22 @@ def _lzma(content: bytes) -> int:
     return len(lzma.compress(content, format=lzma.FORMAT_RAW, filters=filters))
 
 
-def _palette_png(sprite: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    colours, indices = np.unique(sprite.reshape(-1, 3), axis=0, return_inverse=True)
+def _palette_png(sprite: UInt8[np.ndarray, "h w c"]) -> bytes:
+    colours, indices = np.unique(sprite.reshape(-1, sprite.shape[-1]), axis=0, return_inverse=True)
     if len(colours) > 256:
         return _file(sprite, "PNG", optimize=True)
+    # Transparent ones first: the file has an alpha for each colour up to the last of them.
+    order = np.argsort((colours[:, 3:] == 255).all(axis=1), kind="stable")
+    colours, indices = colours[order], np.argsort(order)[indices]
     image = Image.fromarray(indices.reshape(sprite.shape[:2]).astype(np.uint8), mode="P")
-    image.putpalette(colours.astype(np.uint8).tobytes())
+    image.putpalette(colours[:, :3].tobytes())
+    alpha = colours[:, 3:].tobytes().rstrip(b"\xff")
     file = io.BytesIO()
-    image.save(file, format="PNG", optimize=True)
+    image.save(file, format="PNG", optimize=True, **({"transparency": alpha} if alpha else {}))
     return file.getvalue()
 
 
-def _file(sprite: UInt8[np.ndarray, "h w 3"], kind: str, **options: object) -> bytes:
+def _file(sprite: UInt8[np.ndarray, "h w c"], kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     Image.fromarray(sprite).save(file, format=kind, **options)
     return file.getvalue()

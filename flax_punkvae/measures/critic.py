@@ -28,15 +28,15 @@ class Critic(nn.Module):
     """Three 3x3 convolutions, the last two with stride 2, and a dense layer, each with ReLU, then a dense layer to the
     logit that a sprite is real.
 
-    Besides the colour, in [-2, 2], a pixel has its position and whether it equals each of its neighbours, which is how
-    outlines and stray pixels show.
+    Besides the colour, in [-2, 2] and with alpha if sprites have it, a pixel has its position and whether it equals
+    each of its neighbours, which is how outlines and stray pixels show.
     """
 
     widths: tuple[int, ...] = (16, 32, 32)
     hidden: int = 64
 
     @nn.compact
-    def __call__(self, sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b"]:
+    def __call__(self, sprites: UInt8[Array, "b h w c"]) -> Float[Array, "b"]:
         init = nn.initializers.he_normal()
         x = _folded(_pixels(sprites))
         for index, width in enumerate(self.widths):
@@ -45,7 +45,7 @@ class Critic(nn.Module):
         return nn.Dense(1, name="logit")(x)[:, 0]
 
 
-def _pixels(sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 9"]:
+def _pixels(sprites: UInt8[Array, "b h w c"]) -> Float[Array, "b h w f"]:
     """Colour, whether the pixels above, on the left, on the right and below are equal, and position in [-1, 1]."""
     batch, height, width, _ = sprites.shape
     padded = jnp.pad(sprites, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
@@ -78,7 +78,7 @@ def _patches(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c
     return jnp.concatenate(parts, -1)
 
 
-def compare(real: UInt8[np.ndarray, "n h w 3"], samples: UInt8[np.ndarray, "m h w 3"], seed: int) -> float:
+def compare(real: UInt8[np.ndarray, "n h w c"], samples: UInt8[np.ndarray, "m h w c"], seed: int) -> float:
     """The AUC of a critic on one half of both sets, after training on the other; the seed chooses the halves.
 
     The AUC is the probability that the critic finds a real sprite more real than a sample; ties count 1/2. 0.5: it
@@ -124,7 +124,7 @@ _TX = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(1e-2))
 
 def _fit(
     key: Key[Array, ""],
-    sprites: UInt8[np.ndarray, "n h w 3"],
+    sprites: UInt8[np.ndarray, "n h w c"],
     targets: Float[np.ndarray, "n"],
     batches: Int[np.ndarray, "s b"],
 ) -> Any:
@@ -138,7 +138,7 @@ def _fit(
 
 
 @jax.jit
-def _start(key: Key[Array, ""], sprites: UInt8[Array, "1 h w 3"]) -> tuple[Any, Any]:
+def _start(key: Key[Array, ""], sprites: UInt8[Array, "1 h w c"]) -> tuple[Any, Any]:
     params = Critic().init(key, sprites)
     return params, _TX.init(params)
 
@@ -146,7 +146,7 @@ def _start(key: Key[Array, ""], sprites: UInt8[Array, "1 h w 3"]) -> tuple[Any, 
 # A step is compiled once for each size of sprites, however many there are.
 @jax.jit
 def _step(
-    state: tuple[Any, Any], sprites: UInt8[Array, "b h w 3"], targets: Float[Array, "b"], rate: Float[Array, ""]
+    state: tuple[Any, Any], sprites: UInt8[Array, "b h w c"], targets: Float[Array, "b"], rate: Float[Array, ""]
 ) -> tuple[Any, Any]:
     params, opt_state = state
 
@@ -157,7 +157,7 @@ def _step(
     return optax.apply_updates(params, jax.tree.map(lambda update: -rate * update, updates)), opt_state
 
 
-def _scores(params: Any, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n"]:
+def _scores(params: Any, sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n"]:
     """The logits of sprites; above 0, the critic takes a sprite for real."""
     size = min(5 * _BATCH, len(sprites))
     parts = []
@@ -169,5 +169,5 @@ def _scores(params: Any, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndar
 
 
 @jax.jit
-def _apply(params: Any, sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b"]:
+def _apply(params: Any, sprites: UInt8[Array, "b h w c"]) -> Float[Array, "b"]:
     return jnp.asarray(Critic().apply(params, sprites))

@@ -19,6 +19,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import Array, Float, UInt8
 
+from flax_punkvae import transparency
 from flax_punkvae.errors import UserError
 
 SHIPPED = Path(__file__).with_name("features.safetensors")
@@ -39,14 +40,15 @@ _ABOUT = "flax_punkvae.features"
 
 class SpriteFeatures(nn.Module):
     """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, a dense layer with ReLU, whose output is the
-    features, and a dense layer to the logits of the labels. Sprites are float32 in [0, 1]."""
+    features, and a dense layer to the logits of the labels. Sprites are float32 in [0, 1], of any number of
+    channels."""
 
     labels: int
     widths: tuple[int, ...] = (32, 64, 64)
     features: int = 128
 
     @nn.compact
-    def __call__(self, sprites: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
+    def __call__(self, sprites: Float[Array, "b h w c"]) -> tuple[Float[Array, "b f"], Float[Array, "b a"]]:
         init = nn.initializers.he_normal()
         # Scale to [-2, 2]: some labels show as a single pixel of low contrast.
         x = 4.0 * sprites - 2.0
@@ -70,13 +72,13 @@ class Network(NamedTuple):
     sha256: str | None
 
 
-def random(seed: int, label_names: tuple[str, ...] = (), size: tuple[int, int] = SPRITE[:2]) -> Network:
-    """A randomly initialised network for sprites of this height and width (8 or more); without names, it has no logits.
+def random(seed: int, label_names: tuple[str, ...] = (), shape: tuple[int, int, int] = SPRITE) -> Network:
+    """A randomly initialised network for sprites of this shape (h and w at least 8); without names, it has no logits.
 
     Its features depend on no dataset, so they favour no model trained on one. Naeem et al. 2020 recommend them for
     images unlike the trained network's training images.
     """
-    params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed), (*size, 3))
+    params = _init(SpriteFeatures(len(label_names)), jax.random.key(seed), shape)
     return Network(params, label_names, None)
 
 
@@ -127,23 +129,23 @@ def save(network: Network, about: dict[str, Any], path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sprites_sha256(sprites: UInt8[np.ndarray, "n h w 3"]) -> str:
+def sprites_sha256(sprites: UInt8[np.ndarray, "n h w c"]) -> str:
     """SHA-256 of sprites in their order."""
     return hashlib.sha256(np.ascontiguousarray(sprites).data).hexdigest()
 
 
-def extract(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
+def extract(network: Network, sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n f"]:
     """The features of any number of sprites; all are at least 0."""
     return _outputs(network, sprites)[0]
 
 
-def label_logits(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n a"]:
+def label_logits(network: Network, sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n a"]:
     """The logits of the labels, in the order of `label_names`; above 0, the label is more likely present than not."""
     return _outputs(network, sprites)[1]
 
 
 def _outputs(
-    network: Network, sprites: UInt8[np.ndarray, "n h w 3"]
+    network: Network, sprites: UInt8[np.ndarray, "n h w c"]
 ) -> tuple[Float[np.ndarray, "n f"], Float[np.ndarray, "n a"]]:
     if not len(sprites):
         raise ValueError("expected at least 1 sprite, got 0")
@@ -159,10 +161,10 @@ def _outputs(
 
 
 @partial(jax.jit, static_argnames="module")
-def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b h w 3"]) -> Any:
+def _apply(module: SpriteFeatures, params: Any, sprites: UInt8[Array, "b h w c"]) -> Any:
     return module.apply({"params": params}, to_float(sprites))
 
 
-def to_float(sprites: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Scale 0..255 to [0, 1], the network's input range."""
-    return sprites.astype(jnp.float32) / 255.0
+def to_float(sprites: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Scale 0..255 to [0, 1], the network's input range; RGBA sprites are premultiplied."""
+    return transparency.premultiplied(sprites.astype(jnp.float32) / 255.0)

@@ -6,7 +6,9 @@ Rows are sprites, columns features. Distances are Euclidean; `f` is the number o
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8, UInt32
+from jaxtyping import Bool, Float, Int, UInt8
+
+from flax_punkvae import images
 
 _ROWS = 512
 # Pixels compared at a time: a few MB.
@@ -188,14 +190,14 @@ def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "
     return float((distances >= own[indices]).mean())
 
 
-def exact_copies(train_sprites: UInt8[np.ndarray, "n h w 3"], generated_sprites: UInt8[np.ndarray, "m h w 3"]) -> int:
+def exact_copies(train_sprites: UInt8[np.ndarray, "n h w c"], generated_sprites: UInt8[np.ndarray, "m h w c"]) -> int:
     """Number of generated sprites that equal a training sprite in every pixel; duplicates count each time."""
     known = {sprite.tobytes() for sprite in train_sprites}
     return sum(sprite.tobytes() in known for sprite in generated_sprites)
 
 
 def nearest_sprites(
-    sprites: UInt8[np.ndarray, "n h w 3"], references: UInt8[np.ndarray, "m h w 3"]
+    sprites: UInt8[np.ndarray, "n h w c"], references: UInt8[np.ndarray, "m h w c"]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """(position of the reference with the fewest differing pixels, their number) for each sprite; ties take the first.
 
@@ -205,20 +207,14 @@ def nearest_sprites(
     rows = max(_PIXELS // pixels, 1)
     nearest, fewest = np.zeros(len(sprites), np.int64), np.full(len(sprites), pixels + 1)
     for first in range(0, len(sprites), rows):
-        ours = _packed(sprites[first : first + rows])
+        ours = images.packed(sprites[first : first + rows]).reshape(-1, pixels)
         for start in range(0, len(references), rows):
-            theirs = _packed(references[start : start + rows])
+            theirs = images.packed(references[start : start + rows]).reshape(-1, pixels)
             for index, sprite in enumerate(ours, first):
                 differing = np.count_nonzero(theirs != sprite, axis=1)
                 if (least := differing.min()) < fewest[index]:
                     nearest[index], fewest[index] = start + differing.argmin(), least
     return nearest, fewest
-
-
-def _packed(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt32[np.ndarray, "n p"]:
-    """Pack each colour into one number, so that a pixel needs one comparison."""
-    shifts = np.array([16, 8, 0], np.uint32)
-    return (sprites.astype(np.uint32) << shifts).sum(-1, dtype=np.uint32).reshape(len(sprites), -1)
 
 
 def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> Float[np.ndarray, "n f"]:

@@ -7,7 +7,7 @@ from flax_punkvae import images
 
 
 def locally_valid(
-    train: UInt8[np.ndarray, "n h w 3"], sprites: UInt8[np.ndarray, "m h w 3"], side: int
+    train: UInt8[np.ndarray, "n h w c"], sprites: UInt8[np.ndarray, "m h w c"], side: int
 ) -> Bool[np.ndarray, "m"]:
     """Whether every window of side x side pixels of a sprite occurs in some training sprite at the same position.
 

@@ -27,7 +27,7 @@ class Atlas(NamedTuple):
     pages: list[bytes]
 
 
-def make(pictures: UInt8[np.ndarray, "n h w 3"]) -> Atlas:
+def make(pictures: UInt8[np.ndarray, "n h w c"]) -> Atlas:
     """The atlas of these images."""
     tiles = pictures if max(pictures.shape[1:3]) <= _LARGEST_TILE else _shrunk(pictures)
     count, height, width, _ = tiles.shape
@@ -36,17 +36,17 @@ def make(pictures: UInt8[np.ndarray, "n h w 3"]) -> Atlas:
     return Atlas(width, height, columns, rows * columns, pages)
 
 
-def _page(tiles: UInt8[np.ndarray, "n h w 3"], columns: int) -> bytes:
-    count, height, width, _ = tiles.shape
+def _page(tiles: UInt8[np.ndarray, "n h w c"], columns: int) -> bytes:
+    count, height, width, channels = tiles.shape
     columns = min(columns, count) if count < columns else columns
     rows = -(-count // columns)
-    cells = np.zeros((rows * columns, height, width, 3), np.uint8)
+    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
     cells[:count] = tiles
-    sheet = cells.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-    return images.to_png(sheet)
+    sheet = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return images.to_png(sheet.reshape(rows * height, columns * width, channels))
 
 
-def _shrunk(pictures: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+def _shrunk(pictures: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n hs ws c"]:
     _, height, width, _ = pictures.shape
     scale = _LARGEST_TILE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

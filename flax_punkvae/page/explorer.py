@@ -84,7 +84,7 @@ def certificate(library: Library, fields: Fields) -> dict[str, Any]:
     return certify(library, [recipe])[0]
 
 
-def picture(library: Library, fields: Fields) -> UInt8[np.ndarray, "h w 3"]:
+def picture(library: Library, fields: Fields) -> UInt8[np.ndarray, "h w c"]:
     """The picture of one recipe or, with `snap`, its sprite."""
     recipe, snap = fields.recipe(), fields.flag("snap")
     fields.done()

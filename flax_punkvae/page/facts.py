@@ -34,6 +34,8 @@ def about(library: Library) -> dict[str, Any]:
         "canvas": [height, width],
         "sprites": described.palette is not None,
         "categorical": model.index_palette is not None,
+        # 3 for RGB, 4 for RGBA: of pictures, and of colours, which are #rrggbb or #rrggbbaa.
+        "channels": described.channels,
         "palette": palette[:_MOST_COLOURS],
         "colours": len(palette),
         "background": described.background,

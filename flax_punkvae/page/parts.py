@@ -34,7 +34,7 @@ class Shown(NamedTuple):
     """n images of the map. parts: of each, t(raining), v(alidation), h(eld out) or s(ample). names: file names, or
     empty. labels: by name, the rows of the images that have it."""
 
-    sprites: UInt8[np.ndarray, "n h w 3"]
+    sprites: UInt8[np.ndarray, "n h w c"]
     means: Float[np.ndarray, "n d"]
     ids: Int[np.ndarray, "n"]
     parts: str
@@ -90,7 +90,7 @@ def lay_out(shown: Shown) -> Map:
     return Map(shown, atlas.make(shown.sprites), fitted, positions, layout.preservation(shown.means, positions))
 
 
-def to_pixels(model: Model, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt[np.ndarray, "n h w c"]:
+def to_pixels(model: Model, decoded: UInt8[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w _"]:
     """Decoded images in the format of a Dataset."""
     palette = model.index_palette
     return decoded if palette is None else images.to_indices(decoded, palette)[..., None]

@@ -137,7 +137,7 @@ class _Served:
         return endpoint
 
     async def picture(self, request: Request) -> Response:
-        """The pixels of a picture, RGB row by row."""
+        """The pixels of a picture, RGB or RGBA row by row."""
         fields = await self._fields(request)
         begun = time.perf_counter()
         pixels = await self._quick.run(lambda: explorer.picture(self._library, fields))

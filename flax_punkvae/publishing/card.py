@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from flax_punkvae.data import hub
+from flax_punkvae.images import MODES
 from flax_punkvae.trained import headline, tables
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.tables import Table
@@ -30,7 +31,7 @@ def card(
     head = yaml.safe_dump(_head(name, model, evaluation, licence), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{head}---", f"# {name}", _what(model)]
     parts += [f"![{title}]({file})" for title, file in pictures.items()]
-    parts += [_use(address), _training(model, provenance)]
+    parts += [_use(address, MODES[model.description.channels]), _training(model, provenance)]
     if evaluation is not None:
         parts.append("\n\n".join(_evaluated(model, evaluation)))
     parts.append(_limits(evaluation, licence))
@@ -81,14 +82,14 @@ def _what(model: Model) -> str:
     )
 
 
-def _use(address: str) -> str:
+def _use(address: str, mode: str) -> str:
     return f"""## Use it
 
 ```python
 import flax_punkvae  # pip install flax-punkvae, or a checkout of its repository
 
 model = flax_punkvae.load({address!r})
-sprites = model.sample(8, seed=0)  # uint8 RGB
+sprites = model.sample(8, seed=0)  # uint8 {mode}
 ```
 
 The programs take it too: `python -m flax_punkvae.experiments.sample {address}` draws samples, and `page` in the

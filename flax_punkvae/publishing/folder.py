@@ -143,6 +143,6 @@ def _reconstructions(opened: OpenedRun) -> bytes:
     return _grid(np.concatenate([opened.dataset.pictures(shown), opened.model.decode(means)]), len(shown))
 
 
-def _grid(pictures: UInt8[np.ndarray, "n h w 3"], columns: int = _COLUMNS) -> bytes:
+def _grid(pictures: UInt8[np.ndarray, "n h w c"], columns: int = _COLUMNS) -> bytes:
     large = images.enlarge(pictures, max(math.ceil(_LARGE / max(pictures.shape[1:3])), 1))
     return images.to_png(images.grid(large, columns, gap=8))

@@ -11,7 +11,7 @@ from flax_punkvae.training.description import Description
 
 
 def files(
-    sprites: UInt8[np.ndarray, "n h w 3"], names: Sequence[str], seed: int, described: Description, picture: str
+    sprites: UInt8[np.ndarray, "n h w c"], names: Sequence[str], seed: int, described: Description, picture: str
 ) -> tuple[bytes, bytes]:
     """(PNG, JSON): tiles of h x w pixels without gaps, in about a square, and their names and places in pixels.
 

@@ -20,8 +20,8 @@ def certify(
     model: Model,
     known: TrainingSprites | None,
     network: Network | None,
-    decoded: UInt8[np.ndarray, "n h w 3"],
-    sprites: UInt8[np.ndarray, "n hs ws 3"],
+    decoded: UInt8[np.ndarray, "n h w c"],
+    sprites: UInt8[np.ndarray, "n hs ws c"],
 ) -> list[dict[str, Any]]:
     """The facts in samples.json about each decoded image and its sprite (from `Model.to_sprites`).
 
@@ -42,7 +42,7 @@ def certify(
     return [{name: value for part in row for name, value in part.items()} for row in zip(*parts, strict=True)]
 
 
-def _nearest_sprites(known: TrainingSprites, sprites: UInt8[np.ndarray, "n h w 3"]) -> list[dict[str, Any]]:
+def _nearest_sprites(known: TrainingSprites, sprites: UInt8[np.ndarray, "n h w c"]) -> list[dict[str, Any]]:
     """The training sprite with the fewest differing pixels."""
     nearest, differing = fidelity.nearest_sprites(sprites, known.sprites)
     pixels = sprites.shape[1] * sprites.shape[2]
@@ -52,7 +52,7 @@ def _nearest_sprites(known: TrainingSprites, sprites: UInt8[np.ndarray, "n h w 3
     ]
 
 
-def _nearest_images(known: TrainingSprites, decoded: UInt8[np.ndarray, "n h w 3"]) -> list[dict[str, Any]]:
+def _nearest_images(known: TrainingSprites, decoded: UInt8[np.ndarray, "n h w c"]) -> list[dict[str, Any]]:
     """The training image with the smallest root-mean-square distance, on the scale 0..255."""
     flat = decoded.reshape(len(decoded), -1).astype(np.float64)
     norms = np.einsum("ij,ij->i", flat, flat)[:, None]

@@ -6,17 +6,20 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from flax_punkvae.errors import UserError
+from flax_punkvae.images import MODES
 
-Sprites = UInt8[np.ndarray, "n h w 3"]
+Sprites = UInt8[np.ndarray, "n h w c"]
 Latents = Float[np.ndarray, "n d"]
 
 
-def check(sprite: np.ndarray, known: np.ndarray, size: tuple[int, int]) -> None:
-    """Raise UserError if the sprite or the mask is not of this (height, width), or no pixel or every pixel is known."""
-    height, width = size
-    if sprite.dtype != np.uint8 or sprite.shape != (height, width, 3):
+def check(sprite: np.ndarray, known: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Raise UserError if the sprite or the mask is not of the model's (height, width, channels), or no pixel or every
+    pixel is known. The sprite may also have the other number of channels: RGB for RGBA, and the reverse."""
+    height, width, channels = shape
+    fits = sprite.ndim == 3 and sprite.shape[:2] == (height, width) and sprite.shape[2] in MODES
+    if sprite.dtype != np.uint8 or not fits:
         got = f"{sprite.dtype} {list(sprite.shape)}"
-        raise UserError(f"complete: expected a uint8 RGB sprite [{height}, {width}, 3], got {got}")
+        raise UserError(f"complete: expected a uint8 {MODES[channels]} sprite {list(shape)}, got {got}")
     if known.dtype != bool or known.shape != (height, width):
         got = f"{known.dtype} {list(known.shape)}"
         raise UserError(f"complete: expected known pixels as bool [{height}, {width}], got {got}")
@@ -29,7 +32,7 @@ def check(sprite: np.ndarray, known: np.ndarray, size: tuple[int, int]) -> None:
 def complete(
     encode: Callable[[Sprites], tuple[Latents, Latents]],
     decode: Callable[[Latents], Sprites],
-    sprite: UInt8[np.ndarray, "h w 3"],
+    sprite: UInt8[np.ndarray, "h w c"],
     known: Bool[np.ndarray, "h w"],
     starts: Sprites,
     noise: Iterator[Latents],

@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from flax_punkvae.data import punks
 from flax_punkvae.devices import parallel
+from flax_punkvae.images import MODES
 from flax_punkvae.measures import codes, metrics
 from flax_punkvae.model import inference
 from flax_punkvae.model.palette import log_frequencies
@@ -97,7 +98,7 @@ def other_codes(run: OpenedRun) -> dict[str, Any] | None:
     frequencies = log_frequencies(train, dataset.colours)
     sprites = dataset.sprites[run.test_indices]
     bits = {
-        "PNG, each the smaller of RGB and palette": codes.png_bits(sprites),
+        f"PNG, each the smaller of {MODES[sprites.shape[-1]]} and palette": codes.png_bits(sprites),
         "lossless WebP": codes.webp_bits(sprites),
         "independent pixels, training frequencies": codes.independent_bits(held_out, frequencies),
         "zlib, 32 kB of training sprites as dictionary": codes.zlib_bits(train, held_out),

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt, UInt8, UInt32
 
 from flax_punkvae import images as im
+from flax_punkvae import transparency
 from flax_punkvae.devices import backend, parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
@@ -32,8 +33,9 @@ _BATCH = 64
 class Model:
     """A trained PunkVAE: its parameters, on the default device, and their description.
 
-    An image has the network's resolution; a sprite has one array element per pixel of the character. Both are uint8
-    RGB. They are the same if sprites are not resized, as in the sprite preset; the reference model uses 128x128 images
+    An image has the network's resolution; a sprite has one array element per pixel of the character. Both are uint8 RGB
+    or, if the model was trained on sprites with transparent pixels, RGBA; methods take either and return the model's
+    own. They are the same if sprites are not resized, as in the sprite preset; the reference model uses 128x128 images
     of 24x24 sprites. Methods that take images also take sprites. Latents are float32 [n, d].
 
     `checkpoint` says how the checkpoint was selected: last, best or by its step. `notes` are lines to show to the user,
@@ -52,8 +54,8 @@ class Model:
         return make_module(described.model, described.train, described.image_shape, described.support)
 
     @property
-    def index_palette(self) -> UInt8[np.ndarray, "p 3"] | None:
-        """The palette that the network's images index into; None if they are RGB."""
+    def index_palette(self) -> UInt8[np.ndarray, "p c"] | None:
+        """The palette that the network's images index into; None if these are colours."""
         return self.description.palette if self.description.render == "indices" else None
 
     @property
@@ -73,7 +75,7 @@ class Model:
         reencode: int | None = None,
         having: Sequence[str] = (),
         lacking: Sequence[str] = (),
-    ) -> UInt8[np.ndarray, "n h w 3"]:
+    ) -> UInt8[np.ndarray, "n h w c"]:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
         `temperature` scales the latents' standard deviation; pixels are drawn as `decode` does with seeds. `reencode`
@@ -98,14 +100,14 @@ class Model:
             )
         return self.decode(*draws)
 
-    def encode(self, images: UInt8[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    def encode(self, images: UInt8[np.ndarray, "n h w c"]) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """(mean, logvar) of the posterior q(z | image) of each image.
 
         Sprites are rendered first. A palette model replaces colours outside its palette by the nearest ones in it.
         Raises UserError if the images are not uint8 or not of the size of the model's images or sprites.
         """
         images = self._checked("encode", images)
-        if images.shape[1:] != (*self.description.image_shape[:2], 3):
+        if images.shape[1:3] != self.description.image_shape[:2]:
             images = im.render(images, self.description.render)
         if self.index_palette is not None:
             images = im.to_indices(images, self.index_palette)[..., None]
@@ -119,7 +121,7 @@ class Model:
 
     def decode(
         self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "m"] | None = None
-    ) -> UInt8[np.ndarray, "n h w 3"]:
+    ) -> UInt8[np.ndarray, "n h w c"]:
         """Decode latents to images: the mean of the likelihood or, for a palette model, the most probable colours.
 
         With m = n seeds, an autoregressive decoder draws the colours from their distributions: small parts that the
@@ -129,13 +131,13 @@ class Model:
         if latents.ndim != 2 or latents.shape[1] != width or not len(latents):
             raise UserError(f"decode: expected latents of shape [n, {width}], got {list(latents.shape)}")
         if seeds is None:
-            return im.to_rgb(self._batched(inference.decode, latents), self.index_palette)
+            return im.to_colours(self._batched(inference.decode, latents), self.index_palette)
         given = np.asarray(seeds, np.uint32)
         if given.shape != latents.shape[:1]:
             raise UserError(f"decode: expected seeds of shape [{len(latents)}], got {list(given.shape)}")
-        return im.to_rgb(self._batched(inference.decode, latents, given), self.index_palette)
+        return im.to_colours(self._batched(inference.decode, latents, given), self.index_palette)
 
-    def decode_one(self, z: Float[np.ndarray, "d"], seed: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    def decode_one(self, z: Float[np.ndarray, "d"], seed: int | None = None) -> UInt8[np.ndarray, "h w c"]:
         """`decode` for one latent, in a call of its own: faster than a padded batch.
 
         Sums in another order than `decode`, so that a pixel may, very rarely, differ.
@@ -143,11 +145,11 @@ class Model:
         seeds = None if seed is None else np.array([seed], np.uint32)
         with _float32_products():
             image = inference.decode(self.module, self.params, z[None], *(() if seeds is None else (seeds,)))
-        return im.to_rgb(np.asarray(image), self.index_palette)[0]
+        return im.to_colours(np.asarray(image), self.index_palette)[0]
 
     def decode_sprites(
         self, z: Float[np.ndarray, "n d"], seeds: UInt32[np.ndarray, "n"] | None = None
-    ) -> UInt8[np.ndarray, "n hs ws 3"]:
+    ) -> UInt8[np.ndarray, "n hs ws c"]:
         """Decode latents to sprites in the decoded colours, without holding all images in memory.
 
         Raises UserError as `decode` does.
@@ -156,7 +158,7 @@ class Model:
         images = (self.decode(z[part], None if seeds is None else seeds[part]) for part in parts)
         return np.concatenate([im.read_sprites(image, self.description.render) for image in images])
 
-    def to_sprites(self, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n hs ws 3"]:
+    def to_sprites(self, images: UInt8[np.ndarray, "n h w _"]) -> UInt8[np.ndarray, "n hs ws c"]:
         """The sprite in each image, snapped to the colours of the training sprites.
 
         Returns the images themselves if the model was not trained on sprites. Raises UserError as `encode` does.
@@ -170,12 +172,12 @@ class Model:
 
     def complete(
         self,
-        sprite: UInt8[np.ndarray, "h w 3"],
+        sprite: UInt8[np.ndarray, "h w _"],
         known: Bool[np.ndarray, "h w"],
         count: int = 8,
         seed: int = 0,
         steps: int = 30,
-    ) -> UInt8[np.ndarray, "n h w 3"]:
+    ) -> UInt8[np.ndarray, "n h w c"]:
         """Fill in the pixels of a sprite that are not known, in `count` ways; see `completion.complete`.
 
         The unknown pixels begin as those of samples from the prior. The known ones, snapped to the training palette,
@@ -183,10 +185,10 @@ class Model:
         the same. Raises UserError if a size is wrong, no pixel or every pixel is known, or a number is out of range.
         """
         _check_ranges("complete", count=(count, 1, 1000), seed=(seed, 0, 2**31 - 1), steps=(steps, 0, 10**4))
-        sprite, known = np.asarray(sprite), np.asarray(known)
-        completion.check(sprite, known, self.description.sprite_size or self.description.image_shape[:2])
+        sprite, known, described = np.asarray(sprite), np.asarray(known), self.description
+        completion.check(sprite, known, (*(described.sprite_size or described.image_shape[:2]), described.channels))
         random = np.random.RandomState([seed, 2])
-        shape = (count, self.description.model.latent)
+        shape = (count, described.model.latent)
         return completion.complete(
             self.encode,
             lambda z: self.to_sprites(self.decode(z)),
@@ -196,7 +198,7 @@ class Model:
             (random.standard_normal(shape).astype(np.float32) for _ in range(steps)),
         )
 
-    def is_new(self, images: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n"]:
+    def is_new(self, images: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n"]:
         """Whether each image, after `to_sprites`, differs from every training sprite; compares SHA-256 digests.
 
         Raises UserError as `encode` does.
@@ -280,15 +282,24 @@ class Model:
                 parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], found))
         return jax.tree.map(lambda *batches: np.concatenate(batches), *parts)
 
-    def _checked(self, method: str, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    def to_channels(self, pixels: UInt8[np.ndarray, "*n _"]) -> UInt8[np.ndarray, "*n c"]:
+        """RGB or RGBA pixels as the model has them: RGB over its background, or RGBA, opaque if they had no alpha."""
+        described = self.description
+        return transparency.to_channels(pixels, described.channels, im.parse_colour(described.background))
+
+    def _checked(self, method: str, images: UInt8[np.ndarray, "n h w _"]) -> UInt8[np.ndarray, "n h w c"]:
+        """The images in the model's channels. Raises UserError if they are not uint8 or of another size."""
         sizes = {self.description.image_shape[:2], self.description.sprite_size or self.description.image_shape[:2]}
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] not in {(*size, 3) for size in sizes}:
-            expected = " or ".join(f"[n, {height}, {width}, 3]" for height, width in sorted(sizes))
-            raise UserError(f"{method}: expected uint8 RGB {expected}, got {images.dtype} {list(images.shape)}")
+        right = images.ndim == 4 and images.shape[1:3] in sizes and images.shape[3] in im.MODES
+        if images.dtype != np.uint8 or not right:
+            channels = self.description.channels
+            expected = " or ".join(f"[n, {height}, {width}, {channels}]" for height, width in sorted(sizes))
+            got = f"{images.dtype} {list(images.shape)}"
+            raise UserError(f"{method}: expected uint8 {im.MODES[channels]} {expected}, got {got}")
         if not len(images):
             raise UserError(f"{method}: expected at least one image, got none")
-        return images
+        return self.to_channels(images)
 
 
 def _check_ranges(method: str, **ranges: tuple[int, int, int]) -> None:

@@ -21,7 +21,7 @@ from flax_punkvae.config import Config, to_table
 from flax_punkvae.errors import UserError
 from flax_punkvae.opening import PUBLISHED_CONFIG as CONFIG
 from flax_punkvae.opening import PUBLISHED_WEIGHTS as WEIGHTS
-from flax_punkvae.presets import from_table
+from flax_punkvae.presets import from_run
 from flax_punkvae.trained.model import Model
 from flax_punkvae.training import checkpoints, description
 from flax_punkvae.training.description import Description
@@ -76,7 +76,7 @@ def read_config(directory: Path) -> Config:
     """The config of the run that trained it. Raises UserError as `read` does."""
     facts = read_facts(directory)
     with _explained(directory):
-        return from_table(facts["run"], directory / CONFIG)
+        return from_run(facts["run"], directory / CONFIG)
 
 
 def read(directory: Path) -> Published:

@@ -21,8 +21,6 @@ LARGEST_SCALE = 32
 # Digits of the parameters' SHA-256 that name a model.
 _DIGITS = 12
 _TEXT = re.compile(rf"([0-9a-f]{{{_DIGITS}}})\.([\w-]+)\.([0-9]{{0,10}})\.([\w-]*)", re.ASCII)
-# A painted pixel: its position, row by row, and its colour.
-_PAINT = np.dtype([("position", "<u4"), ("colour", "u1", 3)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +28,13 @@ class Recipe:
     """One latent and what is done with its decoded image.
 
     seed: of the draws of the pixels' colours, as in `Model.decode`; None takes the most probable ones. positions: of
-    painted pixels in the sprite, row by row and distinct; colours: their colours.
+    painted pixels in the sprite, row by row and distinct; colours: their colours, in the channels of the model.
     """
 
     z: Float[np.ndarray, "d"]
     seed: int | None = None
     positions: Int[np.ndarray, "m"] = field(default_factory=lambda: np.zeros(0, np.int64))
-    colours: UInt8[np.ndarray, "m 3"] = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
+    colours: UInt8[np.ndarray, "m c"] = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
 
     def moved(self, z: Float[np.ndarray, "d"]) -> "Recipe":
         """The recipe of another latent: with the same seed, but without paint, which belongs to the old image."""
@@ -46,8 +44,9 @@ class Recipe:
 def to_text(recipe: Recipe, described: Description) -> str:
     """MODEL.LATENT.SEED.PAINT, in letters that need no quotes: digits of the parameters' SHA-256, float32 values in
     base64, a number or nothing, painted pixels in base64 or nothing."""
-    paint = np.zeros(len(recipe.positions), _PAINT)
-    paint["position"], paint["colour"] = recipe.positions, recipe.colours
+    paint = np.zeros(len(recipe.positions), _paint(described))
+    if len(paint):
+        paint["position"], paint["colour"] = recipe.positions, recipe.colours
     seed = "" if recipe.seed is None else str(recipe.seed)
     z = recipe.z.astype("<f4").tobytes()
     return f"{_name(described)}.{_to_base64(z)}.{seed}.{_to_base64(paint.tobytes())}"
@@ -62,7 +61,7 @@ def parse(text: str, described: Description) -> Recipe:
     if name != _name(described):
         raise UserError(f"the recipe is for model {name}, and this is {_name(described)}: open the model that made it")
     z = np.frombuffer(_from_base64(latent, 4), "<f4").astype(np.float32)
-    pixels = np.frombuffer(_from_base64(paint, _PAINT.itemsize), _PAINT)
+    pixels = np.frombuffer(_from_base64(paint, _paint(described).itemsize), _paint(described))
     recipe = Recipe(z, int(seed) if seed else None, pixels["position"].astype(np.int64), pixels["colour"].copy())
     check(recipe, described)
     return recipe
@@ -87,32 +86,33 @@ def canvas(described: Description) -> tuple[int, int]:
     return described.sprite_size or described.image_shape[:2]
 
 
-def picture(model: Model, recipe: Recipe, snap: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+def picture(model: Model, recipe: Recipe, snap: bool = False) -> UInt8[np.ndarray, "h w c"]:
     """The decoded image or, with `snap` or paint, its sprite (`Model.to_sprites`) with the painted pixels in it."""
     image = model.decode_one(recipe.z, recipe.seed)
     return sprite_in(model, recipe, image) if snap or len(recipe.positions) else image
 
 
-def sprite(model: Model, recipe: Recipe) -> UInt8[np.ndarray, "h w 3"]:
+def sprite(model: Model, recipe: Recipe) -> UInt8[np.ndarray, "h w c"]:
     """The sprite of a recipe, in colours of the training palette except where it is painted."""
     return picture(model, recipe, snap=True)
 
 
-def sprite_in(model: Model, recipe: Recipe, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
+def sprite_in(model: Model, recipe: Recipe, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "hs ws c"]:
     """`sprite` for a recipe whose decoded image is at hand."""
     found = model.to_sprites(image[None])[0].copy()
-    found.reshape(-1, 3)[recipe.positions] = recipe.colours
+    if len(recipe.positions):
+        found.reshape(-1, found.shape[-1])[recipe.positions] = recipe.colours
     return found
 
 
-def painted(model: Model, recipe: Recipe, wanted: UInt8[np.ndarray, "h w 3"]) -> Recipe:
+def painted(model: Model, recipe: Recipe, wanted: UInt8[np.ndarray, "h w c"]) -> Recipe:
     """The recipe with paint wherever its sprite would differ from the wanted one."""
     plain = sprite(model, replace(recipe, positions=recipe.positions[:0], colours=recipe.colours[:0]))
     positions = np.flatnonzero((plain != wanted).any(-1))
-    return replace(recipe, positions=positions, colours=wanted.reshape(-1, 3)[positions])
+    return replace(recipe, positions=positions, colours=wanted.reshape(-1, wanted.shape[-1])[positions])
 
 
-def of_sprite(model: Model, wanted: UInt8[np.ndarray, "h w 3"], exactly: bool) -> Recipe:
+def of_sprite(model: Model, wanted: UInt8[np.ndarray, "h w c"], exactly: bool) -> Recipe:
     """The recipe of a sprite's posterior mean; `exactly`, with paint wherever the reconstruction differs from it.
 
     Raises UserError as `Model.encode` does.
@@ -138,9 +138,12 @@ def png(model: Model, recipe: Recipe, scale: int = 1, snap: bool = False, transp
 
 
 def has_background(described: Description) -> bool:
-    """Whether sprites have a background that can be made transparent: one colour that is in the training palette."""
+    """Whether sprites have a background that can be made transparent: one colour that is in the training palette.
+
+    Not those that are transparent themselves.
+    """
     colour = images.parse_colour(described.background)
-    return described.palette is not None and bool((described.palette == colour).all(-1).any())
+    return described.palette is not None and colour in set(map(tuple, described.palette.tolist()))
 
 
 def read(model: Model, file: bytes) -> tuple[Recipe, str]:
@@ -160,8 +163,7 @@ def read(model: Model, file: bytes) -> tuple[Recipe, str]:
         size = f"{rgba.shape[1]}x{rgba.shape[0]}"
         raise UserError(f"expected an image of {width}x{height} pixels, or a whole multiple of it, got {size}")
     small = rgba[scale // 2 :: scale, scale // 2 :: scale]
-    colour = images.parse_colour(model.description.background)
-    return of_sprite(model, images.over_background(small[None], colour)[0], exactly=False), "encoded from the image"
+    return of_sprite(model, model.to_channels(small), exactly=False), "encoded from the image"
 
 
 def _recipe_in(file: bytes) -> str:
@@ -179,10 +181,15 @@ def _recipe_in(file: bytes) -> str:
     return ""
 
 
-def _is_background(described: Description, pixels: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+def _is_background(described: Description, pixels: UInt8[np.ndarray, "h w c"]) -> Bool[np.ndarray, "h w"]:
     if not has_background(described):
         raise UserError("this model has no background that could be transparent: leave that option out")
     return (pixels == images.parse_colour(described.background)).all(-1)
+
+
+def _paint(described: Description) -> np.dtype:
+    """A painted pixel: its position, row by row, and its colour."""
+    return np.dtype([("position", "<u4"), ("colour", "u1", described.channels)])
 
 
 def _name(described: Description) -> str:

@@ -69,7 +69,7 @@ class OpenedRun(NamedTuple):
 class TrainingSprites(NamedTuple):
     """The sprites that a model was trained on (or images, if they are not sprites), in RGB, and their ids."""
 
-    sprites: UInt8[np.ndarray, "n h w 3"]
+    sprites: UInt8[np.ndarray, "n h w c"]
     ids: Int[np.ndarray, "n"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from flax_punkvae import transparency
 from flax_punkvae.measures import critic, features, fidelity, validity
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.runs import OpenedRun
@@ -25,7 +26,7 @@ LEAST_PAIRS = 20
 FLOOR_SETS = 10
 
 
-def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w c"]]:
     """Sprites sampled with each sampler, as many as there are held-out images.
 
     The samples from the prior are also re-encoded, as often as by default but at least once. If the prior samples
@@ -45,7 +46,7 @@ def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     return {row: model.decode_sprites(*draws) for row, draws in chosen.items()}
 
 
-def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], seed: int) -> dict[str, Any]:
     """Compare samples with held-out sprites in the feature spaces of two networks.
 
     The seed cuts the held-out sprites into two halves of n. One is the reference; the other is the floor, which also
@@ -59,8 +60,8 @@ def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 
     reference, other = _held_out_halves(run, seed)
     rows = {"held-out (floor)": other, "training": _some_training_sprites(run, seed), **samples}
     rows = {row: content[: len(reference)] for row, content in rows.items()}
-    _, height, width, _ = sprites.shape
-    networks = {"random": features.random(seed, size=(height, width))}
+    _, height, width, channels = sprites.shape
+    networks = {"random": features.random(seed, shape=(height, width, channels))}
     found: dict[str, Any] = {
         "n": len(reference),
         "seed": seed,
@@ -93,7 +94,7 @@ def _compare(real: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]
     }
 
 
-def critic_auc(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def critic_auc(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], seed: int) -> dict[str, Any]:
     """The AUC of a critic that is trained to tell samples from held-out sprites; training sprites give the floor.
 
     Samples are snapped to the palette: their colours do not give them away. All rows have the same n.
@@ -111,7 +112,7 @@ def critic_auc(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]],
     }
 
 
-def local_validity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]]) -> dict[str, Any]:
+def local_validity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]]) -> dict[str, Any]:
     """Fraction of sprites whose every k x k window occurs in a training sprite at its position, for k = 3, 5, 7.
 
     Samples are snapped to the palette; held-out sprites give the floor. A k for which the floor is below LEAST_FLOOR
@@ -136,7 +137,7 @@ def local_validity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3
 
 
 def label_frequencies(
-    run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int
+    run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], seed: int
 ) -> dict[str, Any] | None:
     """How far the frequencies of labels, and of common pairs of labels, are from those of the held-out sprites.
 
@@ -167,7 +168,7 @@ def label_frequencies(
     return found
 
 
-def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], seed: int) -> dict[str, Any]:
+def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], seed: int) -> dict[str, Any]:
     """Whether samples copy training sprites; held-out sprites give the floor.
 
     Exact copies do not prove copying, because a model that has learned how traits combine produces common combinations
@@ -202,7 +203,7 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 3"]], se
     return found
 
 
-def _held_out_halves(run: OpenedRun, seed: int) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w 3"]]:
+def _held_out_halves(run: OpenedRun, seed: int) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n h w c"]]:
     """Two halves of the held-out sprites, of equal size, chosen by the seed."""
     assert run.dataset.sprites is not None
     held_out = run.dataset.sprites[run.test_indices]
@@ -210,12 +211,12 @@ def _held_out_halves(run: OpenedRun, seed: int) -> tuple[UInt8[np.ndarray, "n h 
     return held_out[order[: len(order) // 2 * 2 : 2]], held_out[order[1::2]]
 
 
-def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
+def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h w c"]:
     """As many training sprites as there are held-out ones, or all, chosen by the seed."""
     assert run.dataset.sprites is not None
     chosen = np.random.default_rng(seed).permutation(run.train_indices)[: len(run.test_indices)]
     return run.dataset.sprites[np.sort(chosen)]
 
 
-def _flat(sprites: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n p"]:
-    return sprites.reshape(len(sprites), -1) / 255.0
+def _flat(sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n p"]:
+    return transparency.premultiplied(sprites / 255.0).reshape(len(sprites), -1)

@@ -17,7 +17,7 @@ TRIES = 20
 LABEL_DRAWS = 50_000
 
 Report = Callable[[int, int], None]
-Keep = Callable[[UInt8[np.ndarray, "b h w 3"]], Bool[np.ndarray, "b"]]
+Keep = Callable[[UInt8[np.ndarray, "b h w c"]], Bool[np.ndarray, "b"]]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Sheet(NamedTuple):
     `lines` explain the sheet; `table`, if any, is (column names, rows); `facts`, if any, are for a JSON file.
     """
 
-    tiles: UInt8[np.ndarray, "n h w 3"]
+    tiles: UInt8[np.ndarray, "n h w c"]
     columns: int
     lines: list[str]
     table: tuple[Sequence[str], list[Sequence[str]]] | None = None
@@ -114,11 +114,12 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
 
 def read_incomplete(
     model: Model, path: Path, keep: Path | None
-) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """(sprite over the model's background, whether each pixel is known) from one image file, or two.
+) -> tuple[UInt8[np.ndarray, "h w c"], Bool[np.ndarray, "h w"]]:
+    """(sprite in the model's channels, whether each pixel is known) from one image file, or two.
 
     Known are the pixels that are white, rather than black or transparent, in the image `keep`; without it, those that
-    are not fully transparent in the sprite's. Raises UserError if a file cannot be read or has another size.
+    are not fully transparent in the sprite's, so that only `keep` makes a transparent pixel known. Raises UserError if
+    a file cannot be read or has another size.
     """
     height, width = model.description.sprite_size or model.description.image_shape[:2]
     read = []
@@ -133,14 +134,13 @@ def read_incomplete(
             size = f"{rgba.shape[1]}x{rgba.shape[0]}"
             raise UserError(f"{file}: expected an image of {width}x{height} pixels, the run's sprites, got {size}")
         read.append(rgba)
-    black, background = (0, 0, 0), images.parse_colour(model.description.background)
-    known = read[0][..., 3] > 0 if keep is None else images.over_background(read[1][None], black)[0].mean(-1) >= 128
-    return images.over_background(read[0][None], background)[0], known
+    known = read[0][..., 3] > 0 if keep is None else images.over_background(read[1], (0, 0, 0)).mean(-1) >= 128
+    return model.to_channels(read[0]), known
 
 
 def complete(
     model: Model,
-    sprite: UInt8[np.ndarray, "h w 3"],
+    sprite: UInt8[np.ndarray, "h w c"],
     known: Bool[np.ndarray, "h w"],
     count: int,
     seed: int,
@@ -164,7 +164,7 @@ def complete(
     return Sheet(np.concatenate([shown, completed]), min(count + 1, _COMPLETION_COLUMNS), lines)
 
 
-def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Float[np.ndarray, "n d"], list[str]]:
+def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w c"], Float[np.ndarray, "n d"], list[str]]:
     """The images with these numbers, their posterior means, and for each a line: held out or trained on."""
     positions = [run.position(number) for number in numbers]
     lines = [
@@ -174,7 +174,7 @@ def _encode(run: OpenedRun, *numbers: int) -> tuple[UInt8[np.ndarray, "n h w 3"]
     return run.dataset.pictures(np.array(positions)), run.encode(np.array(positions))[0], lines
 
 
-def _snapped(run: OpenedRun, decoded: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+def _snapped(run: OpenedRun, decoded: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:
     """Decoded images snapped to sprites in the training palette, and rendered again."""
     return images.render(run.model.to_sprites(decoded), run.model.description.render)
 

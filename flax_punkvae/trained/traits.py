@@ -18,6 +18,8 @@ def load_network(described: Description) -> tuple[Network | None, str]:
         return None, "traits are not read: the model was not trained on sprites"
     if described.sprite_size != features.SPRITE[:2]:
         return None, "traits are not read: the feature network takes 24x24 sprites only"
+    if described.channels != features.SPRITE[2]:
+        return None, "traits are not read: the feature network takes sprites without transparency only"
     network = features.load()
     if network.label_names != described.label_names:
         return None, "traits are not read: the training images do not have the labels of punks"
@@ -40,6 +42,6 @@ def column(described: Description, name: str) -> int:
     return names.index(name)
 
 
-def read(network: Network, sprites: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n a"]:
+def read(network: Network, sprites: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n a"]:
     """Whether each sprite has each label according to the network, that is, with a positive logit."""
     return features.label_logits(network, sprites) > 0

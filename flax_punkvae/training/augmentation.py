@@ -47,8 +47,8 @@ def moved(
     """Each image mirrored left to right if its flip is true, then moved down and right by its shift (y, x).
 
     What is uncovered repeats the pixels at the edge. Not filled with the background: sprites often continue beyond an
-    edge, as necks do at the bottom, and palettes need not hold the background colour. Where an edge is background, the
-    two are the same.
+    edge, as necks do at the bottom, and palettes need not hold the background colour. Where an edge is background or
+    transparent, the two are the same.
     """
     count, height, width, _ = images.shape
     rows = jnp.clip(jnp.arange(height) - shifts[:, :1], 0, height - 1)

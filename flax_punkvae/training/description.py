@@ -31,12 +31,13 @@ class Description:
     """A model's architecture, images and training.
 
     model, train, seed: from the run's config. image_shape: (h, w, c) of the network's images. render, background: how
-    sprites are rendered to such images. palette: the colours of the training sprites, sorted; None if the images are
-    not sprites. support: if the images are indices, the colours at each position. label_names: the labels of the
-    dataset. source, images_sha256: where the images came from and the SHA-256 of all of them, rendered.
+    sprites are rendered to such images. palette: the colours of the training sprites, sorted; RGBA if any sprite is
+    transparent in part; None if the images are not sprites. support: if the images are indices, the colours at each
+    position. label_names: the labels of the dataset. source, images_sha256: where the images came from and the SHA-256
+    of all of them, rendered.
 
-    train_indices: the positions of the training images in the dataset. train_digests: the SHA-256 of the RGB bytes of
-    each training sprite (or image, if they are not sprites). step, epochs: how long the model was trained.
+    train_indices: the positions of the training images in the dataset. train_digests: the SHA-256 of the bytes of each
+    training sprite (or image, if they are not sprites), in its colours. step, epochs: how long the model was trained.
     params_sha256: the `checkpoints.digest` of the parameters.
     """
 
@@ -46,7 +47,7 @@ class Description:
     image_shape: tuple[int, int, int]
     render: images.Render
     background: str
-    palette: UInt8[np.ndarray, "p 3"] | None = field(repr=False)
+    palette: UInt8[np.ndarray, "p c"] | None = field(repr=False)
     support: Support | None = field(repr=False)
     label_names: tuple[str, ...] = field(repr=False)
     source: str
@@ -56,6 +57,11 @@ class Description:
     step: int = 0
     epochs: float = 0.0
     params_sha256: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Channels of its sprites and of pictures of its images: 3 for RGB, 4 for RGBA."""
+        return 3 if self.palette is None else self.palette.shape[1]
 
     @property
     def sprite_size(self) -> tuple[int, int] | None:
@@ -100,8 +106,8 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
-def digests(sprites: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 32"]:
-    """SHA-256 of the bytes of each sprite (or image): RGB, row by row."""
+def digests(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 32"]:
+    """SHA-256 of the bytes of each sprite (or image): RGB or RGBA, row by row."""
     found = b"".join(hashlib.sha256(np.ascontiguousarray(sprite).data).digest() for sprite in sprites)
     return np.frombuffer(found, np.uint8).reshape(-1, 32)
 

@@ -68,7 +68,7 @@ class Run(NamedTuple):
     config: TrainConfig
     images: Integer[Array, "n h w c"]
     grid_images: Integer[np.ndarray, "b h w c"]
-    palette: UInt8[np.ndarray, "p 3"] | None
+    palette: UInt8[np.ndarray, "p c"] | None
     description: Description
     train_indices: Int[np.ndarray, "train"]
     validation_indices: Int[np.ndarray, "validation"]
@@ -236,7 +236,7 @@ def _end_epoch(run: Run, state: TrainState, totals: Totals) -> dict[str, float |
     return record
 
 
-def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
+def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w c"]:
     """A grid of rows: test images, their reconstructions (from posterior means), samples from latents fixed per run."""
     model, params = state.model, state.params
     size = (2 * len(run.grid_images), model.config.latent)
@@ -244,5 +244,5 @@ def epoch_grid(run: Run, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
     uniform = jax.random.uniform(jax.random.fold_in(run.keys["samples"], 1), size)
     z = inference.from_prior(model, params, noise, uniform)
     rows = [run.grid_images, inference.reconstruct(model, params, run.grid_images), inference.decode(model, params, z)]
-    pictures = np.concatenate([images.to_rgb(np.asarray(row), run.palette) for row in rows])
+    pictures = np.concatenate([images.to_colours(np.asarray(row), run.palette) for row in rows])
     return images.grid(images.enlarge_for_viewing(pictures), len(run.grid_images))

@@ -128,7 +128,7 @@ class Report:
             left = (self._epochs * self._steps_per_epoch - step) * (now - self._started) / done
             self.say(f"{where} {speed} {seconds_text(left)} left")
 
-    def epoch(self, record: dict[str, float | int], grid: UInt8[np.ndarray, "h w 3"]) -> None:
+    def epoch(self, record: dict[str, float | int], grid: UInt8[np.ndarray, "h w c"]) -> None:
         """Report the end of an epoch: `record` is its line in metrics.jsonl."""
         epoch, step = int(record["epoch"]), int(record["step"])
         with (self._run_dir / _METRICS).open("a", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ import filelock
 
 from flax_punkvae.config import Config, differences, to_table
 from flax_punkvae.errors import UserError
-from flax_punkvae.presets import from_table, read_preset, to_toml
+from flax_punkvae.presets import from_run, read_run, to_toml
 
 _CONFIG = "config.toml"
 _FACTS = "run.json"
@@ -80,7 +80,7 @@ def read_config(path: Path) -> Config:
     """The config of the run in this directory. Raises UserError if there is no run."""
     if not holds_run(path):
         raise UserError(f"{path} holds no run (config.toml and run.json): name a run directory")
-    return read_preset(path / _CONFIG)
+    return read_run(path / _CONFIG)
 
 
 def check_same(path: Path, config: Config) -> None:
@@ -89,7 +89,7 @@ def check_same(path: Path, config: Config) -> None:
     Compares with run.json, which holds the config of the first start, so that edits of config.toml are noticed too.
     """
     kept = read_facts(path).get("config")
-    expected = read_config(path) if kept is None else from_table(kept, path / _FACTS)
+    expected = read_config(path) if kept is None else from_run(kept, path / _FACTS)
     data, train = config.data, config.train
     ends = (data.shift > 0 or data.flip) and data.augment_until < 1
     # An autoregressive decoder's auxiliary loss falls over a fraction of the steps.

@@ -1,7 +1,8 @@
 """Fine-tuning: the parameters of a trained model become the initial parameters of another one.
 
 The architecture must be the same. The palette may be another one: what belongs to a colour goes to the same colour, and
-a colour that the trained model does not know begins as the nearest colour that it knows.
+a colour that the trained model does not know begins as the nearest colour that it knows. To a model of RGB, a
+transparent colour is what it makes of its background; to one of RGBA, a colour without alpha is opaque.
 """
 
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Bool, Float, Int, UInt8
 
-from flax_punkvae import colours
+from flax_punkvae import colours, images, transparency
 from flax_punkvae.config import ModelConfig
 from flax_punkvae.errors import UserError
 from flax_punkvae.model.palette import Support
@@ -45,16 +46,17 @@ def facts(trained: Trained) -> dict[str, Any]:
     }
 
 
-def describe(trained: Trained, palette: UInt8[np.ndarray, "p 3"] | None, held_out: UInt8[np.ndarray, "m h w 3"]) -> str:
+def describe(trained: Trained, palette: UInt8[np.ndarray, "p c"] | None, held_out: UInt8[np.ndarray, "m h w c"]) -> str:
     """A line about a trained model: how many colours of the new palette it knows and, since they are then no longer
     held out, how many of these sprites it was trained on."""
     old = trained.description
     line = f"{trained.name}, step {old.step}, trained on {old.source}, SHA-256 {old.params_sha256[:12]}"
     if palette is not None and old.palette is not None:
-        known = set(map(bytes, old.palette)) & set(map(bytes, palette))
-        line += f"; it knows {len(known)} of the {len(palette)} colours"
+        known = set(map(bytes, old.palette))
+        count = sum(bytes(colour) in known for colour in _in_channels_of(old, palette))
+        line += f"; it knows {count} of the {len(palette)} colours"
     seen = set(map(bytes, old.train_digests))
-    if count := sum(bytes(digest) in seen for digest in digests(held_out)):
+    if count := sum(bytes(digest) in seen for digest in digests(_in_channels_of(old, held_out))):
         line += f"; it was trained on {count} of the {len(held_out)} test images, whose losses are too low"
     return line
 
@@ -85,7 +87,7 @@ def check(trained: Trained, model: ModelConfig, render: str, size: tuple[int, in
 
 
 def transferred(
-    trained: Trained, params: Any, palette: UInt8[np.ndarray, "p 3"] | None, support: Support | None
+    trained: Trained, params: Any, palette: UInt8[np.ndarray, "p c"] | None, support: Support | None
 ) -> Any:
     """The initial `params` of a new model, with those of the trained one in their place, as NumPy arrays.
 
@@ -99,6 +101,7 @@ def transferred(
     old = trained.description
     if palette is not None and support is not None:
         assert old.palette is not None and old.support is not None
+        palette = _in_channels_of(old, palette)
         nearest = colours.nearest(palette, old.palette)
         known = (palette == old.palette[nearest]).all(axis=1)
         places = _places(support, old.support, nearest, known)
@@ -110,6 +113,11 @@ def transferred(
                 moved[name] = _biases(ours[name], moved[name], **places)
     assert {name: leaf.shape for name, leaf in ours.items()} == {name: leaf.shape for name, leaf in moved.items()}
     return traverse_util.unflatten_dict(moved, sep=".")
+
+
+def _in_channels_of(old: Description, pixels: UInt8[np.ndarray, "*n _"]) -> UInt8[np.ndarray, "*n c"]:
+    """Colours as the trained model would see them."""
+    return transparency.to_channels(pixels, old.channels, images.parse_colour(old.background))
 
 
 def _places(

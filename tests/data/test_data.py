@@ -74,7 +74,7 @@ def test_the_palette_is_that_of_the_training_images_alone(sprites: np.ndarray, t
     config = DataConfig(source=str(sheet), render="indices", validation_fraction=0.5)
     dataset, parts = data.load(config), data.parts(30, config)
     assert dataset.sprites is not None and dataset.palette is not None
-    colours = {tuple(pixel) for pixel in dataset.sprites[parts.train].reshape(-1, 3).tolist()}
+    colours = {tuple(pixel) for pixel in dataset.sprites[parts.train].reshape(-1, 4).tolist()}
     assert {tuple(colour) for colour in dataset.palette.tolist()} == colours
 
 

@@ -20,19 +20,26 @@ from flax_punkvae.page.library import Library
 from flax_punkvae.trained import published as trained_published
 from flax_punkvae.trained import runs
 from flax_punkvae.training import run_directory
+from helpers import transparent
 
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 COUNT = 120
 _SYNTHETIC = ("--data.source", "synthetic", "--data.synthetic-count", str(COUNT))
-_SPRITES = (
-    *("--config", str(PRESET), *_SYNTHETIC, "--train.batch-size", "16", "--train.epochs", "10"),
+_FEW = (
+    *("--config", str(PRESET), "--train.batch-size", "16", "--train.epochs", "10"),
     # So that after ten epochs the latents already matter.
     *("--train.beta", "0.1", "--train.learning-rate", "0.005"),
     *("--train.checkpoint-every", "10", "--model.hidden", "64", "--model.latent", "6"),
 )
+_SPRITES = (*_FEW, *_SYNTHETIC)
 RUNS = {
     "sprites": (*_SPRITES, "--model.pixel-hidden", "0"),
     "drawn": (*_SPRITES, "--model.pixel-hidden", "8"),
+    "transparent": (
+        *(*_FEW, "--model.pixel-hidden", "8", "--data.tile", *[str(transparent.SIZE)] * 2),
+        # So many that `evaluate` measures samples.
+        *("--data.test-fraction", "0.34"),
+    ),
     "pictures": (
         *(*_SYNTHETIC, "--train.batch-size", "31", "--train.epochs", "1", "--model.latent", "5", "--model.hidden", "8"),
         *("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4"),
@@ -43,12 +50,16 @@ RUNS = {
 def trained(kind: str) -> Path:
     """A run of made-up characters, trained once and only to be read.
 
-    `sprites`: of a categorical model; `drawn`: whose decoder is autoregressive; `pictures`: of the reference model.
+    `sprites`: of a categorical model; `drawn`: whose decoder is autoregressive; `transparent`: the same on RGBA
+    sprites; `pictures`: of the reference model.
     """
     run = Path(os.environ["SHARED_TEST_RUNS"]) / kind
     with filelock.FileLock(run.with_suffix(".lock")):
         if not run.exists():
-            assert train.main([*RUNS[kind], "--run-dir", str(run)]) == 0
+            source = ()
+            if kind == "transparent":
+                source = ("--data.source", str(transparent.sheet(run.with_suffix(".png"), COUNT)))
+            assert train.main([*RUNS[kind], *source, "--run-dir", str(run)]) == 0
     return run
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from flax_punkvae.measures import codes
 from flax_punkvae.model.palette import log_frequencies
+from helpers import transparent
 
 
 def indices(count: int, colours: int, seed: int) -> np.ndarray:
@@ -52,6 +53,18 @@ def test_zlib_takes_the_last_sprites_that_fit_its_window(colours: int, fit: int)
     assert codes.zlib_bits(train, held_out[:1]) == 8 * len(content)
     back = zlib.decompressobj(-15, zdict=train[-fit:].tobytes())
     assert back.decompress(content) == held_out[0].tobytes()
+
+
+def test_codes_of_transparent_sprites_are_lossless(monkeypatch: pytest.MonkeyPatch):
+    """Oracle: Pillow reads back what was written."""
+    sprites = transparent.sprites(3)
+    written = []
+    monkeypatch.setattr(codes, "_mean_bits", lambda files: written.extend(files) or 0.0)
+    codes.png_bits(sprites)
+    codes.webp_bits(sprites)
+    assert [Image.open(io.BytesIO(file)).mode for file in written[:3]] == ["P"] * 3
+    for file, sprite in zip(written, [*sprites, *sprites], strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file)).convert("RGBA")), sprite)
 
 
 def test_png_and_webp_are_the_files_and_lossless():

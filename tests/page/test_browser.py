@@ -4,47 +4,24 @@ import io
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect
 
 from flax_punkvae import images
 from flax_punkvae.data import synthetic
-from flax_punkvae.page import server
-from flax_punkvae.page.library import Library
 from flax_punkvae.trained import recipes
 from helpers import browsers, pages
+from helpers.serving import Served
 
 pytestmark = browsers.MARKS
 _, _, LABELS = synthetic.draw(1, 0)
-
-
-class Served:
-    """A server in a thread."""
-
-    def __init__(self, library: Library) -> None:
-        self.library = library
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        port = self._listening.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}/"
-        app = server.application(library, "127.0.0.1", port)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=1))
-        self._thread = threading.Thread(target=self._server.run, args=([self._listening],), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._listening.close()
 
 
 @pytest.fixture(scope="module")

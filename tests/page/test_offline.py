@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,18 +24,11 @@ from flax_punkvae.trained import recipes
 from flax_punkvae.trained.recipes import Recipe
 from flax_punkvae.trained.selection import Wanted
 from flax_punkvae.training.description import digests
-from helpers import browsers, pages
+from helpers import browsers, pages, serving
 
 pytestmark = browsers.MARKS
 _, _, LABELS = synthetic.draw(1, 0)
 SAMPLE = {"from": "prior", "temperature": 1.0, "reencode": 2, "new": False, "with": [], "without": []}
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A web server that knows nothing of the page, and does not log."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,8 @@ def _reader() -> Iterator[None]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A folder, and its address."""
     folder = tmp_path_factory.mktemp("web")
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving.files(folder) as address:
+        yield folder, address
 
 
 def exported(root: tuple[Path, str], kind: str, with_images: bool) -> Site:

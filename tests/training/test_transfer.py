@@ -88,6 +88,31 @@ def test_colours_keep_their_parameters_and_new_ones_begin_as_their_nearest():
     assert same > 20
 
 
+def test_a_transparent_colour_begins_as_the_background_of_a_model_without_alpha():
+    """Oracle: by hand. The model had its sprites over 200 200 200; half-transparent 0 0 0 on it is 100 100 100."""
+    source, sprites = state(0, OLD)
+    given = trained(OLD, source, sprites)
+    given = given._replace(description=dataclasses.replace(given.description, background="#c8c8c8"))
+    palette = np.array([[0, 0, 0, 0], [0, 0, 0, 128], [0, 0, 0, 255], [90, 0, 0, 255]], np.uint8)
+    target, _ = state(1, palette)
+    found = flat(transfer.transferred(given, target.params, palette, target.model.support))
+    np.testing.assert_array_equal(found["encoder.colours"], flat(source.params)["encoder.colours"][[3, 2, 0, 1]])
+    transparent = np.where(OLD[sprites[:2, ..., :1]][..., 0, :] == 200, 0, 255)
+    held_out = np.concatenate([OLD[sprites[:2, ..., 0]], transparent[..., :1]], axis=-1).astype(np.uint8)
+    line = transfer.describe(given, palette, held_out)
+    assert "it knows 3 of the 4 colours" in line and "it was trained on 2 of the 2 test images" in line
+
+
+def test_a_colour_without_alpha_is_opaque_to_a_model_with_it():
+    old = np.array([[0, 0, 0, 0], [90, 90, 0, 255], [200, 200, 200, 100], [200, 200, 200, 255]], np.uint8)
+    source, sprites = state(0, old)
+    target, _ = state(1, NEW)
+    given = trained(old, source, sprites)
+    found = flat(transfer.transferred(given, target.params, NEW, target.model.support))
+    np.testing.assert_array_equal(found["encoder.colours"][[1, 3]], flat(source.params)["encoder.colours"][[1, 3]])
+    assert "it knows 2 of the 4 colours" in transfer.describe(given, NEW, NEW[sprites[:2, ..., 0]])
+
+
 def test_another_architecture_or_size_is_refused():
     source, sprites = state(0, OLD)
     given = trained(OLD, source, sprites)

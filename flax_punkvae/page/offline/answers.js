@@ -1,5 +1,6 @@
 // What the page asks for, by the paths of page/server.py: `told` at once, `answers` when the model is there.
 
+import { colourOf } from "../static/pixels.js";
 import { complete } from "./completion.js";
 import { spriteIn } from "./image_file.js";
 import { blended, edited, linear, nudged, spherical } from "./latents.js";
@@ -48,10 +49,10 @@ async function sample(site, model, fields, heard) {
   for (const each of draws(model, seed, temperature, reencode)) {
     await heard();
     drawn += 1;
-    const rgb = model.decode(each.z, each.seed);
-    const digest = sha256(rgb);
+    const sprite = model.decode(each.z, each.seed);
+    const digest = sha256(sprite);
     if (!fields.new || !(model.trained.has(digest) || seen.has(digest))) {
-      sprites.push({ recipe: toText(site, model, each), ...certified(model, site.collection, rgb) });
+      sprites.push({ recipe: toText(site, model, each), ...certified(model, site.collection, sprite) });
     }
     seen.add(digest);
     if (sprites.length === count || drawn === MOST_DRAWS) break;
@@ -68,7 +69,7 @@ function checkedScale(scale) {
 
 /** The pixels as RGBA, with those of one colour transparent. */
 function withoutBackground(rgb, background) {
-  const colour = [1, 3, 5].map((at) => parseInt(background.slice(at, at + 2), 16));
+  const colour = colourOf(background);
   const rgba = new Uint8Array((rgb.length / 3) * 4);
   for (let at = 0; at < rgb.length / 3; at++) {
     const pixel = rgb.subarray(3 * at, 3 * at + 3);
@@ -79,14 +80,15 @@ function withoutBackground(rgb, background) {
 }
 
 /** The frames side by side. */
-function sideBySide(frames, { width, height }) {
-  const pixels = new Uint8Array(3 * width * height * frames.length);
+function sideBySide(frames, { width, height, channels }) {
+  const line = channels * width;
+  const pixels = new Uint8Array(line * height * frames.length);
   frames.forEach((frame, place) => {
     for (let y = 0; y < height; y++) {
-      pixels.set(frame.subarray(3 * y * width, 3 * (y + 1) * width), 3 * (y * frames.length + place) * width);
+      pixels.set(frame.subarray(y * line, (y + 1) * line), (y * frames.length + place) * line);
     }
   });
-  return { pixels, width: width * frames.length, height, channels: 3 };
+  return { pixels, width: width * frames.length, height, channels };
 }
 
 export const answers = {
@@ -98,8 +100,8 @@ export const answers = {
 
   picture(site, model, { recipe }) {
     const begun = performance.now();
-    const rgb = picture(model, parse(site, model, recipe));
-    return { width: model.width, height: model.height, rgb, milliseconds: performance.now() - begun };
+    const pixels = picture(model, parse(site, model, recipe));
+    return { width: model.width, height: model.height, pixels, milliseconds: performance.now() - begun };
   },
 
   nudge(site, model, { recipe, size, seed }) {
@@ -147,10 +149,10 @@ export const answers = {
   },
 
   png(site, model, { recipe, scale, transparent }) {
-    const rgb = picture(model, parse(site, model, recipe));
-    const pixels = transparent ? withoutBackground(rgb, site.page.about.background) : rgb;
+    const sprite = picture(model, parse(site, model, recipe));
+    const pixels = transparent ? withoutBackground(sprite, site.page.about.background) : sprite;
     const { width, height } = model;
-    return png.write({ pixels, width, height, channels: transparent ? 4 : 3 }, checkedScale(scale), recipe);
+    return png.write({ pixels, width, height, channels: transparent ? 4 : model.channels }, checkedScale(scale), recipe);
   },
 
   strip_file(site, model, { recipes, scale }) {

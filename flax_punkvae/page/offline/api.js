@@ -1,5 +1,7 @@
 // Stands in for static/api.js on an exported page: the answers are computed by a worker instead of a server.
 
+import { imageOf } from "../static/pixels.js";
+
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 const waiting = new Map();
 let last = 0;
@@ -47,8 +49,6 @@ export const postFile = (path, file) => post(path, { file });
 
 /** The picture of a recipe as ImageData, and the time of its decoding in milliseconds. */
 export async function picture(recipe, snap = false) {
-  const { width, height, rgb, milliseconds } = await post("picture", { recipe, snap });
-  const image = new ImageData(width, height);
-  for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) image.data.set([rgb[i], rgb[i + 1], rgb[i + 2], 255], j);
-  return { image, milliseconds };
+  const { width, height, pixels, milliseconds } = await post("picture", { recipe, snap });
+  return { image: imageOf(pixels, width, height), milliseconds };
 }

@@ -1,6 +1,7 @@
 // The images of a page that was exported with them: which is nearest to a sprite, and where latents lie on the map.
 
 import { fetched } from "./files.js";
+import { read } from "./png.js";
 import { sha256 } from "./sha256.js";
 
 // As in page/layout.py: a new latent lies at the mean of the t-SNE positions of so many neighbours.
@@ -8,7 +9,7 @@ const PLACED_AT = 5;
 
 /** The images of page.json's map; what needs all of the set, at their own size, only if the map is `exact`. */
 export async function load(map) {
-  const [means, tsne, sprites] = await Promise.all([
+  const [means, tsne, { sprites, channels }] = await Promise.all([
     floats("map/means.bin"), map.tsne_kept === null ? null : floats("map/tsne.bin"), spritesOf(map),
   ]);
   const size = sprites.length / map.count;
@@ -18,8 +19,8 @@ export async function load(map) {
   const latent = means.length / map.count;
   return {
     meanOf: (row) => means.slice(row * latent, (row + 1) * latent),
-    heldOut: map.exact ? new Map(rows("h").map((row) => [sha256(bytesOf(of(row))), map.ids[row]])) : new Map(),
-    nearest: map.exact ? (rgb) => nearest(packed(rgb), trained, of, map.ids) : () => ({}),
+    heldOut: map.exact ? new Map(rows("h").map((row) => [sha256(bytesOf(of(row), channels)), map.ids[row]])) : new Map(),
+    nearest: map.exact ? (sprite) => nearest(packed(sprite, channels), trained, of, map.ids) : () => ({}),
     pca: (z) => [0, 1].map((axis) => z.reduce((sum, v, i) => sum + (v - map.pca.centre[i]) * map.pca.axes[i][axis], 0)),
     tsne: tsne && ((z) => placed(z, means, tsne)),
   };
@@ -27,32 +28,35 @@ export async function load(map) {
 
 const floats = async (name) => new Float32Array(await (await fetched(name)).arrayBuffer());
 
-/** A colour of each pixel in one number, sprite after sprite. */
+/** Each pixel's colour in one number, sprite after sprite, and the channels of these colours. */
 async function spritesOf({ count, atlas: { width, height, columns, per_page: perPage, pages } }) {
   const sprites = new Uint32Array(count * width * height);
+  let channels = 3;
   for (let page = 0; page < pages; page++) {
-    const blob = await (await fetched(`map/${page}.png`)).blob();
-    const image = await createImageBitmap(blob, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
-    const context = new OffscreenCanvas(image.width, image.height).getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    const pixels = new Uint32Array(context.getImageData(0, 0, image.width, image.height).data.buffer);
+    const image = await read(new Uint8Array(await (await fetched(`map/${page}.png`)).arrayBuffer()));
+    const colours = packed(image.pixels, image.channels);
+    channels = image.channels;
     for (let row = page * perPage; row < Math.min((page + 1) * perPage, count); row++) {
       const place = row % perPage;
       const corner = Math.floor(place / columns) * height * image.width + (place % columns) * width;
       for (let y = 0; y < height; y++) {
-        const line = pixels.subarray(corner + y * image.width, corner + y * image.width + width);
-        sprites.set(line.map((pixel) => pixel & 0xffffff), (row * height + y) * width);
+        const from = corner + y * image.width;
+        sprites.set(colours.subarray(from, from + width), (row * height + y) * width);
       }
     }
   }
-  return sprites;
+  return { sprites, channels };
 }
 
-const packed = (rgb) =>
-  Uint32Array.from({ length: rgb.length / 3 }, (_, at) => rgb[3 * at] | (rgb[3 * at + 1] << 8) | (rgb[3 * at + 2] << 16));
+/** The colour of each pixel in one number: its first channel in the lowest byte. */
+function packed(pixels, channels) {
+  const colours = new Uint32Array(pixels.length / channels);
+  for (let at = 0; at < pixels.length; at++) colours[Math.floor(at / channels)] |= pixels[at] << (8 * (at % channels));
+  return colours;
+}
 
-const bytesOf = (sprite) =>
-  Uint8Array.from({ length: 3 * sprite.length }, (_, at) => sprite[Math.floor(at / 3)] >> (8 * (at % 3)));
+const bytesOf = (sprite, channels) =>
+  Uint8Array.from({ length: channels * sprite.length }, (_, at) => sprite[Math.floor(at / channels)] >> (8 * (at % channels)));
 
 /** The facts about the training sprite with the fewest differing pixels; of equal ones, the first. */
 function nearest(sprite, trained, of, ids) {

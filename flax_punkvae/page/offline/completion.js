@@ -9,7 +9,8 @@ const STEPS = 30;
 export async function complete(model, sprite, known, count, seed, passes, heard) {
   const wanted = model.snap(sprite);
   const held = (found) => {
-    known.forEach((holds, at) => holds && found.set(wanted.subarray(3 * at, 3 * at + 3), 3 * at));
+    const { channels } = model;
+    known.forEach((holds, at) => holds && found.set(wanted.subarray(channels * at, channels * (at + 1)), channels * at));
     return found;
   };
   const random = new RandomState([seed, 2]);

@@ -1,9 +1,14 @@
 // The sprite in an image file that a person has opened.
 
+import { colourOf } from "../static/pixels.js";
+
 const LARGEST_FILE = 2 ** 23;
 
-/** RGB bytes; the image may be enlarged by a whole factor, and lies over the background where it is transparent. */
-export async function spriteIn(file, { width, height }, background) {
+/**
+ * The bytes of a sprite of the model; the image may be enlarged by a whole factor. To a model of RGB, it lies over the
+ * background where it is transparent.
+ */
+export async function spriteIn(file, { width, height, channels }, background) {
   if (file.size > LARGEST_FILE) throw new Error(`the file is too large: open one of at most ${LARGEST_FILE} bytes`);
   const image = await createImageBitmap(file, { premultiplyAlpha: "none", colorSpaceConversion: "none" }).catch(() => {
     throw new Error("the file cannot be read: choose a PNG, JPEG, WebP, GIF or BMP image");
@@ -17,16 +22,17 @@ export async function spriteIn(file, { width, height }, background) {
   const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
   context.drawImage(image, 0, 0);
   const { data } = context.getImageData(0, 0, image.width, image.height);
-  const behind = [1, 3, 5].map((at) => parseInt(background.slice(at, at + 2), 16));
+  const behind = colourOf(background);
   const middle = Math.floor(scale / 2);
-  const sprite = new Uint8Array(3 * width * height);
+  const sprite = new Uint8Array(channels * width * height);
   for (let position = 0; position < width * height; position++) {
     const [x, y] = [(position % width) * scale + middle, Math.floor(position / width) * scale + middle];
     const at = 4 * (y * image.width + x);
-    const alpha = data[at + 3];
-    behind.forEach((colour, channel) => {
-      sprite[3 * position + channel] = Math.floor((alpha * data[at + channel] + (255 - alpha) * colour) / 255 + 0.5);
-    });
+    const pixel = data.subarray(at, at + 4);
+    sprite.set(channels === 4 ? pixel : over(pixel, behind), channels * position);
   }
   return sprite;
 }
+
+const over = ([red, green, blue, alpha], behind) =>
+  [red, green, blue].map((level, channel) => Math.floor((alpha * level + (255 - alpha) * behind[channel]) / 255 + 0.5));

@@ -16,7 +16,7 @@ export function parse(site, model, text) {
   }
   let recipe;
   try {
-    recipe = parsed(text);
+    recipe = parsed(text, model.channels);
   } catch {
     throw new Error("the recipe is damaged: copy the whole of it from the page");
   }
@@ -40,14 +40,14 @@ function check({ z, seed, paint }, { latent, width, height }) {
 
 export function toText(site, model, { z, seed = null, paint = new Map() }) {
   check({ z, seed, paint }, model);
-  return format({ model: nameOf(site), z, seed: seed ?? "", paint });
+  return format({ model: nameOf(site), z, seed: seed ?? "", paint }, model.channels);
 }
 
 /** The sprite: decoded, with the painted pixels in it. */
 export function picture(model, { z, seed = null, paint = new Map() }) {
-  const rgb = model.decode(z, seed);
-  for (const [position, colour] of paint) rgb.set(colour, 3 * position);
-  return rgb;
+  const pixels = model.decode(z, seed);
+  for (const [position, colour] of paint) pixels.set(colour, model.channels * position);
+  return pixels;
 }
 
 /** The recipe of a sprite's posterior mean; `exactly`, with paint wherever the reconstruction differs from it. */
@@ -55,17 +55,15 @@ export function ofSprite(model, sprite, exactly) {
   const { mean } = model.encode(sprite);
   const paint = new Map();
   if (!exactly) return { z: mean, paint };
-  for (const position of differing(model.decode(mean), sprite)) {
-    paint.set(position, [...sprite.subarray(3 * position, 3 * position + 3)]);
+  for (const position of differing(model.decode(mean), sprite, model.channels)) {
+    paint.set(position, [...sprite.subarray(model.channels * position, model.channels * (position + 1))]);
   }
   return { z: mean, paint };
 }
 
 /** The positions of the pixels that differ. */
-function differing(one, other) {
-  const found = [];
-  for (let at = 0; at < one.length; at += 3) {
-    if (one[at] !== other[at] || one[at + 1] !== other[at + 1] || one[at + 2] !== other[at + 2]) found.push(at / 3);
-  }
+function differing(one, other, channels) {
+  const found = new Set();
+  one.forEach((value, at) => value !== other[at] && found.add(Math.floor(at / channels)));
   return found;
 }

@@ -1,5 +1,7 @@
 // Requests to the server that this page came from.
 
+import { imageOf } from "./pixels.js";
+
 async function checked(response) {
   if (response.ok) return response;
   let text = `the server answered ${response.status}`;
@@ -42,14 +44,7 @@ export const postFile = async (path, file) => (await request(path, { method: "PO
 export async function picture(recipe, snap = false) {
   const response = await send("picture", { recipe, snap });
   const [width, height] = response.headers.get("X-Size").split("x").map(Number);
-  const rgb = new Uint8Array(await response.arrayBuffer());
-  const image = new ImageData(width, height);
-  for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
-    image.data[j] = rgb[i];
-    image.data[j + 1] = rgb[i + 1];
-    image.data[j + 2] = rgb[i + 2];
-    image.data[j + 3] = 255;
-  }
+  const image = imageOf(new Uint8Array(await response.arrayBuffer()), width, height);
   const timing = /dur=([\d.]+)/.exec(response.headers.get("Server-Timing") ?? "");
   return { image, milliseconds: timing ? Number(timing[1]) : NaN };
 }

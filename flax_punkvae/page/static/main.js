@@ -116,6 +116,7 @@ async function follow() {
 }
 
 function describe(about) {
+  document.body.classList.toggle("has-alpha", about.channels === 4);
   document.title = `${about.name}: flax_punkvae`;
   $("title").textContent = about.name;
   const epochs = Math.round(about.epochs * 10) / 10;

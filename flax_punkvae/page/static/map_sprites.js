@@ -7,7 +7,7 @@ const INK = 0.25; // share of ink in a dot that would be fainter
 const rough = (c) => ((c >>> 3) & 0x1f) | ((c >>> 6) & 0x3e0) | ((c >>> 9) & 0x7c00) | ((c >>> 16) & 0x8000);
 const counts = new Uint16Array(1 << 16);
 
-/** The most frequent colour in a rectangle of pixels, other than its top-left pixel's if it has another. */
+/** The most frequent colour in a rectangle of pixels, other than its top-left pixel's, and opaque, if it has one. */
 function mainColour(pixels, stride, corner, width, height) {
   const ground = rough(pixels[corner]);
   let [best, most] = [pixels[corner], 0];
@@ -15,7 +15,7 @@ function mainColour(pixels, stride, corner, width, height) {
   for (let row = corner; row < corner + height * stride; row += stride) {
     for (let at = row; at < row + width; at++) {
       const colour = rough(pixels[at]);
-      if (colour === ground || ++counts[colour] <= most) continue;
+      if (colour === ground || !(colour & 0x8000) || ++counts[colour] <= most) continue;
       most = counts[colour];
       best = pixels[at];
     }

@@ -2,6 +2,7 @@
 
 import { picture, post } from "./api.js";
 import { $, complain, guarded, h } from "./dom.js";
+import { colourOf, hexOf, isTransparent } from "./pixels.js";
 import { format, parse } from "./recipe.js";
 import * as store from "./store.js";
 import { tile } from "./tiles.js";
@@ -33,8 +34,9 @@ async function load() {
   draw();
 }
 
-const colourAt = (position) => [...pixels.data.subarray(4 * position, 4 * position + 3)];
-const same = (a, b) => a[0] === b[0] && a[1] === b[1] && a[2] === b[2];
+const colourAt = (position) => [...pixels.data.subarray(4 * position, 4 * position + about.channels)];
+const same = (a, b) => a.every((level, channel) => level === b[channel]);
+const parsed = (recipe) => parse(recipe, about.channels);
 
 function draw() {
   if (!pixels) return;
@@ -44,19 +46,17 @@ function draw() {
   canvas.height = height * size;
   const context = canvas.getContext("2d");
   const unknown = stroke?.unknown ?? new Set(store.current().unknown);
-  const paint = stroke?.paint ?? parse(store.current().recipe).paint;
+  const paint = stroke?.paint ?? parsed(store.current().recipe).paint;
   for (let position = 0; position < width * height; position++) {
     const x = (position % width) * size;
     const y = Math.floor(position / width) * size;
-    context.fillStyle = `rgb(${(paint.get(position) ?? colourAt(position)).join(" ")})`;
-    context.fillRect(x, y, size, size);
-    if (!unknown.has(position)) continue;
-    // A chequered pattern: this pixel is unknown.
-    context.fillStyle = "#fff";
-    context.fillRect(x, y, size, size);
-    context.fillStyle = "#888";
-    context.fillRect(x, y, size / 2, size / 2);
-    context.fillRect(x + size / 2, y + size / 2, size / 2, size / 2);
+    if (unknown.has(position)) {
+      drawUnknown(context, x, y, size);
+    } else {
+      // The chequers behind a transparent pixel are those of the style sheet.
+      context.fillStyle = hexOf(paint.get(position) ?? colourAt(position));
+      context.fillRect(x, y, size, size);
+    }
   }
   if (size >= 6) drawLines(context, size);
   if (document.activeElement === canvas) drawCursor(context, size);
@@ -64,6 +64,18 @@ function draw() {
   $("paint-note").textContent = unknown.size
     ? `${held} pixels are held, ${unknown.size} are unknown`
     : "erase what the model should fill in, or hold only the paint";
+}
+
+/** A pixel in halves, from corner to corner: no colour looks so, nor what is transparent. */
+function drawUnknown(context, x, y, size) {
+  context.fillStyle = "#fff";
+  context.fillRect(x, y, size, size);
+  context.fillStyle = "#888";
+  context.beginPath();
+  context.moveTo(x, y);
+  context.lineTo(x + size, y);
+  context.lineTo(x, y + size);
+  context.fill();
 }
 
 function drawLines(context, size) {
@@ -84,8 +96,9 @@ function drawCursor(context, size) {
 
 function setColour(chosen) {
   colour = chosen;
-  const hex = `#${chosen.map((level) => level.toString(16).padStart(2, "0")).join("")}`;
-  $("colour").value = hex;
+  const hex = hexOf(chosen);
+  // This control has no alpha; models with alpha have a palette instead.
+  $("colour").value = hex.slice(0, 7);
   for (const { button, hex: own } of swatches) button.setAttribute("aria-selected", String(own === hex));
 }
 
@@ -120,7 +133,7 @@ function region(start) {
 
 function begun() {
   const { recipe, unknown } = store.current();
-  stroke = { paint: new Map(parse(recipe).paint), unknown: new Set(unknown) };
+  stroke = { paint: parsed(recipe).paint, unknown: new Set(unknown) };
 }
 
 function touch(...positions) {
@@ -150,7 +163,7 @@ function ended() {
 
 function commit(paint, unknown) {
   const now = store.current();
-  const recipe = format({ ...parse(store.recipe()), paint });
+  const recipe = format({ ...parsed(store.recipe()), paint }, about.channels);
   const same = recipe === now.recipe && unknown.size === now.unknown.length;
   if (same && now.unknown.every((position) => unknown.has(position))) {
     draw();
@@ -252,18 +265,19 @@ function buildTools() {
 
 function buildPalette() {
   swatches = about.palette.map((hex) => {
-    const button = h("button", { type: "button", role: "option", "aria-selected": "false", "aria-label": hex, title: hex });
-    button.style.background = hex;
-    button.addEventListener("click", () => setColour([1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16))));
+    const name = isTransparent(colourOf(hex)) ? "transparent" : hex;
+    const button = h("button", { type: "button", role: "option", "aria-selected": "false", "aria-label": name, title: name });
+    button.style.setProperty("--colour", hex);
+    button.addEventListener("click", () => setColour(colourOf(hex)));
     return { button, hex };
   });
   $("palette").replaceChildren(...swatches.map((swatch) => swatch.button));
   // Images that are not sprites have no palette.
   $("any-colour").hidden = about.palette.length > 0;
   $("colour").addEventListener("input", () => {
-    setColour([1, 3, 5].map((at) => parseInt($("colour").value.slice(at, at + 2), 16)));
+    setColour(colourOf($("colour").value));
   });
-  setColour(swatches.length ? [1, 3, 5].map((at) => parseInt(swatches[0].hex.slice(at, at + 2), 16)) : [0, 0, 0]);
+  setColour(about.palette.map(colourOf).find((each) => !isTransparent(each)) ?? [0, 0, 0]);
 }
 
 /** Call when the panel is shown. */
@@ -281,7 +295,7 @@ export function begin(facts) {
   listenToKeys($("editor"));
   store.listen(refresh);
   $("only-paint").addEventListener("click", guarded(() => {
-    const { paint } = parse(store.recipe());
+    const { paint } = parsed(store.recipe());
     store.set(store.recipe(), { unknown: everywhere().filter((position) => !paint.has(position)) });
   }));
   $("know-all").addEventListener("click", guarded(() => store.set(store.recipe(), { unknown: [] })));

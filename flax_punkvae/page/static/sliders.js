@@ -1,7 +1,7 @@
 // Sliders for the latents, those with the highest KL first, in standard deviations of the prior.
 
 import { $, h } from "./dom.js";
-import { parse, withLatent } from "./recipe.js";
+import { latentsOf, withLatent } from "./recipe.js";
 import * as store from "./store.js";
 
 const WIDEST = 3;
@@ -64,7 +64,7 @@ function build() {
 function update() {
   const { recipe } = store.current();
   if (!latents || !recipe) return;
-  const { z } = parse(recipe);
+  const z = latentsOf(recipe);
   for (const { index, range, box } of rows) {
     const units = toUnits(index, z[index]);
     if (document.activeElement !== range || !rows.dragging) range.value = units;
