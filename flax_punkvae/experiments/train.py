@@ -100,7 +100,7 @@ def _train(options: Options, command: list[str]) -> int:
     processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
     fine_tuned = cache(partial(_open, config, dataset.images.shape[1:3])) if config.init else None
-    parts = data.parts(len(dataset.images), config.data)
+    parts = dataset.parts(config.data)
     _check_batches(config.train, len(parts.train), parallel.size(mesh))
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
@@ -202,7 +202,7 @@ def _describe(machine: dict[str, Any], dataset: Any, parts: Any, params: Any) ->
     import jax
 
     console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
-    for note in (dataset.verification, *dataset.notes):
+    for note in filter(None, (dataset.verification, *dataset.notes)):
         console.say(f"data: {note}")
     validation = f"{len(parts.validation)} validation, " if len(parts.validation) else ""
     console.say(f"split: {len(parts.train)} training, {validation}{len(parts.test)} test images")
