@@ -52,6 +52,10 @@ class Dataset:
         """The split of these images, whose config this is."""
         return parts(len(self.images), config, self.groups)
 
+    def name(self, position: int) -> str:
+        """The file name of an image, or its id."""
+        return self.files[position] if self.files else str(self.ids[position])
+
     @property
     def colours(self) -> int:
         """Size of the palette; 0 if images are not palette indices."""

@@ -63,6 +63,13 @@ def parts(count: int, config: DataConfig, groups: Groups = None) -> Parts:
     return Parts(train[~chosen], train[chosen], test)
 
 
+def spread(positions: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "m"]:
+    """At most this many of the positions, at equal distances."""
+    if len(positions) <= most:
+        return positions
+    return positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]
+
+
 def _apart(order: Int[np.ndarray, "n"], wanted: int, groups: Groups) -> np.ndarray:
     """Which of n images to set apart: bool [n], true for the first `wanted` in this order.
 

@@ -1,4 +1,4 @@
-"""Dataset, load, sheets and folders. The split is tested in test_split, the package in test_punks, the hub in test_hub."""
+"""Dataset, load, sheets and folders; test_split has the split, test_punks the package, test_hub the hub."""
 
 import hashlib
 import io
