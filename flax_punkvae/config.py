@@ -48,6 +48,9 @@ class DataConfig:
     of more than 32x32)."""
     limit: int | None = None
     """Use only the first N images."""
+    duplicates: Literal["once", "keep"] = "once"
+    """What to do with exact copies among your own images. once: only the first of them is used, with the labels of all.
+    keep: all are used, on one side of the split. The CryptoPunks and synthetic are always used as they are."""
     test_fraction: float = 0.2
     """Fraction of the images held out for testing."""
     validation_fraction: float = 0.0

@@ -10,13 +10,13 @@ from jaxtyping import Int, UInt, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import alpha, files, hub, punks, synthetic
+from flax_punkvae.data import alpha, duplicates, files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.data.rendering import render, to_sprites
-from flax_punkvae.data.split import Parts, parts, shuffled, split
+from flax_punkvae.data.split import Groups, Parts, parts, shuffled, split
 from flax_punkvae.errors import UserError
 
-__all__ = ["Dataset", "Parts", "address", "is_local", "load", "load_sprites", "parts", "shuffled", "split"]
+__all__ = ["Dataset", "Parts", "address", "is_local", "is_own", "load", "load_sprites", "parts", "shuffled", "split"]
 
 _NAMED = ("auto", "punks", "synthetic")
 
@@ -30,7 +30,9 @@ class Dataset:
     one. `sprites` are the sprites the images were rendered from, or None if they are not sprites. Both are RGBA (c = 4)
     if the config keeps transparent pixels and there are any, otherwise RGB, over the background.
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
-    the order of the ids; empty if the names contain the ids or there are no files.
+    the order of the ids; empty if the names contain the ids or there are no files. Images with the same number in
+    `groups` are on one side of the split, such as frames of one animation; None: each image is on its own.
+    `verification` is empty for own sets, unless they are the CryptoPunks.
     """
 
     images: UInt[np.ndarray, "n h w _"]
@@ -44,6 +46,15 @@ class Dataset:
     sha256: str
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    groups: Groups = None
+
+    def parts(self, config: DataConfig) -> Parts:
+        """The split of these images, whose config this is."""
+        return parts(len(self.images), config, self.groups)
+
+    def name(self, position: int) -> str:
+        """The file name of an image, or its id."""
+        return self.files[position] if self.files else str(self.ids[position])
 
     @property
     def colours(self) -> int:
@@ -70,23 +81,21 @@ class Dataset:
             "count": count,
             "size": f"{height}x{width}",
             "sha256": self.sha256,
-            "verification": self.verification,
+            **({"verification": self.verification} if self.verification else {}),
             **({"files": names} if names else {}),
         }
 
 
 def load(config: DataConfig) -> Dataset:
     """Load and render the images that the config names. Raises UserError if that fails."""
-    raw = _read(config)
-    verification = punks.verify(raw)
-    is_usual = config.alpha == "auto" and _has_background(config, verification)
-    config = alpha.decided(config, is_usual)
-    raw = raw.first(config.limit)
+    is_auto = config.alpha == "auto"
+    raw, verification, config = _prepared(config)
+    is_usual = is_auto and _has_background(config, verification)
     count = len(raw.pixels)
     if count < 2:
         raise UserError(
-            f"{raw.source}: found {count} image{'s' * (count != 1)}, too few to split: use at least 2, one to train on "
-            "and one to test on"
+            f"{raw.source}: found {count} image{'s' * (count != 1)}, too few to split: use at least 2 that differ, one "
+            "to train on and one to test on"
         )
     rendered, sprites, palette = render(raw, config)
     return Dataset(
@@ -101,6 +110,7 @@ def load(config: DataConfig) -> Dataset:
         sha256=hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest(),
         notes=raw.notes if is_usual else (*raw.notes, *alpha.note(raw.pixels, sprites, config)),
         files=raw.files,
+        groups=raw.groups,
     )
 
 
@@ -109,16 +119,30 @@ def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w c"], Int[
 
     Raises UserError as `load` does.
     """
-    raw = _read(config)
-    config = alpha.decided(config, _has_background(config, punks.verify(raw)))
-    raw = raw.first(config.limit)
+    raw, _, config = _prepared(config)
     _, sprites = to_sprites(raw, config)
     return (render(raw, config)[0] if sprites is None else sprites), raw.ids
+
+
+def _prepared(config: DataConfig) -> tuple[Raw, str, DataConfig]:
+    """(the images to use, the line that verifies punks, the config with `alpha` decided)."""
+    raw = _read(config)
+    verification = punks.verify(raw)
+    config = alpha.decided(config, _has_background(config, verification))
+    raw = raw.first(config.limit)
+    if not is_own(config.source):
+        return raw, verification, config
+    return duplicates.settled(raw, config), verification if verification == punks.VERIFIED else "", config
 
 
 def _has_background(config: DataConfig, verification: str) -> bool:
     """Whether these are the CryptoPunks or the synthetic characters, which are always shown over their background."""
     return verification == punks.VERIFIED or config.source == "synthetic"
+
+
+def is_own(source: str) -> bool:
+    """Whether this is somebody's own set: neither the CryptoPunks by name nor synthetic."""
+    return source not in _NAMED and source.removeprefix("hub:").partition("@")[0] != hub.CRYPTOPUNKS
 
 
 def is_local(source: str) -> bool:

@@ -18,8 +18,8 @@ class Unavailable(UserError):
 class Raw:
     """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and a may be 0.
 
-    Exact enlargements of sprites are stored as the sprites. `notes` and `files` are as in a Dataset. `shape` is (count,
-    height, width, channels) of the images as read, if `pixels` holds fewer or smaller ones.
+    Exact enlargements of sprites are stored as the sprites. `notes`, `files` and `groups` are as in a Dataset. `shape`
+    is (count, height, width, channels) of the images as read, if `pixels` holds fewer or smaller ones.
     """
 
     pixels: UInt8[np.ndarray, "n h w c"]
@@ -30,6 +30,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     shape: tuple[int, int, int, int] | None = None
+    groups: Int[np.ndarray, "n"] | None = None
 
     @property
     def read_as(self) -> tuple[int, ...]:
@@ -38,11 +39,20 @@ class Raw:
 
     def first(self, limit: int | None) -> "Raw":
         """The first `limit` images, or all."""
-        if limit is None:
-            return self
-        cut = slice(limit)
+        return self if limit is None else self._cut(slice(limit), self.files[:limit])
+
+    def at(self, positions: Int[np.ndarray, "m"]) -> "Raw":
+        """The images at these positions."""
+        return self._cut(positions, tuple(self.files[place] for place in positions.tolist()) if self.files else ())
+
+    def _cut(self, where: slice | np.ndarray, files: tuple[str, ...]) -> "Raw":
         return dataclasses.replace(
-            self, pixels=self.pixels[cut], ids=self.ids[cut], labels=self.labels[cut], files=self.files[cut]
+            self,
+            pixels=self.pixels[where],
+            ids=self.ids[where],
+            labels=self.labels[where],
+            files=files,
+            groups=None if self.groups is None else self.groups[where],
         )
 
 

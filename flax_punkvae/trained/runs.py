@@ -106,7 +106,7 @@ def with_images(directory: Path, model: Model, moved: Images, dataset: Dataset |
     """
     config = _config(directory, moved)
     dataset = dataset or _load_images(directory, config)
-    return OpenedRun(model, config, dataset, *data.parts(len(dataset.images), config.data))
+    return OpenedRun(model, config, dataset, *dataset.parts(config.data))
 
 
 def read_config(directory: Path) -> Config:
@@ -183,7 +183,7 @@ def _open_published(directory: Path, opening: Opening) -> Model:
 
 
 def _describe_old(config: Config, dataset: Dataset, saved: checkpoints.Saved) -> Description:
-    described = describe(config, dataset, data.parts(len(dataset.images), config.data), None)
+    described = describe(config, dataset, dataset.parts(config.data), None)
     return described.at(saved.step, checkpoints.digest(saved.params))
 
 

@@ -17,6 +17,7 @@ from flax_punkvae.presets import from_run, read_run, to_toml
 
 _CONFIG = "config.toml"
 _FACTS = "run.json"
+_CONTACT_SHEET = "contact.png"
 _LOCK = ".lock"
 _DIGEST = "params_sha256"
 # Fields that may differ on resume: they change no step (except train.epochs if something depends on their number), or
@@ -205,6 +206,14 @@ def inside(run: Path, path: Path) -> Path:
 def write_config(path: Path, config: Config) -> None:
     """Replace config.toml, since a resumed run may have more epochs."""
     _replace(path / _CONFIG, to_toml(config))
+
+
+def write_contact_sheet(path: Path, png: bytes) -> None:
+    """Write contact.png, unless an earlier start wrote it. Raises UserError if the disk cannot be written."""
+    sheet = inside(path, path / _CONTACT_SHEET)
+    with writing(path):
+        if not sheet.exists():
+            sheet.write_bytes(png)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

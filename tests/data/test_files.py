@@ -350,13 +350,13 @@ def test_ids_without_numbers_are_told(tmp_path: Path):
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path):
-    folder = write_folder(tmp_path / "images", {"a.png": opaque(1, 8)[0], "b\udcff.png": opaque(1, 8)[0]})
+    folder = write_folder(tmp_path / "images", dict(zip(["a.png", "b\udcff.png"], opaque(2, 8), strict=True)))
     assert data.load(DataConfig(source=str(folder), render="sprite")).files == ("a.png", "b\\udcff.png")
 
 
 @pytest.mark.parametrize("source", ["", " ", "\t\n"])
 def test_an_empty_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str):
-    write_folder(tmp_path / "images", {"0.png": opaque(1, 8)[0], "1.png": opaque(1, 8)[0]})
+    write_folder(tmp_path / "images", dict(zip(["0.png", "1.png"], opaque(2, 8), strict=True)))
     monkeypatch.chdir(tmp_path / "images")
     assert refusal(data.load, DataConfig(source=source)).startswith("data.source is empty: name a sheet")
     assert len(data.load(DataConfig(source=".")).images) == 2
@@ -364,7 +364,7 @@ def test_an_empty_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source
 
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    write_folder(tmp_path / "images", {"0.png": opaque(1, 8)[0], "1.png": opaque(1, 8)[0]})
+    write_folder(tmp_path / "images", dict(zip(["0.png", "1.png"], opaque(2, 8), strict=True)))
     assert data.load(DataConfig(source="~/images", render="sprite")).source == f"folder {tmp_path}/images"
     assert "there is no file" in refusal(data.load, DataConfig(source="~nobody-of-this-name/images"))
 
@@ -407,9 +407,9 @@ def test_sprites_among_others_are_rendered_like_these(tmp_path: Path, render: im
     expected = composed if sprites is None else sprites
     if render == "reference":
         expected = im.resize(composed) if sprites is None else im.render(sprites, render)
-    dataset = data.load(DataConfig(source=str(folder), render=render, limit=limit))
-    np.testing.assert_array_equal(dataset.images, expected)
-    assert dataset.verification.endswith("these are 6 RGBA images of 48x48")
+    config = DataConfig(source=str(folder), render=render, limit=limit)
+    np.testing.assert_array_equal(data.load(config).images, expected)
+    assert files.load(folder, config=config).read_as == (6, 48, 48, 4)
 
 
 def test_more_images_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

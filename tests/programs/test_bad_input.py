@@ -58,7 +58,8 @@ def images(*contents: tuple[int, int] | bytes) -> Row:
             if isinstance(content, bytes):
                 path.write_bytes(content)
             else:
-                Image.new("RGB", content).save(path)
+                # None is a copy of another.
+                Image.new("RGB", content, (number, 0, 0)).save(path)
         return ["--data.source", "images/"]
 
     return make
