@@ -44,8 +44,11 @@ class DataConfig:
     render: Literal["reference", "crisp", "sprite", "indices"] = "reference"
     """How sprites become images. reference: enlarged 14x (nearest neighbour), then resized to 128x128 (bilinear).
     crisp: enlarged 5x (nearest neighbour) with a 4-pixel border. sprite: any size, unchanged, in RGB. indices: any
-    size, unchanged, as indices into the palette of the training sprites (at most 65,536 colours, or fewer for sprites
-    of more than 32x32)."""
+    size, in at most data.colours colours, as indices into the palette of the training sprites."""
+    colours: int | None = None
+    """For --data.render indices: reduce the sprites to at most N colours, fitted to the training sprites. At most
+    65,536, or fewer for sprites of more than 32x32. By default, sprites of more than 1,024 colours are reduced to
+    256."""
     limit: int | None = None
     """Use only the first N images."""
     duplicates: Literal["once", "keep"] = "once"
@@ -172,6 +175,7 @@ def validate(config: Config) -> None:
     data, model, train = config.data, config.model, config.train
     for name, value, low, high in (
         ("data.limit", data.limit, 2, _MAX),
+        ("data.colours", data.colours, 2, 65_536),
         ("data.margin", data.margin, 0, 65_536),
         ("data.spacing", data.spacing, 0, 65_536),
         ("data.shift", data.shift, 0, 127),
@@ -229,6 +233,8 @@ def validate(config: Config) -> None:
             f"model.likelihood: {model.likelihood} does not support data.render {data.render}: use "
             f"{' or '.join(supported)}"
         )
+    if data.colours is not None and data.render != "indices":
+        raise UserError("data.colours: only palette indices have a number of colours: set data.render to indices")
     if model.pixel_hidden and data.render != "indices":
         raise UserError(
             "model.pixel_hidden: an autoregressive decoder needs palette indices: set data.render to indices, or set "

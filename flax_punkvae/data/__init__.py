@@ -12,7 +12,7 @@ from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import alpha, duplicates, files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
-from flax_punkvae.data.rendering import render, to_sprites
+from flax_punkvae.data.rendering import in_palette, render, to_sprites
 from flax_punkvae.data.split import Groups, Parts, parts, shuffled, split
 from flax_punkvae.errors import UserError
 
@@ -28,7 +28,8 @@ class Dataset:
     `images` are uint8 RGB, or palette indices in one channel: uint8, or uint16 if there are more than 256 colours.
     `palette` then holds the colours of the training sprites; a held-out pixel of another colour becomes the nearest
     one. `sprites` are the sprites the images were rendered from, or None if they are not sprites. Both are RGBA (c = 4)
-    if the config keeps transparent pixels and there are any, otherwise RGB, over the background.
+    if the config keeps transparent pixels and there are any, otherwise RGB, over the background. If the palette was
+    reduced, so are all sprites, and `reduced` is the number of pixels of each that this changed; otherwise None.
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
     the order of the ids; empty if the names contain the ids or there are no files. Images with the same number in
     `groups` are on one side of the split, such as frames of one animation; None: each image is on its own.
@@ -47,6 +48,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     groups: Groups = None
+    reduced: Int[np.ndarray, "n"] | None = None
 
     def parts(self, config: DataConfig) -> Parts:
         """The split of these images, whose config this is."""
@@ -69,6 +71,8 @@ class Dataset:
         """How many (pixels, sprites) at these positions have a colour outside the palette; (0, 0) without a palette."""
         if self.palette is None or self.sprites is None:
             return 0, 0
+        if self.reduced is not None:
+            return int(self.reduced[positions].sum()), int((self.reduced[positions] > 0).sum())
         outside = (self.pictures(positions) != self.sprites[positions]).any(-1)
         return int(outside.sum()), int(outside.any((1, 2)).sum())
 
@@ -97,18 +101,21 @@ def load(config: DataConfig) -> Dataset:
             f"{raw.source}: found {count} image{'s' * (count != 1)}, too few to split: use at least 2 that differ, one "
             "to train on and one to test on"
         )
-    rendered, sprites, palette = render(raw, config)
+    rendered, found = render(raw, config)
+    sprites = found and found.sprites
+    notes = raw.notes if is_usual else (*raw.notes, *alpha.note(raw.pixels, sprites, config))
     return Dataset(
         images=rendered,
         sprites=sprites,
-        palette=palette,
+        palette=found and found.palette,
         ids=raw.ids,
         labels=raw.labels,
         label_names=raw.label_names,
         source=raw.source,
         verification=verification,
         sha256=hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest(),
-        notes=raw.notes if is_usual else (*raw.notes, *alpha.note(raw.pixels, sprites, config)),
+        notes=notes + (found.notes if found else ()),
+        reduced=found and found.changed,
         files=raw.files,
         groups=raw.groups,
     )
@@ -121,7 +128,7 @@ def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w c"], Int[
     """
     raw, _, config = _prepared(config)
     _, sprites = to_sprites(raw, config)
-    return (render(raw, config)[0] if sprites is None else sprites), raw.ids
+    return (render(raw, config).images if sprites is None else in_palette(sprites, raw.groups, config).sprites), raw.ids
 
 
 def _prepared(config: DataConfig) -> tuple[Raw, str, DataConfig]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt, UInt8
@@ -11,15 +12,12 @@ from flax_punkvae import transparency
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import alpha
 from flax_punkvae.data.raw import Raw
-from flax_punkvae.data.split import parts
+from flax_punkvae.data.reducing import Reduced, reduced
+from flax_punkvae.data.split import Groups, parts
 from flax_punkvae.errors import UserError
 
 # Larger images are hardly sprites, and a dense layer over all their pixels would take gigabytes.
 _LARGEST_SPRITE = 128
-# What an index of two bytes can address.
-_MOST_COLOURS = 2**16
-# A sprite's logits, one per pixel and colour, and a bias for each of them: several arrays of this many floats.
-_MOST_LOGITS = 2**26
 _SPRITE = (im.SPRITE_SIZE, im.SPRITE_SIZE)
 
 Pixels = UInt8[np.ndarray, "_ _ _"]
@@ -102,23 +100,34 @@ def _reduced(image: UInt8[np.ndarray, "1 h w c"], config: DataConfig) -> UInt8[n
     return im.over_background(image, im.parse_colour(config.background))
 
 
-def render(
-    raw: Raw, config: DataConfig
-) -> tuple[UInt[np.ndarray, "n h w _"], UInt8[np.ndarray, "n hs ws c"] | None, UInt8[np.ndarray, "p c"] | None]:
-    """(images, sprites, palette) of a Dataset. Raises UserError if these images do not allow `config.render`."""
+class Rendered(NamedTuple):
+    """The images of a Dataset, and its sprites with their palette."""
+
+    images: UInt[np.ndarray, "n h w _"]
+    sprites: Reduced | None
+
+
+def render(raw: Raw, config: DataConfig) -> Rendered:
+    """Render the images of a Dataset. Raises UserError if these images do not allow `config.render`."""
     pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
     _check_render(height, width, sprites is not None and sprites.shape[1:3] == _SPRITE, raw.source, config)
-    if config.render in ("sprite", "indices"):
-        assert sprites is not None
-        if config.render == "sprite":
-            return sprites, sprites, None
-        palette = _palette(raw, sprites, config)
-        return im.to_indices(sprites, palette)[..., None], sprites, palette
-    _check_room(len(pixels), raw.source, config)
-    if sprites is not None:
-        return im.render(sprites, config.render), sprites, None
-    return im.resize(pixels), None, None
+    if sprites is None:
+        _check_room(len(pixels), raw.source, config)
+        return Rendered(im.resize(pixels), None)
+    found = in_palette(sprites, raw.groups, config)
+    if found.palette is not None:
+        return Rendered(im.to_indices(found.sprites, found.palette)[..., None], found)
+    if config.render != "sprite":
+        _check_room(len(pixels), raw.source, config)
+    return Rendered(im.render(sprites, config.render), found)
+
+
+def in_palette(sprites: UInt8[np.ndarray, "n h w c"], groups: Groups, config: DataConfig) -> Reduced:
+    """The sprites in as many colours as the config allows, if it renders them as indices; otherwise unchanged."""
+    if config.render != "indices":
+        return Reduced(sprites, None)
+    return reduced(sprites, parts(len(sprites), config, groups).train, config.colours)
 
 
 def to_sprites(
@@ -170,17 +179,3 @@ def _memory() -> int:
     if not hasattr(os, "sysconf"):
         return 2**63
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _palette(raw: Raw, sprites: UInt8[np.ndarray, "n h w c"], config: DataConfig) -> UInt8[np.ndarray, "p c"]:
-    """The colours of the training sprites. Raises UserError if there are too many for sprites of this size."""
-    palette = im.palette_of(sprites[parts(len(sprites), config, raw.groups).train])
-    _, height, width, _ = sprites.shape
-    most = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
-    if len(palette) > most:
-        raise UserError(
-            f"{raw.source}: {len(palette)} colours are more than the {most} that --data.render indices allows for "
-            f"sprites of {width}x{height}: reduce them to a common palette first (as with ImageMagick's `-remap`), or "
-            "train on RGB with --data.render sprite --model.likelihood gaussian"
-        )
-    return palette

@@ -1,0 +1,90 @@
+"""Reduce sprites of too many colours to a palette that is fitted to the training sprites, and say what that changes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from flax_punkvae import images as im
+from flax_punkvae.colours import distances, nearest
+from flax_punkvae.data import quantising
+from flax_punkvae.errors import UserError
+
+# Sets of at most so many colours stay as they are by default; others are reduced to the second number.
+_FEW, _DEFAULT = 1024, 256
+# What an index of two bytes can address.
+_MOST_COLOURS = 2**16
+# A sprite's logits, one per pixel and colour, and a bias for each of them: several arrays of this many floats.
+_MOST_LOGITS = 2**26
+# Number of sprites compared at once.
+_AT_ONCE = 1024
+
+
+class Reduced(NamedTuple):
+    """Sprites, their palette, lines for the user, and how many pixels of each sprite were changed, if any were."""
+
+    sprites: UInt8[np.ndarray, "n h w c"]
+    palette: UInt8[np.ndarray, "p c"] | None
+    notes: tuple[str, ...] = ()
+    changed: Int[np.ndarray, "n"] | None = None
+
+
+def reduced(sprites: UInt8[np.ndarray, "n h w c"], train: Int[np.ndarray, "m"], colours: int | None) -> Reduced:
+    """The sprites and the palette of those at the positions `train`, of at most `colours` colours (see `DataConfig`).
+
+    Sprites stay as they are if the training ones have no more; then others may have colours that are not in the
+    palette. Raises UserError if the palette would be too large for sprites of this size.
+    """
+    _, height, width, _ = sprites.shape
+    palette = im.palette_of(sprites[train])
+    found, most = len(palette), colours or (_FEW if len(palette) <= _FEW else _DEFAULT)
+    room = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
+    if min(found, most) > room:
+        raise UserError(
+            f"data.colours: {colours} colours are too many for sprites of {width}x{height}: choose at most {room}"
+        )
+    if found <= most:
+        return Reduced(sprites, palette)
+    palette = quantising.fitted(*quantising.histogram(sprites[train]), most)
+    snapped = im.snap(sprites, palette)
+    changed = np.concatenate(
+        [
+            (sprites[start : start + _AT_ONCE] != snapped[start : start + _AT_ONCE]).any(-1).sum((1, 2))
+            for start in range(0, len(sprites), _AT_ONCE)
+        ]
+    )
+    note = f"reduced {found:,} colours to {len(palette):,} (--data.colours): {change(sprites[train], palette)} (Oklab)"
+    others = np.delete(np.arange(len(sprites)), train)
+    return Reduced(snapped, palette, (note, f"of the other sprites, {change(sprites[others], palette)}"), changed)
+
+
+def change(sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"]) -> str:
+    """What the palette changes in these sprites, as part of a sentence."""
+    colours, counts = quantising.histogram(sprites)
+    counts = quantising.visible(colours, counts)
+    snapped = palette[nearest(colours, palette)]
+    moved = (colours != snapped).any(axis=1)
+    if not moved.any():
+        return "all pixels unchanged"
+    far, many = distances(colours[moved], snapped[moved]), counts[moved]
+    unchanged = 100 * (1 - many.sum() / counts.sum())
+    mean = (far * many).sum() / many.sum()
+    return (
+        f"{unchanged:.1f} % of visible pixels unchanged, the others moved by {mean:.3f} on average, {far.max():.3f} at "
+        "most"
+    )
+
+
+def before_and_after(
+    sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"], count: int
+) -> tuple[UInt8[np.ndarray, "m h w c"], UInt8[np.ndarray, "m h w c"]]:
+    """(originals, reduced) of the `count` sprites that the palette changes most, the most changed first.
+
+    The change of a sprite is the sum of the distances of its pixels in Oklab.
+    """
+    reduced = im.snap(sprites, palette)
+    moved = (sprites != reduced).any(axis=-1)
+    of, _, _ = np.nonzero(moved)
+    change = np.bincount(of, distances(sprites[moved], reduced[moved]), len(sprites))
+    first = np.argsort(-change, kind="stable")[:count]
+    return sprites[first], reduced[first]
