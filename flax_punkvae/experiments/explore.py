@@ -87,7 +87,8 @@ class Complete(Common):
     sprite: tyro.conf.Positional[Path]
     """Image of one sprite, of the size of the run's. Without --keep, its fully transparent pixels are unknown."""
     keep: Path | None = None
-    """Image of the same size: its white pixels are known, its black or transparent ones unknown."""
+    """Image of the same size: its white pixels are known, its black or transparent ones unknown. Pixels of the sprite
+    that are to stay transparent need it."""
     count: int = 8
     """Number of completions."""
     seed: int = 0
@@ -108,7 +109,7 @@ class Decode(Common):
     snap: bool = False
     """Write the sprite in the colours of the training palette instead of the model's image."""
     transparent: bool = False
-    """Make the background transparent."""
+    """Make the background transparent. Sprites that are transparent themselves need no such flag."""
 
 
 @dataclass(frozen=True)

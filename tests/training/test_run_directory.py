@@ -229,6 +229,22 @@ def test_a_run_of_before_the_list_of_starts(tmp_path: Path):
     assert facts["final_step"] == 4 and facts["data"] == old["data"]
 
 
+def test_a_run_of_before_alpha_composited_its_images(tmp_path: Path):
+    """So it still does, though new runs keep transparent pixels; and it can be resumed with its own config."""
+    run = start(tmp_path)
+    assert run_directory.read_config(run).data.alpha == "auto"
+    config = (run / "config.toml").read_text().replace('alpha = "auto"\n', "")
+    (run / "config.toml").write_text(config)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["config"]["data"]["alpha"]
+    (run / "run.json").write_text(json.dumps(facts))
+    old = run_directory.read_config(run)
+    assert old == dataclasses.replace(Config(), data=DataConfig(alpha="background"))
+    run_directory.check_same(run, old)
+    with pytest.raises(UserError, match=r"data.alpha \(auto, was background\)"):
+        run_directory.check_same(run, Config())
+
+
 def test_links_out_of_the_run_directory_are_refused(tmp_path: Path):
     run, elsewhere = start(tmp_path / "run"), tmp_path / "elsewhere"
     elsewhere.mkdir()
