@@ -1,13 +1,16 @@
 """A palette for many colours: Oklab, the fit, and what becomes of sprites and of a trained model's input."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from flax_punkvae import colours, data
 from flax_punkvae import images as im
@@ -63,11 +66,8 @@ def test_oklab_of_known_colours(colour: tuple[int, ...], expected: tuple[float, 
     np.testing.assert_allclose(colours.oklab(np.array([colour], np.uint8))[:, 0], expected, atol=2e-5)
 
 
-def test_oklab_of_the_papers_table():
-    """Oracle: the table of XYZ and Oklab in Ottosson 2020, with the standard's matrix from XYZ to linear sRGB.
-
-    Only the first row of it is a colour that sRGB has: the white point. Greys have no hue, and L is the cube root of Y.
-    """
+def test_oklab_of_greys():
+    """Oracle: greys have no hue, and their lightness is the cube root of linear sRGB, since each row adds up to 1."""
     grey = np.arange(256, dtype=np.uint8)
     lightness, a, b = colours.oklab(np.stack([grey] * 3, axis=1))
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in grey / 255]
@@ -140,16 +140,147 @@ def test_pixel_art_keeps_its_main_colours():
         assert len(palette) == most and all(colour in palette for colour in main.tolist())
 
 
-def test_the_fit_is_as_good_as_the_best_of_all_palettes():
-    """Oracle: every palette of 3 of 9 colours, by the same weighted squared distance; k-medoids may end 10 % above."""
-    import itertools
+def test_of_each_cluster_the_palette_has_the_best_colour():
+    """Oracle: five small clusters far apart, and in each, every colour's weighted squared distance to the others."""
+    random = np.random.default_rng(2)
+    centres = np.array([(30, 30, 30), (220, 30, 30), (30, 220, 30), (40, 40, 220), (230, 230, 230)])
+    clusters = [np.unique(c + random.integers(-12, 13, (30, 3)), axis=0).astype(np.uint8) for c in centres]
+    weights = [random.integers(1, 100, len(cluster)) for cluster in clusters]
+    found = np.concatenate(clusters)
+    order = np.lexsort(found.T[::-1])
+    palette = quantising.fitted(found[order], np.concatenate(weights)[order], 5)
+    best = []
+    for cluster, weight in zip(clusters, weights, strict=True):
+        points = colours.oklab(cluster).T
+        # A changed pixel counts as one that moved by at least 0.02.
+        costs = [(weight * ((points - p) ** 2).sum(1)).sum() - weight[i] * 0.02**2 for i, p in enumerate(points)]
+        best.append(cluster[int(np.argmin(costs))].tolist())
+    # Two of the five are the most frequent colours, which stay.
+    assert sum(colour in best for colour in palette.tolist()) >= 3
+    at = [int(((centres - colour.astype(int)) ** 2).sum(1).argmin()) for colour in palette]
+    assert sorted(at) == [0, 1, 2, 3, 4]
 
-    for seed in range(20):
-        found = np.unique(noise((9, 3), seed), axis=0)
-        counts = np.random.default_rng(seed).integers(1, 20, len(found))
 
-        def cost(palette: np.ndarray, found: np.ndarray = found, counts: np.ndarray = counts) -> float:
-            return (counts * colours.distances(found, palette[colours.nearest(found, palette)]) ** 2).sum()
+@pytest.mark.parametrize("most", [64, 256])
+def test_the_fit_is_better_than_pillows(most: int):
+    """Oracle: Pillow's median cut and octree, by the same mean distance in Oklab. On plain gradients they are equal."""
+    sprites, _ = pixel_art()
+    found, counts = quantising.histogram(sprites)
 
-        best = min(cost(found[list(chosen)]) for chosen in itertools.combinations(range(len(found)), 3))
-        assert cost(quantising.fitted(found, counts, 3)) <= 2 * best
+    def mean(palette: np.ndarray) -> float:
+        return np.average(colours.distances(found, palette[colours.nearest(found, palette)]), weights=counts)
+
+    ours = mean(quantising.fitted(found, counts, most))
+    for method in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
+        other = Image.fromarray(sprites.reshape(-1, 24, 3)).quantize(most, method).getpalette()
+        assert ours < 0.9 * mean(np.array(other, np.uint8).reshape(-1, 3)[:most])
+
+
+def test_a_palette_is_the_same_everywhere():
+    """A recorded value. Coordinates are rounded, so the last bits of a power or a root do not count."""
+    random = np.random.PCG64(0).random_raw(4000).astype("<u8").view(np.uint8).reshape(-1, 4).copy()
+    random[random[:, 3] < 64] = 0
+    sprites = random.reshape(20, 20, 20, 4)
+    palette = quantising.fitted(*quantising.histogram(sprites), 100)
+    assert hashlib.sha256(palette.tobytes()).hexdigest()[:16] == "a7cb1a02b69a5162"
+    np.testing.assert_array_equal(quantising.fitted(*quantising.histogram(sprites[::-1]), 100), palette)
+
+
+@given(hnp.arrays(np.uint8, (3, 4, 5, 4), elements=st.sampled_from((0, 9, 255))))
+def test_a_histogram_counts_every_pixel(sprites: np.ndarray):
+    """Oracle: a Counter."""
+    found, counts = quantising.histogram(sprites)
+    expected = Counter(map(tuple, sprites.reshape(-1, 4).tolist()))
+    assert dict(zip(map(tuple, found.tolist()), counts.tolist(), strict=True)) == expected
+
+
+def test_many_colours_are_thinned_before_the_fit():
+    """More colours than a palette is fitted to: the fit is hardly worse for it, and the frequent colour stays."""
+    found = im.palette_of(noise((1, 70, 1000, 3)))
+    counts = np.ones(len(found), int)
+    counts[5] = 1000
+    thin, their = quantising._thinned(found, counts, 2000)
+    assert 200 < len(thin) <= 2000 and their.sum() == counts.sum()
+    np.testing.assert_array_equal(thin[0], found[5])
+    palette = quantising.fitted(found, counts, 16)
+    assert found[5].tolist() in palette.tolist()
+
+
+# Sprites.
+
+
+def load(sprites: np.ndarray, folder: Path, **options: Any) -> data.Dataset:
+    _, height, width, _ = sprites.shape
+    sheet = write(folder / "sheet.png", tiled(sprites, 5))
+    return data.load(DataConfig(source=str(sheet), render="indices", tile=(width, height), **options))
+
+
+def gradient(count: int) -> np.ndarray:
+    """Ten sprites [16 16 3], each with the same `count` distinct colours at the most, over some thousand pixels."""
+    colours = np.stack([np.arange(count) % 32 * 8, np.arange(count) // 32 * 4, np.full(count, 90)], axis=1)
+    return colours[np.resize(np.arange(count), 10 * 256)].astype(np.uint8).reshape(10, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "expected"), [(FEW, None, FEW), (FEW + 1, None, 256), (FEW + 1, 2000, FEW + 1), (300, 7, 7)]
+)
+def test_how_many_colours_are_left(count: int, wanted: int | None, expected: int):
+    sprites = gradient(count)
+    found = reducing.reduced(sprites, np.arange(10), wanted)
+    assert found.palette is not None and len(found.palette) == expected
+    if expected == count:
+        assert found.sprites is sprites and found.notes == () and found.changed is None
+    else:
+        assert found.notes[0].startswith(f"reduced {count:,} colours to {expected} (--data.colours): ")
+        np.testing.assert_array_equal(im.palette_of(found.sprites), found.palette)
+
+
+def test_more_colours_than_fit_are_refused():
+    sprites = noise((3, 128, 128, 3))
+    expected = "data.colours: 5000 colours are too many for sprites of 128x128: choose at most 4096"
+    assert refusal(reducing.reduced, sprites, np.arange(2), 5000) == expected
+    found = reducing.reduced(gradient(20), np.arange(2), 65_536)
+    assert found.palette is not None and len(found.palette) == 20
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_reduced_set(tmp_path: Path, channels: int):
+    """Oracle for the note: each pixel before and after, one by one."""
+    before = noise((10, 16, 16, channels))
+    if channels == 4:
+        before[before[..., 3] < 100] = 0
+    dataset = load(before, tmp_path, colours=40)
+    train = data.parts(10, DataConfig()).train
+    test = np.delete(np.arange(10), train)
+    assert dataset.palette is not None and dataset.sprites is not None and dataset.images.dtype == np.uint8
+    assert len(dataset.palette) == 40
+    # What a model encodes is what it was trained on, whether a sprite is given before or after it was reduced.
+    for sprites in (before, dataset.sprites):
+        np.testing.assert_array_equal(im.to_indices(sprites, dataset.palette)[..., None], dataset.images)
+    np.testing.assert_array_equal(dataset.pictures(np.arange(10)), dataset.sprites)
+    np.testing.assert_array_equal(im.palette_of(dataset.sprites[train]), dataset.palette)
+    changed = (before != dataset.sprites).any(-1)
+    assert dataset.outside_palette(test) == (changed[test].sum(), changed[test].any((1, 2)).sum())
+    visible = before.any(-1) if channels == 4 else np.ones(before.shape[:3], bool)
+    for part, note in zip((train, test), dataset.notes[-2:], strict=True):
+        moved = changed[part]
+        far = colours.distances(before[part][moved], dataset.sprites[part][moved])
+        unchanged = 100 * (1 - moved.sum() / visible[part].sum())
+        assert f"{unchanged:.1f} % of visible pixels unchanged" in note
+        assert f"moved by {far.mean():.3f} on average, {far.max():.3f} at most" in note
+    source = DataConfig(source=str(tmp_path / "sheet.png"), render="indices", tile=(16, 16), colours=40)
+    np.testing.assert_array_equal(data.load_sprites(source)[0], dataset.sprites)
+
+
+def test_the_most_changed_sprites_come_first():
+    """Oracle: the summed distance of every sprite; those that do not change come last."""
+    before = noise((8, 5, 6, 3))
+    palette = np.unique(before[3].reshape(-1, 3), axis=0)
+    originals, reduced = reducing.before_and_after(before, palette, 8)
+    np.testing.assert_array_equal(reduced, im.snap(originals, palette))
+    change = [
+        colours.distances(a.reshape(-1, 3), b.reshape(-1, 3)).sum() for a, b in zip(originals, reduced, strict=True)
+    ]
+    assert change == sorted(change, reverse=True) and change[-1] == 0
+    np.testing.assert_array_equal(originals[-1], before[3])
+    np.testing.assert_array_equal(reducing.before_and_after(before, palette, 2)[0], originals[:2])

@@ -72,7 +72,7 @@ def noise(side: int) -> Row:
         (folder / "images").mkdir()
         for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)):
             Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-        return ["--data.source", "images/", *INDICES]
+        return ["--data.source", "images/", *INDICES, "--data.colours", "65536"]
 
     return make
 

@@ -127,18 +127,14 @@ def test_synthetic_characters_of_another_size(size: int):
     np.testing.assert_array_equal(large.images, drawn.images[:, below][:, :, below])
 
 
-def test_too_many_colours_and_too_large_sprites_are_refused(tmp_path: Path):
+def test_too_many_colours_are_reduced_and_too_large_sprites_refused(tmp_path: Path):
     photos = np.random.default_rng(3).integers(0, 256, (2, 128, 128, 3), np.uint8)
     source = folder(tmp_path / "photos", photos)
-    advice = r"sprites of 128x128: reduce them to a common palette"
-    with pytest.raises(UserError, match=rf"163[0-9][0-9] colours are more than the 4096 that .* allows for {advice}"):
-        load(source)
-    # In RGB they are fine.
+    assert load(source).colours == 256 and load(source, colours=300).colours == 300
+    with pytest.raises(UserError, match=r"data.colours: 5000 colours .* 128x128: choose at most 4096"):
+        load(source, colours=5000)
+    # In RGB they are as they were.
     assert data.load(DataConfig(source=source, render="sprite")).images.shape == (2, 128, 128, 3)
-    sheet = np.arange(100 * 100 * 8 * 8, dtype=np.uint32).view(np.uint8).reshape(800, 800, 4)[..., :3]
-    Image.fromarray(np.ascontiguousarray(sheet)).save(tmp_path / "sheet.png")
-    with pytest.raises(UserError, match=r"5[0-9]{5} colours are more than the 65536 that .* for sprites of 8x8: "):
-        load(str(tmp_path / "sheet.png"), tile=(8, 8))
     with pytest.raises(UserError, match=r"at most 128x128 pixels .* got 130x130: scale them down"):
         load(folder(tmp_path / "large", np.zeros((2, 130, 130, 3), np.uint8)))
 
