@@ -19,7 +19,8 @@ class Raw:
     """Images of one size, RGB or RGBA, ordered by id; labels are 0 or 1, and a may be 0.
 
     Exact enlargements of sprites are stored as the sprites. `notes` and `files` are as in a Dataset. `shape` is (count,
-    height, width, channels) of the images as read, if `pixels` holds fewer or smaller ones.
+    height, width, channels) of the images as read, if `pixels` holds fewer or smaller ones. Images of one number in
+    `groups`, such as the frames of an animation, belong on one side of the split; None: each image is on its own.
     """
 
     pixels: UInt8[np.ndarray, "n h w c"]
@@ -30,6 +31,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     shape: tuple[int, int, int, int] | None = None
+    groups: Int[np.ndarray, "n"] | None = None
 
     @property
     def read_as(self) -> tuple[int, ...]:
@@ -42,7 +44,12 @@ class Raw:
             return self
         cut = slice(limit)
         return dataclasses.replace(
-            self, pixels=self.pixels[cut], ids=self.ids[cut], labels=self.labels[cut], files=self.files[cut]
+            self,
+            pixels=self.pixels[cut],
+            ids=self.ids[cut],
+            labels=self.labels[cut],
+            files=self.files[cut],
+            groups=None if self.groups is None else self.groups[cut],
         )
 
 
