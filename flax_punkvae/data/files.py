@@ -1,40 +1,41 @@
-"""Load images from disk: a sheet of tiles, or a folder of images of one size, with subfolders as labels."""
+"""Load images from disk: a folder or ZIP archive with its subfolders as labels, an animation, or a sheet of tiles."""
 
 import difflib
 import os
-import re
-import unicodedata
+import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Container, Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
 
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import fitting, sheets
-from flax_punkvae.data.decode import read_rgba, size
+from flax_punkvae.data import atlases, decode, fitting, naming, pictures, scaling, sheets, trees
+from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.rendering import gather
+from flax_punkvae.data.trees import Tree
 from flax_punkvae.errors import UserError
-from flax_punkvae.images import SPRITE_SIZE
 
 _NAMED = ("auto", "punks", "synthetic")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+_ASEPRITE = (".ase", ".aseprite")
+_EXPORT = "export a sheet and its JSON with Aseprite (aseprite -b FILE --sheet FILE.png --data FILE.json)"
 _NAMED_AT_MOST = 10
 
 
-def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config: DataConfig | None = None) -> Raw:
-    """Load the images of a folder or, if `path` is a file, the tiles (width, height) of a sheet.
+def load(path: Path, tile: tuple[int, int] | None = None, config: DataConfig | None = None) -> Raw:
+    """Load the images of a folder, an archive or an animation, or the tiles (width, height) of a sheet.
 
-    With a config, a folder's images are reduced to what it needs as they are read. Raises UserError.
+    A sheet's sprites are where a file beside it says, unless a tile is given, or else in a grid, whose tile is guessed
+    if it is None. With a config, images are reduced to what it needs as they are read. Raises UserError.
     """
     path = Path(os.path.expanduser(path))
     try:
         if path.is_dir():
-            return _folder(path, config)
+            return _load(trees.of_folder(path), config)
         if path.is_file():
-            return sheets.load(path, tile, *((config.margin, config.spacing) if config else ()))
+            return _file(path, tile, config)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): name a readable sheet or folder") from error
     nearest = difflib.get_close_matches(str(path), _NAMED, n=1)
@@ -45,133 +46,134 @@ def load(path: Path, tile: tuple[int, int] = (SPRITE_SIZE, SPRITE_SIZE), config:
     )
 
 
-def _folder(path: Path, config: DataConfig | None) -> Raw:
-    found, left_out = _listed(path)
-    if not found:
-        also = f", only {left_out}" if left_out else ""
+def _file(path: Path, tile: tuple[int, int] | None, config: DataConfig | None) -> Raw:
+    suffix = path.suffix.lower()
+    if suffix in _ASEPRITE:
+        raise UserError(f"{path}: files of Aseprite itself are not read: {_EXPORT}")
+    if suffix in atlases.SUFFIXES:
+        try:
+            names = atlases.mentioned(path.parent, path.name)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        return _load(trees.of_files(f"sheet {path}", path.parent, names), config)
+    found = decode.head(path)
+    if found is None and zipfile.is_zipfile(path):
+        with trees.of_archive(path) as tree:
+            return _load(tree, config)
+    beside = [name for suffix in atlases.SUFFIXES if (path.parent / (name := path.stem + suffix)).is_file()]
+    tree = trees.of_files(f"sheet {path}", path.parent, [path.name, *beside])
+    if tile is None and path.name in atlases.find(tree).sheets:
+        return _load(tree, config)
+    if found and found.frames > 1:
+        return _load(trees.of_files(f"animation {path}", path.parent, [path.name]), config)
+    return sheets.load(path, tile, config)
+
+
+def _load(tree: Tree, config: DataConfig | None) -> Raw:
+    """All images of a tree. Raises UserError."""
+    frames, fit = (config.frames, config.fit) if config else ("all", "refuse")
+    described = atlases.find(tree)
+    order, numbers = naming.by_number(_images(tree, described.files))
+    found = [pictures.look(tree, name, frames, described.sheets) for name in order]
+    files = [picture.file for picture in found for _ in picture.parts]
+    names = [naming.printable(picture.file + part) for picture in found for part in picture.parts]
+    sizes = [None if fit == "refuse" else size for picture in found for size in picture.sizes]
+    plan = fitting.plan(sizes, names, fit, tree.source)
+    by = _enlargement(tree, found, plan.left_out, frames, config)
+    canvas = plan.canvas and (-(-plan.canvas[0] // by), -(-plan.canvas[1] // by))
+    bad: dict[str, str] = {}
+    taken: list[int] = []
+    skipped = Counter[str]()
+
+    def ready() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
+        for place, pixels in pictures.read(tree, found, plan.left_out, frames, bad, skipped):
+            taken.append(place)
+            image = scaling.undone(pixels, by)
+            yield names[place], image if canvas is None else fitting.fitted(image, canvas, fit)
+
+    pixels, shape = gather(ready(), len(names) - len(plan.left_out), tree.source, config)
+    _check(tree, len(order), len(names), bad, len(taken))
+    has, label_names = naming.labels([files[place] for place in taken])
+    numbered = numbers is not None and len(names) == len(order)
+    ids = np.array(numbers if numbers and numbered else range(len(names)))[taken]
+    notes = (
+        *_left_out(tree, {*order, *described.files}),
+        *plan.notes,
+        *pictures.notes(found, skipped),
+        *scaling.note(by),
+        *(() if numbered else (_positions(len(order), len(names)),)),
+        *((f"{len(label_names)} labels from the names of subfolders: {naming.some(label_names)}",) * bool(label_names)),
+    )
+    count = slice(len(pixels))
+    return Raw(
+        pixels,
+        ids[count],
+        has[count],
+        label_names,
+        tree.source,
+        notes,
+        () if numbered else tuple(names[place] for place in taken[count]),
+        shape,
+        pictures.groups(found, taken[count]),
+    )
+
+
+def _images(tree: Tree, descriptions: frozenset[str]) -> list[str]:
+    """The names of the image files of a tree. Raises UserError if there are none."""
+    names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in decode.SUFFIXES]
+    if not names:
+        also = "".join(f", only {note.removeprefix('left out ')}" for note in _left_out(tree, descriptions))
         raise UserError(
-            f"{path}: no images ({', '.join(_SUFFIXES)}) in this folder{also}: name the folder that holds them"
+            f"{tree.source}: no images ({', '.join(decode.SUFFIXES)}) in it{also}: name the folder that holds them"
         )
-    ordered, ids, numbered = _by_number(path, found)
-    names = [_printable(file.relative_to(path).as_posix()) for file in ordered]
-    fit = config.fit if config else "refuse"
-    sizes = [None if fit == "refuse" else size(file) for file in ordered]
-    canvas, strays, notes = fitting.plan(sizes, names, fit, f"folder {path}")
-    kept = [place for place in range(len(ordered)) if place not in strays]
-    ordered, ids, names = [ordered[x] for x in kept], [ids[x] for x in kept], [names[x] for x in kept]
-    bad: list[str] = []
+    return names
 
-    def readable() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
-        for file, name in zip(ordered, names, strict=True):
-            try:
-                if not file.is_file():
-                    raise UserError("a broken link or a device, not a file")
-                image = read_rgba(file)
-            except UserError as error:
-                bad.append(f"{name} ({error})")
-            else:
-                yield name, image if canvas is None else fitting.fitted(image, canvas, fit)
 
-    pixels, shape = gather(readable(), len(ordered), f"folder {path}", config)
+def _enlargement(
+    tree: Tree, found: list[pictures.Picture], left_out: frozenset[int], frames: Frames, config: DataConfig | None
+) -> int:
+    """The factor by which all images are enlarged, if the config renders sprites as they are, else 1.
+
+    All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
+    """
+    if config is None or config.render not in ("sprite", "indices"):
+        return 1
+    read = pictures.read(tree, found, left_out, frames, {}, Counter())
+    return scaling.common(pixels[None] for _, pixels in read)
+
+
+def _check(tree: Tree, files: int, images: int, bad: dict[str, str], taken: int) -> None:
+    """Raise UserError if files could not be read, or if no image is left."""
     if bad:
+        problems = [f"{naming.printable(name)} ({problem})" for name, problem in bad.items()]
         more = f" and {len(bad) - _NAMED_AT_MOST} more" if len(bad) > _NAMED_AT_MOST else ""
         raise UserError(
-            f"{path}: {len(bad)} of {len(found)} images cannot be read: "
-            f"{'; '.join(bad[:_NAMED_AT_MOST])}{more}: repair or remove them"
+            f"{tree.source}: {len(bad)} of {files} images cannot be read: "
+            f"{'; '.join(problems[:_NAMED_AT_MOST])}{more}: repair or remove them"
         )
-    count = len(pixels)
-    notes = ((f"left out {left_out}",) if left_out else ()) + notes
-    if not numbered:
-        notes += (
-            f"the {len(ordered)} file names do not each contain a distinct number: ids are positions in name order, "
-            "and run.json lists the names",
-        )
-    labels, label_names = _labels(path, ordered)
-    if label_names:
-        notes += (f"{len(label_names)} labels from the names of subfolders: {_some(label_names)}",)
-    files = () if numbered else tuple(names[:count])
-    return Raw(pixels, np.array(ids[:count]), labels[:count], label_names, f"folder {path}", notes, files, shape)
+    if not taken:
+        raise UserError(f"{tree.source}: none of {images} images has more than one colour: name another folder")
 
 
-def _labels(path: Path, files: list[Path]) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
-    """(0 or 1 for each file and label, the labels): the subfolders that a file is in, by their paths.
-
-    A subfolder that holds all of the files tells nothing, and is no label.
-    """
-    within = [
-        [_printable(folder.as_posix()) for folder in file.relative_to(path).parents if folder.name] for file in files
-    ]
-    counts = Counter(name for folders in within for name in folders)
-    names = tuple(sorted((name for name, count in counts.items() if count < len(files)), key=_natural_order))
-    has = np.array([[name in folders for name in names] for folders in within], np.uint8)
-    return has.reshape(len(files), len(names)), names
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
-
-
-def _listed(path: Path) -> tuple[list[Path], str]:
-    """The image files in a folder and its subfolders, and a summary of what else is there, empty if there is nothing.
-
-    Links to folders are not followed: they may lead back. Raises OSError.
-    """
-    found: list[Path] = []
-    others, links, hidden = Counter[str](), 0, 0
-    for folder, folders, names in os.walk(path, onerror=_raised):
-        hidden += sum(map(_is_hidden, (*folders, *names)))
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        links += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
-        for file in (Path(folder, name) for name in names if not _is_hidden(name)):
-            suffix = file.suffix.lower()
-            if suffix in _SUFFIXES:
-                found.append(file)
-            else:
-                others[suffix or "no suffix"] += 1
-    named = ", ".join(_printable(suffix) for suffix, _ in sorted(others.items(), key=lambda item: (-item[1], item[0])))
-    counts = (
-        (links, "link", " to folders"),
-        (others.total(), "file", f" of other formats ({named})"),
-        (hidden, "hidden file", ""),
+def _positions(files: int, images: int) -> str:
+    what = f"the {files} file names" if files == images else f"the names of the {images} images in {files} files"
+    return (
+        f"{what} do not each contain a distinct number: ids are positions in name order, and run.json lists the names"
     )
-    return found, _listing([f"{count} {noun}{'s' * (count > 1)}{what}" for count, noun, what in counts if count])
 
 
-def _is_hidden(name: str) -> bool:
-    # macOS puts a folder of this name beside what it archives.
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _raised(error: OSError) -> None:
-    raise error
-
-
-def _listing(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _by_number(path: Path, files: list[Path]) -> tuple[list[Path], list[int], bool]:
-    """Files in order, their ids, and whether the ids come from the names.
-
-    They do if the last number in each name is distinct; otherwise ids are positions in natural order, folder by folder.
-    Names are compared in composed form (NFC), since macOS stores decomposed ones, so the order is the same everywhere.
-    """
-    names = {file: unicodedata.normalize("NFC", file.relative_to(path).as_posix()) for file in files}
-    ordered = sorted(files, key=lambda file: (_natural_order(names[file]), str(file)))
-    numbers = [int((re.findall(r"\d+", Path(names[file]).stem) or ["-1"])[-1]) for file in ordered]
-    # Longer numbers are hashes or timestamps rather than image numbers, and may not fit in an int64.
-    if all(0 <= number < 10**15 for number in numbers) and len(set(numbers)) == len(files):
-        places = sorted(range(len(files)), key=numbers.__getitem__)
-        return [ordered[place] for place in places], [numbers[place] for place in places], True
-    return ordered, list(range(len(files))), False
-
-
-def _natural_order(name: str) -> tuple[list[str], str]:
-    # Zero-padded numbers sort numerically; the name itself breaks ties such as a1 and a01.
-    return [part.zfill(255) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
-def _printable(name: str) -> str:
-    # A name that is not UTF-8 contains lone surrogates, which our UTF-8 files cannot store.
-    return unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode("utf-8")
+def _left_out(tree: Tree, used: Container[str]) -> tuple[str, ...]:
+    """A line about what else is in a tree, if there is anything."""
+    others = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in tree.names if name not in used)
+    named = ", ".join(
+        naming.printable(suffix) for suffix, _ in sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    )
+    counts = (
+        (tree.links, "link", " to folders"),
+        (others.total(), "file", f" of other formats ({named})"),
+        (tree.hidden, "hidden file", ""),
+    )
+    parts = [f"{count} {noun}{'s' * (count > 1)}{what}" for count, noun, what in counts if count]
+    listing = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    advice = f"; {_EXPORT}" if any(suffix in others for suffix in _ASEPRITE) else ""
+    return (f"left out {listing}{advice}",) if parts else ()

@@ -23,7 +23,8 @@ _BLOCK = 2**20
 class Png:
     """The filtered file, its bits per sample, and its transparent colour as 8-bit levels.
 
-    The colour is empty if there is none, or if pixels are indices: then the palette holds the transparency.
+    The colour is empty if there is none, or if pixels are indices: then the palette holds the transparency. Of an image
+    of 16 bits it has 16 bits.
     """
 
     stream: io.BytesIO
@@ -78,14 +79,14 @@ def _copy(source: io.BytesIO | io.BufferedReader, stream: io.BytesIO, length: in
 
 
 def _levels(transparency: bytes, depth: int, colour: int) -> tuple[int, ...]:
-    """The samples of a tRNS chunk as levels 0..255; of 16-bit samples the high byte."""
+    """The samples of a tRNS chunk as levels 0..255; 16-bit samples as they are."""
     if colour not in (_GREY, _RGB) or not transparency or depth not in (1, 2, 4, 8, 16):
         return ()
     count = 3 if colour == _RGB else 1
     # If the chunk is shorter, Pillow rejects the file before this is used.
     samples = struct.unpack(f">{count}H", transparency[: 2 * count].ljust(2 * count, b"\0"))
     if depth == 16:
-        return tuple(sample >> 8 for sample in samples)
+        return samples
     most = 2**depth - 1
     # The specification requires masking bits beyond the depth.
     return tuple((sample & most) * 255 // most for sample in samples)

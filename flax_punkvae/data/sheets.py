@@ -1,5 +1,6 @@
 """Cut a sheet, one image file, into a grid of tiles."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,166 +8,132 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from flax_punkvae.data.decode import open_rgba
+from flax_punkvae.config import DataConfig
+from flax_punkvae.data import grids, guessing, punks, scaling, tiling
+from flax_punkvae.data.decode import head, open_rgba
 from flax_punkvae.data.raw import Raw, unlabelled
+from flax_punkvae.data.tiling import Grid
 from flax_punkvae.errors import UserError
 
-# Number of pixel rows examined at once.
-_BAND = 64
-# Limits of the search for another pitch: the smallest pitch, the widest spacing.
-_SMALLEST_PITCH, _WIDEST_SPACING = 4, 64
+_PUNKS = Grid((24, 24), 0, 0, (100, 100), (0.0, 0.0), 0.0)
 _ADVICE = (
-    "give the size of its tiles with --data.tile WIDTH HEIGHT, and what is around and between them with --data.margin "
-    "and --data.spacing, or use a folder of images"
+    "leave --data.tile out, or give the size of its tiles with --data.tile WIDTH HEIGHT, and what is around and "
+    "between them with --data.margin and --data.spacing, or use a folder of images"
 )
-# With fewer cells, blank lines between them may be chance, especially in a single row or column.
-_LEAST_CELLS, _LEAST_OF_ROW = 3, 6
 
 
-def load(path: Path, tile: tuple[int, int], margin: int = 0, spacing: int = 0) -> Raw:
-    """Load the nonempty tiles (width, height) of a sheet; ids are their positions in reading order.
+def load(path: Path, tile: tuple[int, int] | None, config: DataConfig | None = None) -> Raw:
+    """Load the tiles (width, height) of a sheet; ids are their positions in reading order.
 
-    There are `margin` pixels around the tiles and `spacing` pixels between them. Raises UserError if the file is not an
-    image or is clearly not a grid of such tiles.
+    Without a tile, its size, the margin around the tiles and the spacing between them are guessed from the sheet. Tiles
+    of a single colour are left out. With a config that renders sprites as they are, enlarged ones are shrunk. Raises
+    UserError if the file is not an image, if nothing can be guessed or if what is given is clearly wrong.
     """
     try:
-        sheet = open_rgba(path)
+        # A sheet may be larger than a sprite may be: up to what Pillow never reads.
+        sheet = open_rgba(path, 2 * (Image.MAX_IMAGE_PIXELS or 0) or None)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    (width, height), (across, down) = sheet.size, tile
-    if margin or spacing:
-        sheet, evidence = _bare(sheet, tile, margin, spacing, path), None
+    margin, spacing = (config.margin, config.spacing) if config else (None, None)
+    if tile is None and _is_punks(sheet):
+        grid, notes = _PUNKS, ()
+    elif tile is None:
+        grid, notes = _guessed(sheet, margin, spacing, path)
     else:
-        evidence = _another_grid(sheet, tile)
-    if sheet.height % down or sheet.width % across:
-        raise UserError(
-            f"{path}: a sheet of {width}x{height} pixels cannot be cut into tiles of {across}x{down}"
-            f"{f' ({evidence})' if evidence else ''}: {_ADVICE}"
-        )
-    if evidence:
-        raise UserError(
-            f"{path}: tiles of {across}x{down} would cut through the sprites of this sheet ({evidence}): {_ADVICE}"
-        )
-    drawn = np.concatenate([tiles[..., 3].any(axis=(1, 2)) for tiles in _rows(sheet, tile)])
-    pixels, filled = np.empty((int(drawn.sum()), down, across, 4), np.uint8), 0
-    for row, tiles in enumerate(_rows(sheet, tile)):
-        chosen = tiles[drawn[row * len(tiles) : (row + 1) * len(tiles)]]
-        pixels[filled : filled + len(chosen)] = chosen
-        filled += len(chosen)
-    empty = len(drawn) - filled
-    notes = (f"left out {empty} empty tiles of {len(drawn)}; ids are positions in the sheet",)
-    return unlabelled(pixels, np.flatnonzero(drawn), f"sheet {path}", notes=notes if empty else ())
+        grid, notes = _checked(sheet, tile, margin or 0, spacing or 0, path), ()
+    drawn, plain = _drawn(sheet, grid)
+    pixels = _cut(sheet, grid, drawn)
+    empty = int((~drawn & ~plain).sum())
+    left_out = [f"{empty} empty"] * (empty > 0) + [f"{plain.sum()} of a single colour"] * bool(plain.any())
+    if left_out:
+        notes += (f"left out {' and '.join(left_out)} of {len(drawn)} tiles; ids are positions in the sheet",)
+    if config and config.render in ("sprite", "indices"):
+        by = scaling.common(pixels[start : start + 1024] for start in range(0, len(pixels), 1024))
+        pixels, notes = pixels if by == 1 else pixels[:, ::by, ::by].copy(), notes + scaling.note(by)
+    if (found := head(path)) and found.deep:
+        notes += ("the sheet has 16 bits per sample: brought to 8",)
+    return unlabelled(pixels, np.flatnonzero(drawn), f"sheet {path}", notes=notes)
 
 
-def _bare(sheet: Image.Image, tile: tuple[int, int], margin: int, spacing: int, path: Path) -> Image.Image:
-    """The sheet without its margin and spacing. Raises UserError if whole tiles do not fill it."""
-    kept = []
-    for length, side in zip(sheet.size, tile, strict=True):
-        count, rest = divmod(length - 2 * margin + spacing, side + spacing)
-        if count < 1 or rest:
-            raise UserError(
-                f"{path}: a sheet of {sheet.width}x{sheet.height} pixels is no grid of tiles of {tile[0]}x{tile[1]} "
-                f"with a margin of {margin} and a spacing of {spacing}: change --data.tile, --data.margin or "
-                "--data.spacing"
-            )
-        starts = margin + np.arange(count) * (side + spacing)
-        kept.append((starts[:, None] + np.arange(side)).ravel())
-    columns, rows = kept
-    return Image.fromarray(np.asarray(sheet)[np.ix_(rows, columns)])
-
-
-def _rows(sheet: Image.Image, tile: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "n h w 4"]]:
-    """Yield the tiles of the sheet row by row, to bound memory."""
-    across, down = tile
-    for top in range(0, sheet.height, down):
-        band = np.asarray(sheet.crop((0, top, sheet.width, top + down)))
-        yield band.reshape(down, -1, across, 4).swapaxes(0, 1)
-
-
-def _another_grid(sheet: Image.Image, tile: tuple[int, int]) -> str | None:
-    """Evidence that the sheet is no plain grid of such tiles, or None.
-
-    The evidence is lines of one colour through the whole sheet. Between tiles, they repeat at the tiles' pitch. If no
-    lines repeat at the given tile size, but some do at another pitch, larger or smaller by the same number of pixels
-    across and down, with something drawn between any two, that is the sheet's pitch. Outer lines show a margin.
-    """
-    (width, height), (across, down) = sheet.size, tile
-    if sheet.size == tile:
-        return None
-    corners = [(0, 0), (across, 0), (0, down)]
-    colours = {(0, 0, 0, 0)} | {_pixel(sheet, x, y) for x, y in corners if x < width and y < height}
-    for colour in sorted(colours):
-        columns, rows = _blank_lines(sheet, colour)
-        at_tiles = (width > across and _lines(columns, across).any()) or (height > down and _lines(rows, down).any())
-        if columns.all() or at_tiles:
-            continue
-        name = "transparent" if not colour[3] else "#{:02x}{:02x}{:02x}".format(*colour[:3])
-        for more in range(_SMALLEST_PITCH - min(tile), min(*tile, _WIDEST_SPACING + 1)):
-            if more and _has_other_pitch(columns, rows, tile, more):
-                return f"it has {name} lines every {across + more} pixels across and every {down + more} down"
-        margin = _margin(columns, rows)
-        if margin % across or margin % down:
-            inner = width - 2 * margin, height - 2 * margin
-            if min(inner[0] // across, inner[1] // down) > 1 and not (inner[0] % across or inner[1] % down):
-                return f"it has a {name} margin of {margin} pixels"
-    return None
-
-
-def _has_other_pitch(
-    columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"], tile: tuple[int, int], more: int
-) -> bool:
-    """Whether blank lines show another pitch in both directions, or in the only direction of a single row of tiles."""
-    directions = (columns, tile[0]), (rows, tile[1])
-    if len(columns) > tile[0] and len(rows) > tile[1]:
-        return all(_repeats(lines, side, more, _LEAST_CELLS) for lines, side in directions)
-    lines, side = directions[len(columns) == tile[0]]
-    # All lines between cells are blank, and none within: a row with few drawn pixels would prove nothing.
-    return more > 0 and _repeats(lines, side, more, _LEAST_OF_ROW) and int(_lines(lines, side + more).sum()) == more
-
-
-def _margin(columns: Bool[np.ndarray, "width"], rows: Bool[np.ndarray, "height"]) -> int:
-    """Number of blank lines at each of the four sides; 0 if the sides differ."""
-    margins = {int(lines.argmin()) for lines in (columns, columns[::-1], rows, rows[::-1])}
-    return margins.pop() if len(margins) == 1 else 0
-
-
-def _repeats(blank: Bool[np.ndarray, "length"], tile: int, more: int, least: int) -> bool:
-    """Whether blank lines repeat every tile + more (no multiple or divisor of tile) between `least` drawn cells."""
-    pitch = tile + more
-    if pitch % tile == 0 or tile % pitch == 0 or pitch > len(blank):
+def _is_punks(sheet: Image.Image) -> bool:
+    """Whether these are the pixels of the CryptoPunks' composite."""
+    if sheet.size != (2400, 2400):
         return False
-    lines = _lines(blank, pitch)
-    # A cell starts right after a blank line.
-    for start in np.flatnonzero(~lines & np.roll(lines, 1)).tolist():
-        gap = int(np.roll(lines, -start)[::-1].argmin())
-        cells = [blank[left : left + pitch - gap] for left in range(start, len(blank) - pitch + gap + 1, pitch)]
-        drawn = [not cell.all() for cell in cells]
-        used = len(cells) - drawn[::-1].index(True) if any(drawn) else 0
-        whole = sum(int((~cell).sum()) for cell in cells) == (~blank).sum()
-        if gap >= more and used >= least and all(drawn[:used]) and whole:
-            return True
-    return False
+    pixels = np.concatenate(list(_rows(sheet, _PUNKS)))
+    return punks.verify(unlabelled(pixels, np.arange(len(pixels)), "")) == punks.VERIFIED
 
 
-def _lines(blank: Bool[np.ndarray, "length"], pitch: int) -> Bool[np.ndarray, "pitch"]:
-    """Which lines of a cell are blank in every cell."""
-    padded = np.pad(blank, (0, -len(blank) % pitch), constant_values=True)
-    return np.logical_and.reduce(padded.reshape(-1, pitch))
+def _guessed(sheet: Image.Image, margin: int | None, spacing: int | None, path: Path) -> tuple[Grid, tuple[str, ...]]:
+    """The grid that the sheet shows, and a line that says so. Raises UserError if it shows none."""
+    found, by = _candidates(sheet, margin, spacing, path)
+    if best := guessing.settled(found):
+        grid = best.enlarged(by)
+        return grid, (f"tiles of {grid.text} ({guessing.evidence(best, by)}): --data.tile overrides",)
+    likely = guessing.listed([grid.enlarged(by) for grid in found if grid.value > 0])
+    raise UserError(
+        f"{path}: cannot tell the size of the tiles of this sheet of {sheet.width}x{sheet.height} pixels"
+        f"{f', perhaps {likely}' if likely else ''}: give it with --data.tile WIDTH HEIGHT, and what is around and "
+        "between them with --data.margin and --data.spacing"
+    )
 
 
-def _pixel(sheet: Image.Image, x: int, y: int) -> tuple[int, ...]:
-    pixel = np.asarray(sheet.crop((x, y, x + 1, y + 1)))[0, 0].tolist()
-    return tuple(pixel) if pixel[3] else (0, 0, 0, 0)
+def _checked(sheet: Image.Image, tile: tuple[int, int], margin: int, spacing: int, path: Path) -> Grid:
+    """The grid that was given. Raises UserError if it does not fill the sheet or clearly is not the sheet's."""
+    found, by = _candidates(sheet, None, None, path)
+    (count, rest), (count_down, rest_down) = (
+        divmod(length - 2 * margin + spacing, side + spacing) for length, side in zip(sheet.size, tile, strict=True)
+    )
+    given = Grid(tile, margin, spacing, (count, count_down), (1.0, 1.0), 0.0)
+    same = next((grid for grid in found if grid.enlarged(by).cut == given.cut), None)
+    other = guessing.contradiction(found, same, given, by)
+    looks = f" (it looks like tiles of {other.enlarged(by).text}: {guessing.evidence(other, by)})" if other else ""
+    if not same and (min(given.counts) < 1 or rest or rest_down):
+        raise UserError(
+            f"{path}: a sheet of {sheet.width}x{sheet.height} pixels cannot be cut into tiles of {given.text}{looks}: "
+            f"{_ADVICE}"
+        )
+    if other:
+        raise UserError(f"{path}: tiles of {given.text} would cut through the sprites of this sheet{looks}: {_ADVICE}")
+    return given
 
 
-def _blank_lines(
-    sheet: Image.Image, colour: tuple[int, ...]
-) -> tuple[Bool[np.ndarray, "width"], Bool[np.ndarray, "height"]]:
-    """Which columns and which rows have only this colour; all transparent pixels count as one colour."""
-    columns, rows = np.ones(sheet.width, bool), np.ones(sheet.height, bool)
-    for top in range(0, sheet.height, _BAND):
-        band = np.asarray(sheet.crop((0, top, sheet.width, min(top + _BAND, sheet.height))))
-        same = (band == np.array(colour, np.uint8)).all(axis=-1) if colour[3] else band[..., 3] == 0
-        columns &= same.all(axis=0)
-        rows[top : top + _BAND] = same.all(axis=1)
-    return columns, rows
+def _candidates(sheet: Image.Image, margin: int | None, spacing: int | None, path: Path) -> tuple[list[Grid], int]:
+    """(grids, the factor by which the sheet is enlarged); the grids are those of the sheet before that."""
+    columns, rows = grids.measure(sheet)
+    if columns.plain.all() and rows.plain.all():
+        raise UserError(f"{path}: the sheet is of a single colour, or transparent everywhere: name another one")
+    by = scaling.bounded(scaling.divisor(columns.changed[1:], rows.changed[1:]), sheet.height, sheet.width)
+    by = math.gcd(by, margin or 0, spacing or 0)
+    inner = tuple(None if number is None else number // by for number in (margin, spacing))
+    return tiling.candidates(columns.reduced(by), rows.reduced(by), *inner), by
+
+
+def _drawn(sheet: Image.Image, grid: Grid) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """(which tiles have several colours, which have a single one and are not transparent)."""
+    several, plain = [], []
+    for tiles in _rows(sheet, grid):
+        codes = scaling.codes(tiles).reshape(len(tiles), -1)
+        several.append((codes != codes[:, :1]).any(1))
+        plain.append(~several[-1] & (codes[:, 0] != 0))
+    return np.concatenate(several), np.concatenate(plain)
+
+
+def _cut(sheet: Image.Image, grid: Grid, chosen: Bool[np.ndarray, "n"]) -> UInt8[np.ndarray, "m h w 4"]:
+    """The chosen tiles."""
+    across, down = grid.tile
+    pixels, filled = np.empty((int(chosen.sum()), down, across, 4), np.uint8), 0
+    for row, tiles in enumerate(_rows(sheet, grid)):
+        kept = tiles[chosen[row * len(tiles) : (row + 1) * len(tiles)]]
+        pixels[filled : filled + len(kept)] = kept
+        filled += len(kept)
+    return pixels
+
+
+def _rows(sheet: Image.Image, grid: Grid) -> Iterator[UInt8[np.ndarray, "n h w 4"]]:
+    """Yield the tiles of the sheet row by row, to bound memory."""
+    (across, down), (columns, rows) = grid.tile, grid.counts
+    left, pitch = grid.margin, across + grid.spacing
+    for top in range(grid.margin, grid.margin + rows * (down + grid.spacing), down + grid.spacing):
+        # After the last tile, which has no spacing, Pillow adds transparent pixels.
+        band = np.asarray(sheet.crop((left, top, left + columns * pitch, top + down)))
+        yield band.reshape(down, columns, pitch, 4)[:, :, :across].swapaxes(0, 1)

@@ -25,6 +25,7 @@ _SOURCE = (
     "data.tile",
     "data.margin",
     "data.spacing",
+    "data.frames",
     "data.synthetic_count",
     "data.synthetic_seed",
     "data.synthetic_size",

@@ -24,7 +24,7 @@ _DIGEST = "params_sha256"
 # only say where the images come from, whose SHA-256 is checked.
 _MAY_CHANGE = (
     *("train.epochs", "train.checkpoint_every", "train.patience"),
-    *("data.source", "data.tile", "data.margin", "data.spacing"),
+    *("data.source", "data.tile", "data.margin", "data.spacing", "data.frames"),
     *("data.synthetic_count", "data.synthetic_seed", "data.synthetic_size"),
 )
 # Names that file managers, sync tools and file systems create in otherwise empty directories.
