@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt, UInt8, UInt32
+from jaxtyping import Float, Int, Integer, UInt, UInt8, UInt32
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -117,7 +117,7 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi c"], how: Render) -> UInt8[n
 def palette_of(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "p c"]:
     """The distinct colours of the sprites, in ascending order of red, green, blue and, if they have it, alpha."""
     pixels = sprites.reshape(-1, sprites.shape[-1])
-    parts = (packed(pixels[start : start + _AT_ONCE]) for start in range(0, len(pixels), _AT_ONCE))
+    parts = (_runs(packed(pixels[start : start + _AT_ONCE]))[0] for start in range(0, len(pixels), _AT_ONCE))
     if pixels.shape[-1] == 4:
         return unpacked(functools.reduce(np.union1d, parts, np.zeros(0, np.uint32)), 4)
     # Without sorting: a table of all colours, which RGBA has too many of.
@@ -127,22 +127,29 @@ def palette_of(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "p c"
     return unpacked(np.flatnonzero(present).astype(np.uint32), 3)
 
 
+def _runs(numbers: UInt32[np.ndarray, "n"]) -> tuple[UInt32[np.ndarray, "r"], Int[np.ndarray, "r"]]:
+    """(value, length) of each run of equal numbers: sprites have far fewer of them than pixels."""
+    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+    return numbers[starts], np.diff(np.append(starts, len(numbers)))
+
+
 def to_indices(sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"]) -> UInt[np.ndarray, "n h w"]:
     """The index of each pixel's nearest palette colour, as `colours.nearest` finds it; ties take the first.
 
     Indices have the smallest type that fits: uint8 up to 256 colours, uint16 up to 65,536.
     """
     known, first = np.unique(packed(palette), return_index=True)
+    colours = palette_of(sprites)
+    numbers = packed(colours)
+    at = np.searchsorted(known, numbers).clip(max=len(known) - 1)
+    chosen, others = first[at], known[at] != numbers
+    chosen[others] = nearest(colours[others], palette)
+    chosen = chosen.astype(np.min_scalar_type(len(palette) - 1))
     pixels = sprites.reshape(-1, sprites.shape[-1])
-    indices = np.empty(len(pixels), np.min_scalar_type(len(palette) - 1))
+    indices = np.empty(len(pixels), chosen.dtype)
     for start in range(0, len(pixels), _AT_ONCE):
-        colours, places = np.unique(packed(pixels[start : start + _AT_ONCE]), return_inverse=True)
-        at = np.searchsorted(known, colours).clip(max=len(known) - 1)
-        chosen = first[at]
-        others = known[at] != colours
-        if others.any():
-            chosen[others] = nearest(unpacked(colours[others], palette.shape[1]), palette)
-        indices[start : start + _AT_ONCE] = chosen[places]
+        values, lengths = _runs(packed(pixels[start : start + _AT_ONCE]))
+        indices[start : start + _AT_ONCE] = chosen[np.searchsorted(numbers, values)].repeat(lengths)
     return indices.reshape(sprites.shape[:-1])
 
 

@@ -17,16 +17,20 @@ HARD = 128
 
 def cleared(rgba: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"]:
     """Wholly transparent pixels become (0, 0, 0, 0)."""
-    found = rgba.copy()
-    found[rgba[..., 3] == 0] = 0
-    return found
+    return _where_alpha(rgba, 1)
+
+
+def _where_alpha(rgba: UInt8[np.ndarray, "*n 4"], least: int) -> UInt8[np.ndarray, "*n 4"]:
+    """A copy, with (0, 0, 0, 0) where alpha is less than `least`."""
+    # As one number for each pixel, whose highest byte is alpha. A mask would need index arrays larger than the pixels.
+    numbers = np.ascontiguousarray(rgba).view("<u4")
+    return np.where(numbers >= least << 24, numbers, np.zeros((), "<u4")).view(np.uint8)
 
 
 def hardened(rgba: UInt8[np.ndarray, "*n 4"]) -> UInt8[np.ndarray, "*n 4"]:
     """Every pixel becomes opaque or wholly transparent."""
-    found = rgba.copy()
-    found[..., 3] = 255
-    found[rgba[..., 3] < HARD] = 0
+    found = _where_alpha(rgba, HARD)
+    found[..., 3] = np.where(found[..., 3], 255, 0)
     return found
 
 
