@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from flax_punkvae.config import DataConfig
 from flax_punkvae.data import animations, atlases, scaling
 from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.decode import head, open_rgba
@@ -95,6 +96,19 @@ def read(
                 yield place, pixels
         except UserError as error:
             bad[picture.file] = str(error)
+
+
+def enlargement(
+    tree: Tree, found: list[Picture], left_out: Container[int], frames: Frames, config: DataConfig | None
+) -> int:
+    """The factor by which all images are enlarged, if the config renders sprites as they are, else 1.
+
+    All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
+    """
+    if config is None or config.render not in ("sprite", "indices"):
+        return 1
+    images = read(tree, found, left_out, frames, {}, Counter())
+    return scaling.common(pixels[None] for _, pixels in images)
 
 
 def groups(found: list[Picture], taken: list[int]) -> Int[np.ndarray, "n"] | None:
