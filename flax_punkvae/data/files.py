@@ -142,10 +142,12 @@ def _check(tree: Tree, files: int, images: int, bad: dict[str, str], taken: int)
 
 
 def _positions(files: int, images: int) -> str:
-    what = f"the {files} file names" if files == images else f"the names of the {images} images in {files} files"
-    return (
-        f"{what} do not each contain a distinct number: ids are positions in name order, and run.json lists the names"
+    what = (
+        f"the {files} file names do not each contain a distinct number"
+        if files == images
+        else f"some of the {files} files hold several images, {images} in all"
     )
+    return f"{what}: ids are positions in name order, and run.json lists the names"
 
 
 def _left_out(tree: Tree, used: Container[str]) -> tuple[str, ...]:

@@ -195,19 +195,19 @@ def test_what_a_folder_leaves_out_is_counted(tmp_path: Path):
 
 
 def test_a_folder_of_folders_has_their_names_as_labels(tmp_path: Path):
-    """Each image has the labels of all subfolders that it is in; the outermost holds all, so it is none."""
+    """Each image has the labels of all subfolders that it is in; the outermost holds all, so it is no label."""
     names = ["all/cats/1.png", "all/cats/2.png", "all/dogs/1.png", "all/dogs/small/10.png", "all/dogs/small/9.png"]
     pixels = opaque(5, 8)
     for name, image in zip(names, pixels, strict=True):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, image)
     raw = files.load(tmp_path)
-    assert raw.label_names == ("all/cats", "all/dogs", "all/dogs/small")
+    assert raw.label_names == ("cats", "dogs", "dogs/small")
     # In natural order, folder by folder.
     assert raw.files == (*names[:3], "all/dogs/small/9.png", "all/dogs/small/10.png")
     np.testing.assert_array_equal(raw.pixels[:, ..., :3], pixels[[0, 1, 2, 4, 3]][..., :3])
     assert raw.labels.tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 1, 1]]
-    assert "3 labels from the names of subfolders: all/cats, all/dogs, all/dogs/small" in raw.notes
+    assert "3 labels from the names of subfolders: cats, dogs, dogs/small" in raw.notes
     first = files.load(tmp_path, config=DataConfig(limit=2, render="sprite"))
     assert data.load(DataConfig(source=str(tmp_path), render="sprite", limit=2)).labels.shape == (2, 3)
     assert len(first.labels) == len(first.pixels)
