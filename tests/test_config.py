@@ -34,9 +34,10 @@ def _table(encoder: tuple[int, ...], render: str) -> st.SearchStrategy[dict[str,
                 {
                     "source": st.text(),
                     "background": st.from_regex(r"#[0-9a-f]{6}", fullmatch=True),
-                    "tile": st.tuples(st.integers(1, 65_536), st.integers(1, 65_536)),
-                    "margin": st.integers(0, 65_536),
-                    "spacing": st.integers(0, 65_536),
+                    "tile": st.none() | st.tuples(st.integers(1, 65_536), st.integers(1, 65_536)),
+                    "margin": st.none() | st.integers(0, 65_536),
+                    "spacing": st.none() | st.integers(0, 65_536),
+                    "frames": st.sampled_from(("all", "first")),
                     "fit": st.sampled_from(("auto", "centre", "bottom", "crop", "refuse")),
                     "alpha": st.sampled_from(("auto", "background", *("keep", "hard") * (render == "indices"))),
                     "render": st.just(render),
@@ -115,7 +116,8 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, table: dict[s
     # The standard library's reader sees the same values as ours.
     read = tomllib.loads(to_toml(config))
     expected = {key: value for key, value in table["data"].items() if value is not None}
-    assert {**expected, "tile": list(expected["tile"])} == read["data"]
+    tile = {"tile": list(expected["tile"])} if "tile" in expected else {}
+    assert {**expected, **tile} == read["data"]
     assert table["train"] == read["train"]
 
 

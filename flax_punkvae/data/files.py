@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import atlases, decode, fitting, naming, pictures, scaling, sheets, trees
-from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.rendering import gather
 from flax_punkvae.data.trees import Tree
@@ -79,7 +78,7 @@ def _load(tree: Tree, config: DataConfig | None) -> Raw:
     names = [naming.printable(picture.file + part) for picture in found for part in picture.parts]
     sizes = [None if fit == "refuse" else size for picture in found for size in picture.sizes]
     plan = fitting.plan(sizes, names, fit, tree.source)
-    by = _enlargement(tree, found, plan.left_out, frames, config)
+    by = pictures.enlargement(tree, found, plan.left_out, frames, config)
     canvas = plan.canvas and (-(-plan.canvas[0] // by), -(-plan.canvas[1] // by))
     bad: dict[str, str] = {}
     taken: list[int] = []
@@ -129,19 +128,6 @@ def _images(tree: Tree, descriptions: frozenset[str]) -> list[str]:
     return names
 
 
-def _enlargement(
-    tree: Tree, found: list[pictures.Picture], left_out: frozenset[int], frames: Frames, config: DataConfig | None
-) -> int:
-    """The factor by which all images are enlarged, if the config renders sprites as they are, else 1.
-
-    All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
-    """
-    if config is None or config.render not in ("sprite", "indices"):
-        return 1
-    read = pictures.read(tree, found, left_out, frames, {}, Counter())
-    return scaling.common(pixels[None] for _, pixels in read)
-
-
 def _check(tree: Tree, files: int, images: int, bad: dict[str, str], taken: int) -> None:
     """Raise UserError if files could not be read, or if no image is left."""
     if bad:
@@ -156,10 +142,12 @@ def _check(tree: Tree, files: int, images: int, bad: dict[str, str], taken: int)
 
 
 def _positions(files: int, images: int) -> str:
-    what = f"the {files} file names" if files == images else f"the names of the {images} images in {files} files"
-    return (
-        f"{what} do not each contain a distinct number: ids are positions in name order, and run.json lists the names"
+    what = (
+        f"the {files} file names do not each contain a distinct number"
+        if files == images
+        else f"some of the {files} files hold several images, {images} in all"
     )
+    return f"{what}: ids are positions in name order, and run.json lists the names"
 
 
 def _left_out(tree: Tree, used: Container[str]) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """Bring images of different sizes to one canvas."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +16,10 @@ Fit = Literal["auto", "centre", "bottom", "crop", "refuse"]
 _MOST_SPREAD = 2.0
 # A few images among many of one size may be a preview or a logo: at most this fraction, and this much larger.
 _FEW, _FAR = 0.02, 3.0
+# However few the sprites are, these words in the name of so much larger an image say what it is.
+_SHOWN = re.compile(
+    r"preview|sample|sheet|tile[ _-]?(set|map)|atlas|thumb|cover|banner|screen|logo|palette", re.IGNORECASE
+)
 _NAMED_AT_MOST = 3
 
 Size = tuple[int, int]
@@ -40,7 +46,7 @@ def plan(sizes: Sequence[Size | None], names: Sequence[str], fit: Fit, where: st
     counts = Counter(size for size in sizes if size)
     if len(counts) < 2 or fit == "refuse":
         return Plan(None, frozenset(), ())
-    strays = _strays(sizes, counts)
+    strays = _strays(sizes, names, counts)
     notes: tuple[str, ...] = ()
     if strays:
         listed = ", ".join(f"{names[place]} ({_text(sizes[place])})" for place in strays[:_NAMED_AT_MOST])
@@ -82,11 +88,13 @@ def fitted(image: UInt8[np.ndarray, "h w 4"], canvas: Size, fit: Fit) -> UInt8[n
     return found
 
 
-def _strays(sizes: Sequence[Size | None], counts: Counter[Size]) -> list[int]:
-    """Positions of the few images that are much larger than those of the most common size."""
+def _strays(sizes: Sequence[Size | None], names: Sequence[str], counts: Counter[Size]) -> list[int]:
+    """Positions of the images that are much larger than those of the most common size: few, or named as previews."""
     (height, width), _ = counts.most_common(1)[0]
     far = [place for place, size in enumerate(sizes) if size and (size[0] > _FAR * height or size[1] > _FAR * width)]
-    return far if 0 < len(far) <= max(1, _FEW * counts.total()) and counts.total() - len(far) >= 2 else []
+    unnamed = [place for place in far if not _SHOWN.search(PurePosixPath(names[place]).stem)]
+    few = len(unnamed) <= max(1, _FEW * counts.total())
+    return far if far and few and counts.total() - len(far) >= 2 else []
 
 
 def _text(size: Size | None) -> str:

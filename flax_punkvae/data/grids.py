@@ -50,9 +50,8 @@ def measure(sheet: Image.Image) -> tuple[Axis, Axis]:
         plain[0][:] &= (code == colours[0]).all(0)
         plain[1][rows] = (code == code[:, :1]).all(1)
         colours[1][rows] = code[:, 0]
-    blank = np.unique(
-        np.concatenate([[background], *(of[is_plain] for of, is_plain in zip(colours, plain, strict=True))])
-    )
+    lines = [of[is_plain] for of, is_plain in zip(colours, plain, strict=True)]
+    blank = np.unique(np.concatenate([np.array([background], np.uint32), *lines]))
     joined = _joined(sheet, blank)
     lined = [is_plain & (of != background) for of, is_plain in zip(colours, plain, strict=True)]
     columns, rows = (Axis(*of) for of in zip(joined, changed, plain, lined, strict=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from flax_punkvae.data.grids import Axis
 from flax_punkvae.data.tiling import CROSSED, Grid
 
 # So often crossed, relative to all columns or rows, lines cannot be told from others.
@@ -40,6 +41,21 @@ def contradiction(grids: Sequence[Grid], same: Grid | None, given: Grid, by: int
         for ours, theirs in zip(given.pitch, own.pitch, strict=True)
     )
     return best if not fits or (by > 1 and given.tile == best.tile) else None
+
+
+def margin(columns: Axis, rows: Axis, same: Grid | None, given: Grid, by: int = 1) -> int:
+    """The margin that a sheet has if the given grid has none; 0 unless tiles of that size fill what is inside.
+
+    Lines of one colour show it, as many at each of the four sides; `same` and `by` are as in `contradiction`.
+    """
+    found = {int(lines.argmin()) for axis in (columns, rows) for lines in (axis.plain, axis.plain[::-1])}
+    if len(found) > 1 or given.margin or given.spacing or (same and max(same.crossed) <= _CUT):
+        return 0
+    around = found.pop() * by
+    inner = (len(columns.plain) * by - 2 * around, len(rows.plain) * by - 2 * around)
+    cut = any(around % side for side in given.tile)
+    filled = all(length % side == 0 and length > side for length, side in zip(inner, given.tile, strict=True))
+    return around if cut and filled else 0
 
 
 def evidence(grid: Grid, by: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data.decode import read_rgba
+from flax_punkvae.data import pictures, scaling
 from flax_punkvae.data.raw import Raw, Unavailable, unlabelled
 from flax_punkvae.data.rendering import gather
+from flax_punkvae.data.trees import Tree
 from flax_punkvae.errors import UserError
 
 CRYPTOPUNKS = "huggingnft/cryptopunks"
@@ -49,17 +51,45 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     order = np.argsort(ids, kind="stable")
     if not numbered:
         notes += (f"the {len(ids)} rows do not each have a distinct punk number: ids are row positions",)
+    tree = Tree(f"hub:{name}", [f"row {row}" for row in order.tolist()], 0, 0, lambda row: _file(_value(rows, row)))
+    frames = config.frames if config else "all"
+    found = [pictures.look(tree, row, frames, {}) for row in tree.names]
+    # The images of the CryptoPunks are known to be sprites of 24x24, which `gather` recognises by itself.
+    by = 1 if repository == CRYPTOPUNKS else pictures.enlargement(tree, found, frozenset(), frames, config)
+    names = [picture.file + part for picture in found for part in picture.parts]
+    taken: list[int] = []
+    skipped = Counter[str]()
 
     def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
-        for row in order.tolist():
-            try:
-                yield f"row {row}", read_rgba(_file(rows[row][_COLUMN]))
-            except UserError as error:
-                raise UserError(f"hub:{name}: row {row}: {error}") from error
+        bad: dict[str, str] = {}
+        for place, image in pictures.read(tree, found, frozenset(), frames, bad, skipped):
+            if bad:
+                break
+            taken.append(place)
+            yield names[place], scaling.undone(image, by)
+        for row, problem in bad.items():
+            raise UserError(f"hub:{name}: {row}: {problem}")
 
-    pixels, shape = gather(decoded(), len(order), f"hub:{name}", config)
-    ids = ids[order][: len(pixels)]
-    return unlabelled(pixels, ids, f"hub:{repository}@{commit}", notes=notes, shape=shape)
+    pixels, shape = gather(decoded(), len(names), f"hub:{name}", config)
+    taken = taken[: len(pixels)]
+    notes += (*pictures.notes(found, skipped), *scaling.note(by))
+    animated = len(names) > len(order)
+    if animated:
+        notes += ("ids are positions among all frames, and run.json lists the rows",)
+    return unlabelled(
+        pixels,
+        np.array(taken, int) if animated else ids[order][taken],
+        f"hub:{repository}@{commit}",
+        notes=notes,
+        files=tuple(names[place] for place in taken) if animated else (),
+        shape=shape,
+        groups=pictures.groups(found, taken),
+    )
+
+
+def _value(rows: Any, name: str) -> Any:
+    """The value in the image column of the row of this name, such as `row 3`."""
+    return rows[int(name.removeprefix("row "))][_COLUMN]
 
 
 def _download(repository: str, revision: str | None) -> tuple[Any, str, tuple[str, ...]]:

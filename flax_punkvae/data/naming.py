@@ -1,8 +1,8 @@
 """What the names of files say: their order, the numbers of the images, and labels."""
 
+import posixpath
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -32,11 +32,13 @@ def by_number(names: Sequence[str]) -> tuple[list[str], list[int] | None]:
 def labels(files: Sequence[str]) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
     """(0 or 1 for each file and label, the labels): the subfolders that a file is in, by their paths.
 
-    A subfolder that holds all of the files tells nothing, and is no label.
+    These begin below the innermost folder that holds all of the files, which tells nothing.
     """
-    within = [[printable(folder.as_posix()) for folder in PurePosixPath(file).parents if folder.name] for file in files]
-    counts = Counter(name for folders in within for name in folders)
-    names = tuple(sorted((name for name, count in counts.items() if count < len(files)), key=_natural_order))
+    folders = [PurePosixPath(file).parent for file in files]
+    shared = posixpath.commonpath([folder.as_posix() for folder in folders]) if files else ""
+    paths = [folder.relative_to(shared) for folder in folders]
+    within = [[printable(part.as_posix()) for part in (path, *path.parents) if part.name] for path in paths]
+    names = tuple(sorted({name for labels in within for name in labels}, key=_natural_order))
     has = np.array([[name in folders for name in names] for folders in within], np.uint8)
     return has.reshape(len(files), len(names)), names
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from flax_punkvae.config import DataConfig
 from flax_punkvae.data import animations, atlases, scaling
 from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.decode import head, open_rgba
@@ -97,6 +98,19 @@ def read(
             bad[picture.file] = str(error)
 
 
+def enlargement(
+    tree: Tree, found: list[Picture], left_out: Container[int], frames: Frames, config: DataConfig | None
+) -> int:
+    """The factor by which all images are enlarged, if the config renders sprites as they are, else 1.
+
+    All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
+    """
+    if config is None or config.render not in ("sprite", "indices"):
+        return 1
+    images = read(tree, found, left_out, frames, {}, Counter())
+    return scaling.common(pixels[None] for _, pixels in images)
+
+
 def groups(found: list[Picture], taken: list[int]) -> Int[np.ndarray, "n"] | None:
     """A number for each image that is used, the same for those of one animation; None if that says nothing.
 
@@ -118,18 +132,20 @@ def notes(found: list[Picture], skipped: Counter[str]) -> tuple[str, ...]:
     """Lines for the user about what was found in files, and what of it is left out."""
     animated = [picture for picture in found if len(picture.parts) > 1 and not picture.regions]
     sheets = [picture for picture in found if picture.regions]
-    deep = sum(picture.deep for picture in found)
+    frames, sprites = (sum(len(picture.parts) for picture in of) for of in (animated, sheets))
+    repeats, plain, deep = skipped["repeats"], skipped["plain"], sum(picture.deep for picture in found)
     lines = (
-        (len(animated), f"{sum(len(x.parts) for x in animated)} frames of {len(animated)} animations (--data.frames)"),
-        (
-            len(sheets),
-            f"{sum(len(x.parts) for x in sheets)} sprites of {len(sheets)} sheets are where a file beside it says",
-        ),
-        (skipped["repeats"], f"left out {skipped['repeats']} frames that repeat an earlier one of their animation"),
-        (skipped["plain"], f"left out {skipped['plain']} images that are transparent or of a single colour"),
-        (deep, f"{deep} images have 16 bits per sample: brought to 8"),
+        (frames, f"{_counted(frames, 'frame')} of {_counted(len(animated), 'animation')} (--data.frames)"),
+        (sprites, f"{_counted(sprites, 'sprite')} of {_counted(len(sheets), 'sheet')}, where a file beside it says"),
+        (repeats, f"left out {_counted(repeats, 'frame')}, each the repeat of an earlier one of its animation"),
+        (plain, f"left out {_counted(plain, 'image')} of a single colour or transparent everywhere"),
+        (deep, f"{_counted(deep, 'image')} of 16 bits per sample, brought to 8"),
     )
     return tuple(line for count, line in lines if count)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _images(tree: Tree, picture: Picture, frames: Frames) -> Iterator[UInt8[np.ndarray, "h w 4"]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -65,7 +66,11 @@ def _is_punks(sheet: Image.Image) -> bool:
 
 def _guessed(sheet: Image.Image, margin: int | None, spacing: int | None, path: Path) -> tuple[Grid, tuple[str, ...]]:
     """The grid that the sheet shows, and a line that says so. Raises UserError if it shows none."""
-    found, by = _candidates(sheet, margin, spacing, path)
+    shown = _measured(sheet, path, margin, spacing)
+    by = shown.by
+    found = tiling.candidates(
+        shown.columns, shown.rows, *(None if gap is None else gap // by for gap in (margin, spacing))
+    )
     if best := guessing.settled(found):
         grid = best.enlarged(by)
         return grid, (f"tiles of {grid.text} ({guessing.evidence(best, by)}): --data.tile overrides",)
@@ -79,33 +84,45 @@ def _guessed(sheet: Image.Image, margin: int | None, spacing: int | None, path: 
 
 def _checked(sheet: Image.Image, tile: tuple[int, int], margin: int, spacing: int, path: Path) -> Grid:
     """The grid that was given. Raises UserError if it does not fill the sheet or clearly is not the sheet's."""
-    found, by = _candidates(sheet, None, None, path)
+    shown = _measured(sheet, path)
     (count, rest), (count_down, rest_down) = (
         divmod(length - 2 * margin + spacing, side + spacing) for length, side in zip(sheet.size, tile, strict=True)
     )
     given = Grid(tile, margin, spacing, (count, count_down), (1.0, 1.0), 0.0)
-    same = next((grid for grid in found if grid.enlarged(by).cut == given.cut), None)
-    other = guessing.contradiction(found, same, given, by)
-    looks = f" (it looks like tiles of {other.enlarged(by).text}: {guessing.evidence(other, by)})" if other else ""
+    found = tiling.candidates(shown.columns, shown.rows)
+    same = next((grid for grid in found if grid.enlarged(shown.by).cut == given.cut), None)
+    if other := guessing.contradiction(found, same, given, shown.by):
+        looks = f" (it looks like tiles of {other.enlarged(shown.by).text}: {guessing.evidence(other, shown.by)})"
+    elif around := guessing.margin(shown.columns, shown.rows, same, given, shown.by):
+        looks = f" (around all of it, {around} pixels are of one colour)"
+    else:
+        looks = ""
     if not same and (min(given.counts) < 1 or rest or rest_down):
         raise UserError(
             f"{path}: a sheet of {sheet.width}x{sheet.height} pixels cannot be cut into tiles of {given.text}{looks}: "
             f"{_ADVICE}"
         )
-    if other:
+    if looks:
         raise UserError(f"{path}: tiles of {given.text} would cut through the sprites of this sheet{looks}: {_ADVICE}")
     return given
 
 
-def _candidates(sheet: Image.Image, margin: int | None, spacing: int | None, path: Path) -> tuple[list[Grid], int]:
-    """(grids, the factor by which the sheet is enlarged); the grids are those of the sheet before that."""
+class _Shown(NamedTuple):
+    """What the columns and rows of a sheet show, before it was enlarged by a factor."""
+
+    columns: grids.Axis
+    rows: grids.Axis
+    by: int
+
+
+def _measured(sheet: Image.Image, path: Path, *gaps: int | None) -> _Shown:
+    """What a sheet shows; the factor divides the given gaps. Raises UserError if it has a single colour."""
     columns, rows = grids.measure(sheet)
     if columns.plain.all() and rows.plain.all():
         raise UserError(f"{path}: the sheet is of a single colour, or transparent everywhere: name another one")
     by = scaling.bounded(scaling.divisor(columns.changed[1:], rows.changed[1:]), sheet.height, sheet.width)
-    by = math.gcd(by, margin or 0, spacing or 0)
-    inner = tuple(None if number is None else number // by for number in (margin, spacing))
-    return tiling.candidates(columns.reduced(by), rows.reduced(by), *inner), by
+    by = math.gcd(by, *(gap or 0 for gap in gaps))
+    return _Shown(columns.reduced(by), rows.reduced(by), by)
 
 
 def _drawn(sheet: Image.Image, grid: Grid) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:

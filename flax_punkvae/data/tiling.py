@@ -126,7 +126,7 @@ def _ways(axis: Axis) -> Iterator[_Way]:
     if not len(drawn):
         return
     ends = [length if axis.plain.all() else int((~plain).argmax()) for plain in (axis.plain, axis.plain[::-1])]
-    for pitch in range(_SMALLEST, min(_LARGEST, length) + 1):
+    for pitch in range(_SMALLEST, min(_LARGEST, length + _WIDEST) + 1):
         plain, lined = (_folded(which, pitch) for which in (axis.plain, axis.lined))
         crossed, scores = _crossings(axis.joined[drawn[0] : drawn[-1] + 1], int(drawn[0]), pitch)
         for spacing in range(min(_WIDEST, pitch - _SMALLEST) + 1):

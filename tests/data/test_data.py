@@ -14,6 +14,7 @@ from flax_punkvae import data
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files, hub, punks, synthetic
+from flax_punkvae.data.decode import read_rgba
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.errors import UserError
 from helpers.bad_input import BAD_IMAGES, animated, encoded, saved
@@ -62,19 +63,24 @@ def test_a_sheet_ends_with_its_last_sprite(sprites: np.ndarray, tmp_path: Path, 
     np.testing.assert_array_equal(raw.pixels, sprites[:count])
 
 
-@pytest.mark.parametrize("shape", [(48, 49), (47, 48), (1, 1), (23, 23)])
+@pytest.mark.parametrize("shape", [(48, 49), (47, 48), (2, 1), (23, 23)])
 def test_a_sheet_of_odd_size(tmp_path: Path, shape: tuple[int, int]):
-    sheet = write(tmp_path / "sheet.png", np.full((*shape, 3), 9, np.uint8))
-    assert f"a sheet of {shape[1]}x{shape[0]} pixels cannot be cut into tiles of 24x24: give the size" in refusal(
-        files.load, sheet
+    sheet = write(tmp_path / "sheet.png", np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
+    assert (
+        f"a sheet of {shape[1]}x{shape[0]} pixels cannot be cut into tiles of 24x24: leave --data.tile out"
+        in refusal(files.load, sheet, (24, 24))
     )
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((48, 48, 4), np.uint8), np.full((24, 24, 4), 255, np.uint8)])
-def test_a_sheet_of_fewer_than_two(tmp_path: Path, pixels: np.ndarray):
-    sheet = write(tmp_path / "sheet.png", pixels)
-    message = refusal(data.load, DataConfig(source=str(sheet)))
-    assert f"found {'1 image' if pixels.any() else '0 images'}, too few to split: use at least 2" in message
+def test_a_sheet_of_fewer_than_two(tmp_path: Path):
+    for name, pixels, tile, expected in (
+        ("one", flat(3), (24, 24), "found 1 image, too few to split: use at least 2"),
+        ("one guessed", flat(3), None, "cannot tell the size of the tiles of this sheet of 24x24 pixels: give it"),
+        ("transparent", np.zeros((48, 48, 4), np.uint8), (24, 24), "the sheet is of a single colour, or transparent"),
+        ("opaque", np.full((48, 48, 3), 9, np.uint8), None, "the sheet is of a single colour, or transparent"),
+    ):
+        sheet = write(tmp_path / f"{name}.png", pixels)
+        assert expected in refusal(data.load, DataConfig(source=str(sheet), tile=tile))
 
 
 @pytest.mark.parametrize(
@@ -108,14 +114,14 @@ def test_bad_images(tmp_path: Path, content: bytes, expected: str):
     file = tmp_path / "image.png"
     file.write_bytes(content)
     message = refusal(files.load, file)
-    assert message.startswith(f"{file}: ") and expected in message
+    assert f"{file}: " in message and expected in message
 
 
 @pytest.mark.parametrize("content", [animated("GIF"), *(encoded("RGB", form) for form in ("PNG", "JPEG", "WEBP"))])
 def test_no_truncation_gets_past(content: bytes):
     for length in range(0, len(content), 1 + len(content) // 100):
         try:
-            pixels = files.read_rgba(io.BytesIO(content[:length]))
+            pixels = read_rgba(io.BytesIO(content[:length]))
         except UserError as error:
             assert "\n" not in str(error)
         else:
@@ -131,14 +137,14 @@ def test_good_images(mode: str, form: str):
     # Oracle: Pillow's own conversion, pixel by pixel.
     image = Image.open(io.BytesIO(content)).convert("RGBA")
     expected = [[image.getpixel((x, y)) for x in range(48)] for y in range(48)]
-    np.testing.assert_array_equal(files.read_rgba(io.BytesIO(content)), np.array(expected))
+    np.testing.assert_array_equal(read_rgba(io.BytesIO(content)), np.array(expected))
 
 
 def test_a_palette_with_a_transparent_colour():
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((1, 0), 1)
-    pixels = files.read_rgba(io.BytesIO(saved(image, "PNG", transparency=0)))
+    pixels = read_rgba(io.BytesIO(saved(image, "PNG", transparency=0)))
     assert pixels.tolist() == [[[255, 0, 0, 0], [0, 0, 255, 255]]]
 
 
@@ -146,7 +152,10 @@ def test_a_palette_with_a_transparent_colour():
 
 
 def flat(value: int, size: int = 24) -> np.ndarray:
-    return np.full((size, size, 3), value, np.uint8)
+    """An image of one colour but for its last pixel: those of a single colour are left out."""
+    pixels = np.full((size, size, 3), value, np.uint8)
+    pixels[-1, -1] ^= 128
+    return pixels
 
 
 @pytest.mark.parametrize(
@@ -215,7 +224,7 @@ def test_a_folder_where_not_all_are_sprites(sprites: np.ndarray, tmp_path: Path)
     np.testing.assert_array_equal(files.load(folder).pixels, large)
 
 
-@pytest.mark.parametrize("size", [1, 30, 128, 200])
+@pytest.mark.parametrize("size", [2, 30, 128, 200])
 def test_other_sizes_are_resized(tmp_path: Path, size: int):
     photos = np.random.default_rng(size).integers(0, 256, (2, size, size, 3), np.uint8)
     folder = write_folder(tmp_path / "images", {"0.png": photos[0], "1.png": photos[1]})
@@ -233,7 +242,8 @@ def test_background(tmp_path: Path):
     # Not a copy of the first.
     pixels[5, 29] = 255
     sheet = write(tmp_path / "sheet.png", pixels)
-    dataset = data.load(DataConfig(source=str(sheet), background="#204060", render="crisp"))
+    config = DataConfig(source=str(sheet), tile=(24, 24), background="#204060", render="crisp")
+    dataset = data.load(config)
     corner, rest = im.read_crisp(dataset.images)[0, 0, :2].tolist()
     assert rest == [0x20, 0x40, 0x60]
     # Oracle: alpha compositing by hand, 128/255 of red over the background.

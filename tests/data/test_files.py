@@ -11,29 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from flax_punkvae import data
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import files, rendering, synthetic
+from flax_punkvae.data import decode, files, rendering
 from flax_punkvae.data.decode import read_rgba
 from helpers.bad_input import saved
-from helpers.sources import png, refusal, tiled, write, write_folder
+from helpers.sources import opaque, png, refusal, write, write_folder
 
 _RANDOM = np.random.default_rng(0)
 PHOTO = Image.fromarray(_RANDOM.integers(0, 256, (6, 10, 3), np.uint8))
-COLOURS = _RANDOM.integers(1, 256, (5, 4), np.uint8) | np.array([0, 0, 0, 255], np.uint8)
-
-
-def opaque(count: int, side: int) -> np.ndarray:
-    """Sprites of few colours, without a transparent pixel."""
-    return COLOURS[np.random.default_rng(count).integers(0, len(COLOURS), (count, side, side))]
-
-
 # Transparency of PNG. Oracle: the specification, sections 11.3.1.1 (tRNS) and 13.12 (samples to 8 bits).
 
 
@@ -58,11 +48,23 @@ def test_a_transparent_rgb():
     assert read_rgba(io.BytesIO(content))[0].tolist() == [[*rgb, 255 * (rgb != [1, 2, 3])] for rgb in pixels]
 
 
-@pytest.mark.parametrize("kind", [0, 2])
-def test_a_transparent_colour_of_16_bits_is_refused(kind: int):
-    count = 3 if kind else 1
-    content = png(16, kind, [bytes(16 * count)], (b"tRNS", bytes(2 * count)))
-    assert "convert it" in refusal(read_rgba, io.BytesIO(content))
+@pytest.mark.parametrize(("kind", "count"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_16_bits_are_brought_to_8(kind: int, count: int, transparent: bool):
+    """Oracle: the high byte of each sample, and the first pixel's colour, in all bits, as the transparent one."""
+    samples = np.random.default_rng(kind).integers(0, 2**16, (3, 8, count))
+    # Of one colour in 8 bits, but not in 16.
+    samples[1, 1] = samples[0, 0] ^ 1
+    key = (b"tRNS", samples[0, 0].astype(">u2").tobytes())
+    content = png(16, kind, [row.astype(">u2").tobytes() for row in samples], *[key] * (transparent and kind < 4))
+    levels = samples >> 8
+    alpha = levels[..., -1:] if kind >= 4 else np.full((3, 8, 1), 255)
+    if transparent and kind < 4:
+        alpha[0, 0] = 0
+    colours = levels[..., : 3 if kind & 2 else 1]
+    expected = np.concatenate([np.broadcast_to(colours, (3, 8, 3)), alpha], axis=-1)
+    np.testing.assert_array_equal(read_rgba(io.BytesIO(content)), expected)
+    assert decode.head(io.BytesIO(content)) == ((3, 8), 1, True)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -151,118 +153,6 @@ def test_large_text_does_not_hide_the_pixels(chunks: list[tuple[bytes, bytes]], 
     assert read_rgba(io.BytesIO(content))[0, :, 0].tolist() == list(range(8))
 
 
-# Sheets.
-
-
-def test_empty_tiles_are_left_out_and_counted(tmp_path: Path):
-    sprites = opaque(11, 8)
-    sprites[[1, 2, 6]] = 0
-    sheet = write(tmp_path / "sheet.png", tiled(sprites, 4))
-    raw = files.load(sheet, (8, 8))
-    drawn = [0, 3, 4, 5, 7, 8, 9, 10]
-    assert raw.ids.tolist() == drawn
-    np.testing.assert_array_equal(raw.pixels, sprites[drawn])
-    assert raw.notes == ("left out 4 empty tiles of 12; ids are positions in the sheet",)
-    dataset = data.load(DataConfig(source=str(sheet), tile=(8, 8), render="sprite", limit=3))
-    assert (dataset.ids.tolist(), dataset.notes) == (drawn[:3], raw.notes)
-    assert files.load(write(sheet, tiled(opaque(12, 8), 4)), (8, 8)).notes == ()
-
-
-# (margin, spacing, columns): widths that 8 divides.
-@pytest.mark.parametrize(
-    ("margin", "spacing", "columns"), [(1, 1, 7), (0, 1, 9), (1, 2, 4), (2, 3, 5), (4, 0, 5), (3, 2, 6)]
-)
-@pytest.mark.parametrize("colour", [(0, 0, 0, 0), (255, 0, 255, 255)], ids=["transparent", "magenta"])
-def test_a_sheet_with_margin_or_spacing_is_refused(
-    tmp_path: Path, margin: int, spacing: int, columns: int, colour: tuple[int, int, int, int]
-):
-    pixels = tiled(opaque(columns**2 - 1, 8), columns, margin, spacing)
-    assert pixels.shape[1] % 8 == 0
-    pixels[pixels[..., 3] == 0] = colour
-    sheet = write(tmp_path / "sheet.png", pixels)
-    message = refusal(files.load, sheet, (8, 8))
-    assert "would cut through the sprites" in message and "--data.margin and --data.spacing" in message
-    # With what is around and between them, it is read as the plain sheet is.
-    config = DataConfig(tile=(8, 8), margin=margin, spacing=spacing)
-    plain = write(tmp_path / "plain.png", tiled(opaque(columns**2 - 1, 8), columns))
-    found, expected = files.load(sheet, (8, 8), config), files.load(plain, (8, 8))
-    count = len(expected.pixels)
-    np.testing.assert_array_equal(found.pixels[:count], expected.pixels)
-    # The last cell has the colour of the rest of the sheet.
-    assert len(found.pixels) == count + (colour[3] > 0)
-    wrong = refusal(files.load, sheet, (8, 8), DataConfig(tile=(8, 8), margin=margin, spacing=spacing + 1))
-    assert f"no grid of tiles of 8x8 with a margin of {margin} and a spacing of {spacing + 1}" in wrong
-    evidence = f"lines every {8 + spacing} pixels across" if spacing else "a transparent margin of 4 pixels"
-    assert evidence.replace("transparent", "#ff00ff" if colour[3] else "transparent") in message
-
-
-def test_a_strip_with_spacing_is_refused(tmp_path: Path):
-    message = refusal(files.load, write(tmp_path / "strip.png", tiled(opaque(9, 8), 9, spacing=1)), (8, 8))
-    assert "every 9 pixels across" in message
-
-
-def test_small_tiles_cut_as_large_ones_are_refused(tmp_path: Path):
-    sprites = opaque(36, 16)
-    sprites[:, 0] = sprites[:, :, 0] = 0
-    message = refusal(files.load, write(tmp_path / "sheet.png", tiled(sprites, 6)))
-    assert "lines every 16 pixels across and every 16 down" in message
-
-
-@given(
-    side=st.sampled_from([8, 12, 16, 24]),
-    count=st.integers(1, 40),
-    columns=st.integers(1, 12),
-    border=st.integers(0, 3),
-    density=st.sampled_from([0.3, 0.7, 1.0]),
-    solid=st.booleans(),
-    seed=st.integers(0, 2**31 - 1),
-)
-@settings(max_examples=100)
-def test_plain_sheets_are_not_refused(
-    tmp_path_factory: pytest.TempPathFactory,
-    side: int,
-    count: int,
-    columns: int,
-    border: int,
-    density: float,
-    solid: bool,
-    seed: int,
-):
-    random = np.random.default_rng(seed)
-    sprites = opaque(count, side)
-    sprites[random.random(sprites.shape[:3]) >= density] = 0
-    sprites[random.random(count) < 0.2] = 0
-    for edge in (
-        sprites[:, :border],
-        sprites[:, :, :border],
-        sprites[:, side - border :],
-        sprites[:, :, side - border :],
-    ):
-        edge[:] = 0
-    if solid:
-        sprites[sprites[..., 3] == 0] = (9, 9, 9, 255)
-    sheet = write(tmp_path_factory.getbasetemp() / "plain.png", tiled(sprites, columns))
-    drawn = sprites[..., 3].any((1, 2))
-    raw = files.load(sheet, (side, side))
-    assert raw.ids.tolist() == np.flatnonzero(drawn).tolist()
-    np.testing.assert_array_equal(raw.pixels, sprites[drawn])
-
-
-def test_gaps_within_sprites_are_no_other_grid(tmp_path: Path):
-    sprites = opaque(16, 24)
-    # Lines come every 8 pixels, and so every 16, but every 24 as well.
-    sprites[:, ::8] = sprites[:, :, ::8] = 0
-    np.testing.assert_array_equal(files.load(write(tmp_path / "sheet.png", tiled(sprites, 4))).pixels, sprites)
-
-
-@pytest.mark.parametrize("background", [None, (99, 133, 150, 255)])
-def test_characters_are_a_plain_sheet(tmp_path: Path, background: tuple[int, ...] | None):
-    sprites = synthetic.draw(200, 0)[0]
-    if background:
-        sprites[sprites[..., 3] == 0] = background
-    np.testing.assert_array_equal(files.load(write(tmp_path / "sheet.png", tiled(sprites, 20))).pixels, sprites)
-
-
 # Folders.
 
 
@@ -295,29 +185,29 @@ def test_what_a_folder_leaves_out_is_counted(tmp_path: Path):
     for name in ("one", "two.png", ".git", "__MACOSX"):
         (folder / name).mkdir()
     (folder / "back").symlink_to(folder)
-    for name in ("a.tif", "b.tif", "notes.TXT", "LICENSE", ".DS_Store"):
+    for name in ("a.xcf", "b.xcf", "notes.TXT", "LICENSE", ".DS_Store"):
         (folder / name).write_text("")
     dataset = data.load(DataConfig(source=str(folder), render="sprite"))
     assert dataset.notes == (
-        "left out 1 link to folders, 4 files of other formats (.tif, .txt, no suffix) and 3 hidden files",
+        "left out 1 link to folders, 4 files of other formats (.xcf, .txt, no suffix) and 3 hidden files",
     )
     assert dataset.files == () and "files" not in dataset.provenance()
 
 
 def test_a_folder_of_folders_has_their_names_as_labels(tmp_path: Path):
-    """Each image has the labels of all subfolders that it is in; the outermost holds all, so it is none."""
+    """Each image has the labels of all subfolders that it is in; the outermost holds all, so it is no label."""
     names = ["all/cats/1.png", "all/cats/2.png", "all/dogs/1.png", "all/dogs/small/10.png", "all/dogs/small/9.png"]
     pixels = opaque(5, 8)
     for name, image in zip(names, pixels, strict=True):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, image)
     raw = files.load(tmp_path)
-    assert raw.label_names == ("all/cats", "all/dogs", "all/dogs/small")
+    assert raw.label_names == ("cats", "dogs", "dogs/small")
     # In natural order, folder by folder.
     assert raw.files == (*names[:3], "all/dogs/small/9.png", "all/dogs/small/10.png")
     np.testing.assert_array_equal(raw.pixels[:, ..., :3], pixels[[0, 1, 2, 4, 3]][..., :3])
     assert raw.labels.tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 1, 1]]
-    assert "3 labels from the names of subfolders: all/cats, all/dogs, all/dogs/small" in raw.notes
+    assert "3 labels from the names of subfolders: cats, dogs, dogs/small" in raw.notes
     first = files.load(tmp_path, config=DataConfig(limit=2, render="sprite"))
     assert data.load(DataConfig(source=str(tmp_path), render="sprite", limit=2)).labels.shape == (2, 3)
     assert len(first.labels) == len(first.pixels)
@@ -336,7 +226,7 @@ def test_a_folder_without_images(tmp_path: Path):
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "a.txt").write_text("")
     message = refusal(files.load, tmp_path)
-    assert "in this folder, only 1 file of other formats (.txt): name the folder that" in message
+    assert "in it, only 1 file of other formats (.txt): name the folder that" in message
 
 
 def test_ids_without_numbers_are_told(tmp_path: Path):

@@ -11,6 +11,13 @@ from PIL import Image
 
 from flax_punkvae.errors import UserError
 
+_COLOURS = np.random.default_rng(0).integers(1, 256, (5, 4), np.uint8) | np.array([0, 0, 0, 255], np.uint8)
+
+
+def opaque(count: int, side: int) -> np.ndarray:
+    """Sprites of few colours, without a transparent pixel."""
+    return _COLOURS[np.random.default_rng(count).integers(0, len(_COLOURS), (count, side, side))]
+
 
 def tiled(sprites: np.ndarray, columns: int, margin: int = 0, spacing: int = 0) -> np.ndarray:
     """Sprites in reading order, on a sheet that is transparent between and around them and after the last."""
@@ -49,7 +56,19 @@ def png(depth: int, kind: int, rows: Sequence[bytes], *chunks: tuple[bytes, byte
     header = struct.pack(">IIBBBBB", 8, len(rows), depth, kind, 0, 0, 0)
     pixels = (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     body = (pixels, *chunks) if late else (*chunks, pixels)
+    return _png((b"IHDR", header), *body)
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG file of RGBA pixels of 8 bits, stored in 16."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in pixels)
+    return _png((b"IHDR", header), (b"IDAT", zlib.compress(rows)))
+
+
+def _png(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in ((b"IHDR", header), *body, (b"IEND", b""))
+        for name, content in (*chunks, (b"IEND", b""))
     )
