@@ -33,7 +33,7 @@ class Dataset:
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
     the order of the ids; empty if the names contain the ids or there are no files. Images with the same number in
     `groups` are on one side of the split, such as frames of one animation; None: each image is on its own.
-    `verification` is empty for own sets, unless they are the CryptoPunks.
+    `verification` is empty for images that are not said to be the CryptoPunks and are not.
     """
 
     images: UInt[np.ndarray, "n h w _"]
@@ -136,10 +136,10 @@ def _prepared(config: DataConfig) -> tuple[Raw, str, DataConfig]:
     raw = _read(config)
     verification = punks.verify(raw)
     config = alpha.decided(config, _has_background(config, verification))
-    raw = raw.first(config.limit)
-    if not is_own(config.source):
-        return raw, verification, config
-    return duplicates.settled(raw, config), verification if verification == punks.VERIFIED else "", config
+    raw, own = raw.first(config.limit), is_own(config.source)
+    if verification != punks.VERIFIED and (own or config.source == "synthetic"):
+        verification = ""
+    return duplicates.settled(raw, config) if own else raw, verification, config
 
 
 def _has_background(config: DataConfig, verification: str) -> bool:

@@ -23,9 +23,10 @@ def copies(pixels: UInt8[np.ndarray, "n h w _"], config: DataConfig) -> Int[np.n
     found = np.arange(len(pixels))
     for start in range(0, len(pixels), _AT_ONCE):
         part = alpha.applied(pixels[start : start + _AT_ONCE], config)
-        # In four channels, since only some parts may have transparent pixels.
-        part = np.ascontiguousarray(transparency.to_channels(part, 4, background))
-        for place, image in enumerate(part, start):
+        if part.shape[-1] == 3:
+            # All in four channels, since only some parts may have transparent pixels.
+            part = transparency.to_channels(part, 4, background)
+        for place, image in enumerate(np.ascontiguousarray(part), start):
             found[place] = known.setdefault(hashlib.sha256(image.data).digest(), place)
     return found
 

@@ -68,9 +68,10 @@ def _colours(sprites: UInt8[np.ndarray, "n h w c"]) -> str:
 
 
 def _transparency(alpha: UInt8[np.ndarray, "n h w"]) -> str:
-    counts = np.bincount(alpha.ravel(), minlength=256)
-    partly = f", {counts[1:255].sum() / alpha.size:.2%} partly so" if counts[1:255].any() else ""
-    return f"transparency: {counts[0] / alpha.size:.2%} of pixels are transparent{partly}"
+    wholly, opaque = (np.count_nonzero(alpha == level) for level in (0, 255))
+    soft = alpha.size - wholly - opaque
+    partly = f", {soft / alpha.size:.2%} partly so" if soft else ""
+    return f"transparency: {wholly / alpha.size:.2%} of pixels are transparent{partly}"
 
 
 def _labels(dataset: Dataset) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flax_punkvae.config import Config, DataConfig, TrainConfig
+from flax_punkvae.experiments import train as program
 from flax_punkvae.presets import read_preset
 from helpers.programs import PICTURES, SMALL, TRAIN, train, trained, trained_apart
 
@@ -136,6 +138,18 @@ def test_without_a_run_dir_the_run_goes_by_the_time(tmp_path: Path):
     assert re.fullmatch(r"data: synthetic characters \(seed 0\), 40 images of 24x24, SHA-256 [0-9a-f]{64}", lines[0])
     # Nothing about punks.
     assert lines[1] == "split: 32 training, 8 test images"
+
+
+def test_few_steps_are_said_and_only_of_own_sets():
+    few = TrainConfig(epochs=100, fit_batches=True)
+    config = Config(data=DataConfig(source="/my set"), train=few)
+    assert program._batches_lines(config, 36) == [
+        "batches: 1 of 36 images per epoch",
+        "steps: 100 in all, few for any set: for a config that fits this one, run "
+        "python -m flax_punkvae.experiments.inspect '/my set'",
+    ]
+    assert program._batches_lines(config, 64 * 5) == []
+    assert program._batches_lines(Config(train=few), 64) == []
 
 
 # Those that need a process of their own, and one of each kind of the many in test_bad_input.py.
