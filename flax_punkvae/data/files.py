@@ -4,7 +4,7 @@ import difflib
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import atlases, decode, fitting, naming, pictures, scaling, sheets, trees
+from flax_punkvae.data.layouts import Region
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.rendering import gather
 from flax_punkvae.data.trees import Tree
@@ -72,49 +73,52 @@ def _load(tree: Tree, config: DataConfig | None) -> Raw:
     """All images of a tree. Raises UserError."""
     frames, fit = (config.frames, config.fit) if config else ("all", "refuse")
     described = atlases.find(tree)
-    order, numbers = naming.by_number(_images(tree, described.files))
-    found = [pictures.look(tree, name, frames, described.sheets) for name in order]
-    files = [picture.file for picture in found for _ in picture.parts]
-    names = [naming.printable(picture.file + part) for picture in found for part in picture.parts]
-    sizes = [None if fit == "refuse" else size for picture in found for size in picture.sizes]
-    plan = fitting.plan(sizes, names, fit, tree.source)
-    by = pictures.enlargement(tree, found, plan.left_out, frames, config)
+    listed = _images(tree, described.files)
+    found, numbers, plan = _chosen(tree, listed, described.sheets, config)
+    by = pictures.enlargement(tree, found, config)
     canvas = plan.canvas and (-(-plan.canvas[0] // by), -(-plan.canvas[1] // by))
+    names = pictures.names(found)
     bad: dict[str, str] = {}
     taken: list[int] = []
     skipped = Counter[str]()
 
     def ready() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
-        for place, pixels in pictures.read(tree, found, plan.left_out, frames, bad, skipped):
+        for place, pixels in pictures.read(tree, found, frames, bad, skipped):
             taken.append(place)
             image = scaling.undone(pixels, by)
             yield names[place], image if canvas is None else fitting.fitted(image, canvas, fit)
 
-    pixels, shape = gather(ready(), len(names) - len(plan.left_out), tree.source, config)
-    _check(tree, len(order), len(names), bad, len(taken))
-    has, label_names = naming.labels([files[place] for place in taken])
-    numbered = numbers is not None and len(names) == len(order)
-    ids = np.array(numbers if numbers and numbered else range(len(names)))[taken]
+    pixels, shape = gather(ready(), len(names), tree.source, config)
+    _check(tree, len(listed), len(names), bad, len(taken))
+    has, labels = naming.labels([picture.file for picture in found for _ in picture.parts], taken)
     notes = (
-        *_left_out(tree, {*order, *described.files}),
+        *_left_out(tree, {*listed, *described.files}),
         *plan.notes,
         *pictures.notes(found, skipped),
         *scaling.note(by),
-        *(() if numbered else (_positions(len(order), len(names)),)),
-        *((f"{len(label_names)} labels from the names of subfolders: {naming.some(label_names)}",) * bool(label_names)),
+        *(() if numbers else (_positions(len(found), len(names)),)),
+        *((f"{len(labels)} labels from the names of subfolders: {naming.some(labels)}",) * bool(labels)),
     )
-    count = slice(len(pixels))
-    return Raw(
-        pixels,
-        ids[count],
-        has[count],
-        label_names,
-        tree.source,
-        notes,
-        () if numbered else tuple(names[place] for place in taken[count]),
-        shape,
-        pictures.groups(found, taken[count]),
-    )
+    taken = taken[: len(pixels)]
+    ids = np.array(numbers or range(len(names)))[taken]
+    files = () if numbers else tuple(names[place] for place in taken)
+    groups = pictures.groups(found, taken)
+    return Raw(pixels, ids, has[: len(pixels)], labels, tree.source, notes, files, shape, groups)
+
+
+def _chosen(
+    tree: Tree, listed: list[str], sheets: Mapping[str, list[Region]], config: DataConfig | None
+) -> tuple[list[pictures.Picture], list[int] | None, fitting.Plan]:
+    """(the pictures that are used, their numbers, how they fit); without distinct numbers, None and in name order."""
+    found = [pictures.look(tree, name, config.frames if config else "all", sheets) for name in naming.ordered(listed)]
+    sizes = [size for picture in found for size in picture.sizes]
+    plan = fitting.plan(sizes, pictures.names(found), config.fit if config else "refuse", tree.source)
+    found = pictures.without(found, plan.left_out)
+    numbers = naming.numbers([picture.file for picture in found])
+    if numbers is None or any(picture.parts != ("",) for picture in found):
+        return found, None, plan
+    order = sorted(range(len(found)), key=numbers.__getitem__)
+    return [found[place] for place in order], sorted(numbers), plan
 
 
 def _images(tree: Tree, descriptions: frozenset[str]) -> list[str]:

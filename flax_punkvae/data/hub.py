@@ -55,14 +55,14 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     frames = config.frames if config else "all"
     found = [pictures.look(tree, row, frames, {}) for row in tree.names]
     # The images of the CryptoPunks are known to be sprites of 24x24, which `gather` recognises by itself.
-    by = 1 if repository == CRYPTOPUNKS else pictures.enlargement(tree, found, frozenset(), frames, config)
-    names = [picture.file + part for picture in found for part in picture.parts]
+    by = 1 if repository == CRYPTOPUNKS else pictures.enlargement(tree, found, config)
+    names = pictures.names(found)
     taken: list[int] = []
     skipped = Counter[str]()
 
     def decoded() -> Iterator[tuple[str, UInt8[np.ndarray, "h w 4"]]]:
         bad: dict[str, str] = {}
-        for place, image in pictures.read(tree, found, frozenset(), frames, bad, skipped):
+        for place, image in pictures.read(tree, found, frames, bad, skipped):
             if bad:
                 break
             taken.append(place)

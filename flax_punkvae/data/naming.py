@@ -12,35 +12,34 @@ from jaxtyping import UInt8
 _NAMED_AT_MOST = 10
 
 
-def by_number(names: Sequence[str]) -> tuple[list[str], list[int] | None]:
-    """File names in order, and their numbers.
+def ordered(names: Sequence[str]) -> list[str]:
+    """File names in natural order, folder by folder.
 
-    These are the last numbers in the names, if each has another one; otherwise None, and names are in natural order,
-    folder by folder. Names are compared in composed form (NFC), since macOS stores decomposed ones, so the order is the
-    same everywhere.
+    Compared in composed form (NFC), since macOS stores decomposed names, so the order is the same everywhere.
     """
-    composed = {name: unicodedata.normalize("NFC", name) for name in names}
-    ordered = sorted(names, key=lambda name: (_natural_order(composed[name]), name))
-    numbers = [int((re.findall(r"\d+", PurePosixPath(composed[name]).stem) or ["-1"])[-1]) for name in ordered]
+    return sorted(names, key=lambda name: (_natural_order(unicodedata.normalize("NFC", name)), name))
+
+
+def numbers(names: Sequence[str]) -> list[int] | None:
+    """The last number in each name, without its suffix; None if some have none, or two the same."""
+    stems = [unicodedata.normalize("NFC", PurePosixPath(name).stem) for name in names]
+    found = [int((re.findall(r"\d+", stem) or ["-1"])[-1]) for stem in stems]
     # Longer numbers are hashes or timestamps rather than image numbers, and may not fit in an int64.
-    if all(0 <= number < 10**15 for number in numbers) and len(set(numbers)) == len(names):
-        places = sorted(range(len(names)), key=numbers.__getitem__)
-        return [ordered[place] for place in places], [numbers[place] for place in places]
-    return ordered, None
+    return found if all(0 <= number < 10**15 for number in found) and len(set(found)) == len(names) else None
 
 
-def labels(files: Sequence[str]) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
-    """(0 or 1 for each file and label, the labels): the subfolders that a file is in, by their paths.
+def labels(files: Sequence[str], taken: Sequence[int]) -> tuple[UInt8[np.ndarray, "n a"], tuple[str, ...]]:
+    """(0 or 1 for each file that is taken and each label, the labels): the subfolders of a file, by their paths.
 
-    These begin below the innermost folder that holds all of the files, which tells nothing.
+    These begin below the innermost folder that holds all of them, which tells nothing.
     """
-    folders = [PurePosixPath(file).parent for file in files]
-    shared = posixpath.commonpath([folder.as_posix() for folder in folders]) if files else ""
+    folders = [PurePosixPath(files[place]).parent for place in taken]
+    shared = posixpath.commonpath([folder.as_posix() for folder in folders]) if folders else ""
     paths = [folder.relative_to(shared) for folder in folders]
     within = [[printable(part.as_posix()) for part in (path, *path.parents) if part.name] for path in paths]
     names = tuple(sorted({name for labels in within for name in labels}, key=_natural_order))
     has = np.array([[name in folders for name in names] for folders in within], np.uint8)
-    return has.reshape(len(files), len(names)), names
+    return has.reshape(len(taken), len(names)), names
 
 
 def some(names: Sequence[str]) -> str:

@@ -3,13 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import animations, atlases, scaling
+from flax_punkvae.data import animations, atlases, naming, scaling
 from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.decode import head, open_rgba
 from flax_punkvae.data.fitting import Size
@@ -60,13 +60,29 @@ def look(tree: Tree, file: str, frames: Frames, sheets: Mapping[str, list[Region
     return Picture(file, parts, (found.size,) * count, ("",) * count, found.deep)
 
 
+def names(found: list[Picture]) -> list[str]:
+    """The names of all images of the pictures, such as `walk.gif#2`."""
+    return [naming.printable(picture.file + part) for picture in found for part in picture.parts]
+
+
+def without(found: list[Picture], left_out: Container[int]) -> list[Picture]:
+    """The pictures without the images at these positions among all of them, and without pictures that lose all."""
+    kept, start = [], 0
+    for picture in found:
+        places = range(start, start + len(picture.parts))
+        start = places.stop
+        rest = [part for part, place in enumerate(places) if place not in left_out]
+        if len(rest) == len(places):
+            kept.append(picture)
+        elif rest:
+            of = {name: tuple(getattr(picture, name)[part] for part in rest) for name in ("parts", "sizes", "groups")}
+            # Frames of an animation are of one size, so that this is a sheet.
+            kept.append(replace(picture, **of, regions=tuple(picture.regions[part] for part in rest)))
+    return kept
+
+
 def read(
-    tree: Tree,
-    pictures: list[Picture],
-    left_out: Container[int],
-    frames: Frames,
-    bad: dict[str, str],
-    skipped: Counter[str],
+    tree: Tree, found: list[Picture], frames: Frames, bad: dict[str, str], skipped: Counter[str]
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 4"]]]:
     """(position among the images of all pictures, pixels) of the images that are to be used, in their order.
 
@@ -74,40 +90,32 @@ def read(
     ("repeats"). What is wrong with a file that cannot be read goes to `bad`.
     """
     start = 0
-    for picture in pictures:
+    for picture in found:
         seen: set[tuple[str, bytes]] = set()
         places = range(start, start + len(picture.parts))
         start = places.stop
-        if all(place in left_out for place in places):
-            continue
         try:
             for place, group, pixels in zip(places, picture.groups, _images(tree, picture, frames), strict=False):
-                if place in left_out:
-                    continue
+                key = None if group is None else (group, hashlib.sha256(pixels.tobytes()).digest())
                 if scaling.is_plain(pixels):
                     skipped["plain"] += 1
-                    continue
-                if group is not None:
-                    key = group, hashlib.sha256(pixels.tobytes()).digest()
-                    if key in seen:
-                        skipped["repeats"] += 1
-                        continue
-                    seen.add(key)
-                yield place, pixels
+                elif key in seen:
+                    skipped["repeats"] += 1
+                else:
+                    seen.update([key] if key else [])
+                    yield place, pixels
         except UserError as error:
             bad[picture.file] = str(error)
 
 
-def enlargement(
-    tree: Tree, found: list[Picture], left_out: Container[int], frames: Frames, config: DataConfig | None
-) -> int:
+def enlargement(tree: Tree, found: list[Picture], config: DataConfig | None) -> int:
     """The factor by which all images are enlarged, if the config renders sprites as they are, else 1.
 
     All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
     """
     if config is None or config.render not in ("sprite", "indices"):
         return 1
-    images = read(tree, found, left_out, frames, {}, Counter())
+    images = read(tree, found, config.frames, {}, Counter())
     return scaling.common(pixels[None] for _, pixels in images)
 
 

@@ -5,7 +5,7 @@ The sprites are made-up characters of 16x16 pixels with a transparent background
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def sprites(count: int, seed: int = 0) -> np.ndarray:
     return np.unique(drawn, axis=0)[np.random.default_rng(seed).permutation(count)]
 
 
-def _folder(path: Path, images: Sequence[np.ndarray], name: str = "{:03d}.png", **options: Any) -> Path:
+def _folder(path: Path, images: Iterable[np.ndarray], name: str = "{:03d}.png", **options: Any) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(images):
         Image.fromarray(pixels).save(path / name.format(number), **options)
