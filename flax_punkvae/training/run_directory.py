@@ -213,7 +213,9 @@ def write_contact_sheet(path: Path, png: bytes) -> None:
     sheet = inside(path, path / _CONTACT_SHEET)
     with writing(path):
         if not sheet.exists():
-            sheet.write_bytes(png)
+            _new(sheet).unlink(missing_ok=True)
+            _new(sheet).write_bytes(png)
+            _new(sheet).replace(sheet)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

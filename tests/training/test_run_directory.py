@@ -263,3 +263,15 @@ def test_links_out_of_the_run_directory_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="a symbolic link leads out"), run_directory.locked(run):
         pass
     assert not (tmp_path / "precious").exists()
+
+
+def test_the_contact_sheet_is_written_once_and_in_the_run_directory(tmp_path: Path):
+    run = start(tmp_path / "run")
+    run_directory.write_contact_sheet(run, b"first")
+    run_directory.write_contact_sheet(run, b"second")
+    assert (run / "contact.png").read_bytes() == b"first"
+    (run / "contact.png").unlink()
+    (run / "contact.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(UserError, match="leads out of the run directory"):
+        run_directory.write_contact_sheet(run, b"third")
+    assert not (tmp_path / "outside.png").exists()
