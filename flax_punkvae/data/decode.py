@@ -68,7 +68,8 @@ def size(file: Path) -> tuple[int, int] | None:
         # `read_rgba` says what is wrong.
         warnings.simplefilter("ignore")
         with Image.open(file, formats=_FORMATS) as image:
-            lies = image.getexif().get(_ORIENTATION) in _LYING
+            # Pillow decodes a whole PNG image for its orientation, which does not matter here if it is square.
+            lies = image.width != image.height and image.getexif().get(_ORIENTATION) in _LYING
             return (image.width, image.height) if lies else (image.height, image.width)
     return None
 
