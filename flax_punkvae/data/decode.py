@@ -78,7 +78,8 @@ def head(file: File) -> Head | None:
             start = source.read(25)
             source.seek(0)
             with Image.open(source, formats=_formats(file)) as image:
-                lies = image.getexif().get(_ORIENTATION) in _LYING
+                # Pillow decodes a whole PNG image for its orientation, which does not matter here if it is square.
+                lies = image.width != image.height and image.getexif().get(_ORIENTATION) in _LYING
                 size = (image.width, image.height) if lies else (image.height, image.width)
                 # Pillow reduces most PNG images of 16 bits by itself: their header says what they are.
                 is_deep = start[24:] == b"\x10" if image.format == "PNG" else image.mode.startswith(deep.MODE)
