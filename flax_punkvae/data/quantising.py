@@ -78,10 +78,10 @@ def _thinned(
     """At most `most` colours, the most frequent ones first: each stands for those that share its leading bits."""
     order = np.argsort(-counts, kind="stable")
     colours, counts = colours[order], counts[order]
-    for bits in range(9):
+    bits, first, places = 0, np.arange(len(colours)), np.arange(len(colours))
+    while len(first) > most:
+        bits += 1
         _, first, places = np.unique(im.packed(colours >> bits), return_index=True, return_inverse=True)
-        if len(first) <= most:
-            break
     ranks = np.argsort(first)
     return colours[first[ranks]], np.bincount(places, counts)[ranks].astype(np.int64)
 
