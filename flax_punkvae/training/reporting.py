@@ -51,11 +51,14 @@ def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
 class Report:
     """Write a training run's output: lines, bar, metrics.jsonl, grids, TensorBoard; a context that closes the bar.
 
-    Raises UserError if a symbolic link in the run directory leads out of it.
+    `ramp` is the number of steps over which beta rises: until then, losses say nothing about memorisation. Raises UserError if a symbolic link in the run directory leads out of it.
     """
 
-    def __init__(self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
+    def __init__(
+        self, run_dir: Path, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int, ramp: int = 0
+    ) -> None:
         self._run_dir = run_dir
+        self._ramp = ramp
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
@@ -167,7 +170,7 @@ class Report:
         """
         part = "validation" if "validation/loss" in record else "test"
         loss, epoch = record.get(f"{part}/loss"), record.get("epoch")
-        if not isinstance(loss, float) or not isinstance(epoch, int):
+        if not isinstance(loss, float) or not isinstance(epoch, int) or record["step"] <= self._ramp:
             return ""
         if self._best is None or loss < self._best[0]:
             self._best = loss, epoch

@@ -86,7 +86,7 @@ def train(
         processes.on_first(prepare)
         if processes.is_first():
             with run_directory.writing(run_dir):
-                report = Report(run_dir, config.train.epochs, *run.batches, first_step)
+                report = Report(run_dir, config.train.epochs, *run.batches, first_step, state.beta_warmup)
             for damage in damaged:
                 report.say(f"skipped damaged checkpoint {damage}")
             if resume:

@@ -134,6 +134,14 @@ def test_a_run_past_its_best_says_so_once(tmp_path: Path, capsys: pytest.Capture
     assert "epoch 4/30" in before and "epoch 5/30" in after and "epoch 5/30" not in before
 
 
+def test_losses_while_beta_rises_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The first is the lowest, of a beta that was still small; after the ramp they fall."""
+    with Report(tmp_path, epochs=4, steps_per_epoch=125, batch_size=64, first_step=0, ramp=250) as output:
+        for epoch, loss in enumerate((20.0, 60.0, 50.0, 40.0), 1):
+            output.epoch({**record(epoch), "test/loss": loss}, np.zeros((2, 2, 3), np.uint8))
+    assert "past its best" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("kl", "active", "warned"), [(26.0, 17, False), (0.6, 1, False), (0.02, 3, True), (7.0, 0, True)]
 )
