@@ -51,7 +51,8 @@ def losses_text(metrics: Mapping[str, float | int], prefix: str = "") -> str:
 class Report:
     """Write a training run's output: lines, bar, metrics.jsonl, grids, TensorBoard; a context that closes the bar.
 
-    `ramp` is the number of steps over which beta rises: until then, losses say nothing about memorisation. Raises UserError if a symbolic link in the run directory leads out of it.
+    `ramp` is the number of steps over which beta rises: until then, losses say nothing about memorisation. Raises
+    UserError if a symbolic link in the run directory leads out of it.
     """
 
     def __init__(

@@ -177,7 +177,7 @@ def sheet_lines(path: Path, count: int) -> Path:
 
 
 def aseprite(path: Path, count: int) -> Path:
-    """A packed sheet of trimmed frames, two tags, and the JSON that Aseprite writes with it."""
+    """A packed sheet of trimmed frames, a tag for every four, and the JSON that Aseprite writes with it."""
     path.mkdir()
     images, entries, left = [], [], 0
     for number, pixels in enumerate(sprites(count)):
@@ -198,8 +198,8 @@ def aseprite(path: Path, count: int) -> Path:
         images.append(np.pad(part, ((0, SIDE - height), (0, 0), (0, 0))))
         left += width
     tags = [
-        {"name": "idle", "from": 0, "to": count // 2 - 1, "direction": "forward"},
-        {"name": "walk", "from": count // 2, "to": count - 1, "direction": "forward"},
+        {"name": f"walk {first}", "from": first, "to": first + 3, "direction": "forward"}
+        for first in range(0, count, 4)
     ]
     content = {"frames": entries, "meta": {"app": "https://www.aseprite.org/", "image": "hero.png", "frameTags": tags}}
     (path / "hero.json").write_text(json.dumps(content))
