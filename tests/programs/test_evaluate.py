@@ -40,7 +40,9 @@ def _a_short_critic() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("evaluated")
-    trained(cwd, "run", *PICTURES, "--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
+    widths = ("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4")
+    options = ("--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
+    trained(cwd, "run", *PICTURES, *widths, *options)
     return cwd
 
 
