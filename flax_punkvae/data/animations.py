@@ -2,12 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from flax_punkvae.data.decode import File, explained, numbers, opened, to_rgba
+from flax_punkvae.data import apng
+from flax_punkvae.data.decode import File, explained, numbers, opened, to_rgba, upright
+from flax_punkvae.data.png import Png
+from flax_punkvae.errors import UserError
 
 Frames = Literal["all", "first"]
 
@@ -20,10 +25,24 @@ def read(file: File, which: Frames) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     with contextlib.ExitStack() as stack:
         with explained():
             image, png = stack.enter_context(opened(file))
-            frames = numbers(image)
-        for number in frames[:1] if which == "first" else frames:
+            count = 1 if which == "first" else len(numbers(image))
+            frames = iter(_frames(image, png))
+        for _ in range(count):
             # Not around the loop: warnings are filtered for the whole process.
             with explained():
-                image.seek(number)
-                frame = np.asarray(to_rgba(image, png))
-            yield frame
+                frame = next(frames, None)
+                if frame is None:
+                    raise UserError("damaged: it has fewer frames than it says")
+                pixels = np.asarray(frame)
+            yield pixels
+
+
+def _frames(image: Image.Image, png: Png | None) -> Iterator[Image.Image]:
+    frames = numbers(image)
+    if png and len(frames) > 1:
+        for frame in islice(apng.frames(png, image.size), len(frames)):
+            yield upright(frame, image)
+        return
+    for number in frames:
+        image.seek(number)
+        yield to_rgba(image, png)

@@ -140,7 +140,7 @@ def to_rgba(image: Image.Image, png: Png | None) -> Image.Image:
         rgba = _without(image, png.transparent)
     else:
         rgba = image.convert("RGBA")
-    return _upright(rgba, image)
+    return upright(rgba, image)
 
 
 def _stream(file: File) -> contextlib.AbstractContextManager[io.BytesIO | io.BufferedReader]:
@@ -177,7 +177,8 @@ def _without(image: Image.Image, transparent: tuple[int, ...]) -> Image.Image:
     return rgba
 
 
-def _upright(rgba: Image.Image, image: Image.Image) -> Image.Image:
+def upright(rgba: Image.Image, image: Image.Image) -> Image.Image:
+    """A frame of an image, turned as the image says."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError, ArithmeticError, OSError):

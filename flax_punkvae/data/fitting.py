@@ -16,10 +16,9 @@ Fit = Literal["auto", "centre", "bottom", "crop", "refuse"]
 _MOST_SPREAD = 2.0
 # A few images among many of one size may be a preview or a logo: at most this fraction, and this much larger.
 _FEW, _FAR = 0.02, 3.0
-# However few the sprites are, these words in the name of so much larger an image say what it is.
-_SHOWN = re.compile(
-    r"preview|sample|sheet|tile[ _-]?(set|map)|atlas|thumb|cover|banner|screen|logo|palette", re.IGNORECASE
-)
+# With these words in its name, an image need only be this much larger, however few the sprites are.
+_SHOWN = re.compile(r"preview|sample|sheet|tile[ _-]?(set|map)|atlas|thumb|cover|banner|screen|logo", re.IGNORECASE)
+_LARGER = 2.0
 _NAMED_AT_MOST = 3
 
 Size = tuple[int, int]
@@ -91,10 +90,13 @@ def fitted(image: UInt8[np.ndarray, "h w 4"], canvas: Size, fit: Fit) -> UInt8[n
 def _strays(sizes: Sequence[Size | None], names: Sequence[str], counts: Counter[Size]) -> list[int]:
     """Positions of the images that are much larger than those of the most common size: few, or named as previews."""
     (height, width), _ = counts.most_common(1)[0]
-    far = [place for place, size in enumerate(sizes) if size and (size[0] > _FAR * height or size[1] > _FAR * width)]
-    unnamed = [place for place in far if not _SHOWN.search(PurePosixPath(names[place]).stem)]
-    few = len(unnamed) <= max(1, _FEW * counts.total())
-    return far if far and few and counts.total() - len(far) >= 2 else []
+    shown = [_SHOWN.search(PurePosixPath(name).stem) is not None for name in names]
+    ratios = [max(size[0] / height, size[1] / width) if size else 0 for size in sizes]
+    far = [place for place, ratio in enumerate(ratios) if ratio > _FAR and not shown[place]]
+    if len(far) > max(1, _FEW * counts.total()):
+        far = []
+    far += [place for place, ratio in enumerate(ratios) if ratio >= _LARGER and shown[place]]
+    return sorted(far) if counts.total() - len(far) >= 2 else []
 
 
 def _text(size: Size | None) -> str:

@@ -74,11 +74,13 @@ def listed(grids: Sequence[Grid]) -> str:
 
 
 def _is_rival(grid: Grid, best: Grid) -> bool:
-    """Whether it is another grid. Not if it only joins tiles of a grid whose lines nothing crosses."""
-    if grid.pitch == best.pitch:
+    """Whether it is another grid. Not if it joins or parts tiles of a grid, and nothing crosses the lines of either."""
+    pitches = list(zip(grid.pitch, best.pitch, strict=True))
+    if all(ours == theirs for ours, theirs in pitches):
         return False
-    joins = all(ours % theirs == 0 for ours, theirs in zip(grid.pitch, best.pitch, strict=True)) or 1 in grid.counts
-    return not (joins and max(best.crossed) < CROSSED)
+    joins = all(ours % theirs == 0 for ours, theirs in pitches) or 1 in grid.counts
+    parts = all(theirs % ours == 0 for ours, theirs in pitches) and max(grid.crossed) < CROSSED
+    return not ((joins or parts) and max(best.crossed) < CROSSED)
 
 
 def _ordinal(number: int) -> str:

@@ -8,7 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2
 # Kept besides critical chunks and transparency: orientation and the chunks of an animation.
 _KEPT = (b"eXIf", b"acTL", b"fcTL", b"fdAT")
@@ -34,11 +34,11 @@ class Png:
 
 def read_png(source: io.BytesIO | io.BufferedReader) -> Png | None:
     """Read a PNG file; if `source` is something else, rewind it and return None."""
-    if source.read(len(_SIGNATURE)) != _SIGNATURE:
+    if source.read(len(SIGNATURE)) != SIGNATURE:
         source.seek(0)
         return None
     stream = io.BytesIO()
-    stream.write(_SIGNATURE)
+    stream.write(SIGNATURE)
     found: dict[bytes, bytes] = {}
     while len(head := source.read(8)) == 8 and b"IEND" not in found:
         length, kind = struct.unpack(">I4s", head)

@@ -129,7 +129,9 @@ def _ways(axis: Axis) -> Iterator[_Way]:
     for pitch in range(_SMALLEST, min(_LARGEST, length + _WIDEST) + 1):
         plain, lined = (_folded(which, pitch) for which in (axis.plain, axis.lined))
         crossed, scores = _crossings(axis.joined[drawn[0] : drawn[-1] + 1], int(drawn[0]), pitch)
-        for spacing in range(min(_WIDEST, pitch - _SMALLEST) + 1):
+        # Tiles that touch are the only ones without a line of one colour, unless there is only one.
+        widest = min(_WIDEST, pitch - _SMALLEST) if plain.any() or pitch > length // 2 else 0
+        for spacing in range(widest + 1):
             for margin in range(min(_WIDEST, *ends) + 1):
                 tiles, rest = divmod(length - 2 * margin + spacing, pitch)
                 between = [(margin - 1 - place) % pitch for place in range(spacing)]
@@ -149,7 +151,8 @@ def _ways(axis: Axis) -> Iterator[_Way]:
 def _doubts(side: int, margin: int, spacing: int, rest: int) -> float:
     """How much is odd about tiles of this side if `rest` pixels are left after the last one."""
     size = 0 if side in _COMMON else 0.5 if side % 8 == 0 else 1 if side in _SEEN else 1.5
-    gaps = 0.5 * (margin > 0) + 0.5 * (spacing > 0) + 0.5 * (spacing > 4) + 0.5 * (margin not in (0, spacing))
+    gaps = 0.5 * (margin > 0) + 0.5 * (spacing > 0) + 0.5 * (margin not in (0, spacing))
+    gaps += 0.5 * (spacing > 4) + (margin > 4)
     return size + gaps + (0 if not rest else 0.5 if rest == spacing else 2.5)
 
 

@@ -31,7 +31,8 @@ from flax_punkvae.errors import UserError
 for name in json.loads(sys.argv[1]):
     try:
         raw = hub.load(name)
-        answer = {"source": raw.source, "ids": raw.ids.tolist()}
+        answer = {"source": raw.source, "ids": raw.ids.tolist(), "files": raw.files}
+        answer["groups"] = None if raw.groups is None else raw.groups.tolist()
         answer |= {"notes": raw.notes, "shape": raw.pixels.shape, "pixels": raw.pixels.tobytes().hex()}
     except UserError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
@@ -100,6 +101,13 @@ def test_transparency_is_kept(online: dict[str, dict[str, Any]]):
 def test_rows_are_read_upright(online: dict[str, dict[str, Any]]):
     # Oracle: the photograph, which was saved upside down and says so.
     np.testing.assert_array_equal(pixels(online["o/splits"])[0, :, :, :3], photos()[0])
+
+
+def test_frames_of_rows_are_images(online: dict[str, dict[str, Any]]):
+    answer = online["o/animated"]
+    assert answer["ids"] == list(range(6)) and answer["groups"] == [0, 0, 0, 1, 1, 1]
+    assert answer["files"][2:4] == ["row 0#2", "row 1#0"]
+    assert "6 frames of 2 animations (--data.frames)" in answer["notes"]
 
 
 def test_left_out_splits_are_reported(online: dict[str, dict[str, Any]]):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.data import hub, punks, synthetic
-from helpers.bad_input import bomb
+from helpers.bad_input import animated, bomb
 from helpers.hub_server import HubServer
 
 PARQUET = "data/train-00000-of-00001.parquet"
@@ -82,6 +82,7 @@ def server(on_blue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ite
         server.add("o/twice", {PARQUET: parquet({"image": images(a, b), "image_original_url": ["1.png", "1.png"]})})
         server.add("o/rgba", {PARQUET: parquet({"image": images(*map(png, synthetic.draw(2, 0)[0]))})})
         server.add("o/photos", {PARQUET: parquet({"image": images(*map(png, photos()))})})
+        server.add("o/animated", {PARQUET: parquet({"image": images(animated("PNG"), animated("GIF"))})})
         server.add("o/no-column", {PARQUET: parquet({"picture": [1, 2], "id": [3, 4]}, image=False)})
         server.add("o/text", {PARQUET: parquet({"image": ["a", "b"]}, image=False)})
         server.add("o/no-train", {PARQUET.replace("train", "test"): parquet({"image": images(a, b)})})
@@ -130,7 +131,7 @@ def environment(home: Path, endpoint: str, offline: bool = False) -> dict[str, s
     }
 
 
-GOOD = (hub.CRYPTOPUNKS, "o/folder", "o/twice", "o/rgba", "o/photos", "o/splits")
+GOOD = (hub.CRYPTOPUNKS, "o/folder", "o/twice", "o/rgba", "o/photos", "o/splits", "o/animated")
 
 
 WRONG = {
