@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers.sources import chunks
+from helpers.sources import assembled
 
 
 class Frame(NamedTuple):
@@ -40,7 +40,7 @@ def apng(frames: list[Frame], still: np.ndarray | None = None) -> bytes:
         else:
             content.append((b"fdAT", struct.pack(">I", number) + _packed(frame.pixels)))
             number += 1
-    return chunks(*content)
+    return assembled(*content)
 
 
 def gif(frames: list[Frame], palette: np.ndarray, size: tuple[int, int], transparent: int) -> bytes:

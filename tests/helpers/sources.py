@@ -56,7 +56,7 @@ def png(depth: int, kind: int, rows: Sequence[bytes], *chunks: tuple[bytes, byte
     header = struct.pack(">IIBBBBB", 8, len(rows), depth, kind, 0, 0, 0)
     pixels = (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     body = (pixels, *chunks) if late else (*chunks, pixels)
-    return chunks((b"IHDR", header), *body)
+    return assembled((b"IHDR", header), *body)
 
 
 def png16(pixels: np.ndarray) -> bytes:
@@ -64,10 +64,10 @@ def png16(pixels: np.ndarray) -> bytes:
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
     rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in pixels)
-    return chunks((b"IHDR", header), (b"IDAT", zlib.compress(rows)))
+    return assembled((b"IHDR", header), (b"IDAT", zlib.compress(rows)))
 
 
-def chunks(*named: tuple[bytes, bytes]) -> bytes:
+def assembled(*named: tuple[bytes, bytes]) -> bytes:
     """A PNG file of these chunks (name, content), and its end."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -110,7 +110,7 @@ def test_a_sheet_of_tiles_of_any_size(tmp_path: Path):
     dataset = load(str(tmp_path / "sheet.png"), tile=(10, 16))
     np.testing.assert_array_equal(dataset.sprites, tiles)
     with pytest.raises(
-        UserError, match=r"a sheet of 30x32 pixels cannot be cut into tiles of 16x16.*: give the size of its tiles"
+        UserError, match=r"a sheet of 30x32 pixels cannot be cut into tiles of 16x16.*: leave --data.tile out"
     ):
         load(str(tmp_path / "sheet.png"), tile=(16, 16))
 
@@ -136,7 +136,7 @@ def test_too_many_colours_are_reduced_and_too_large_sprites_refused(tmp_path: Pa
     # In RGB they are as they were.
     assert data.load(DataConfig(source=source, render="sprite")).images.shape == (2, 128, 128, 3)
     with pytest.raises(UserError, match=r"at most 128x128 pixels .* got 130x130: scale them down"):
-        load(folder(tmp_path / "large", np.zeros((2, 130, 130, 3), np.uint8)))
+        load(folder(tmp_path / "large", np.random.default_rng(3).integers(0, 256, (2, 130, 130, 3), np.uint8)))
 
 
 def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainState, indices: np.ndarray, colours: int):

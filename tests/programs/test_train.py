@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from flax_punkvae.config import Config, DataConfig, TrainConfig
+from flax_punkvae.data import synthetic
 from flax_punkvae.experiments import train as program
 from flax_punkvae.presets import read_preset
 from helpers.programs import PICTURES, SMALL, TRAIN, train, trained, trained_apart
+from helpers.sources import tiled, write
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_made(tmp_path: Path, 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     (tmp_path / "notes.txt").write_text("a note, not an image")
-    Image.new("RGBA", (25, 48)).save(tmp_path / "odd.png")
+    Image.effect_noise((25, 48), 50).save(tmp_path / "odd.png")
     before = sorted(tmp_path.rglob("*"))
     done = train(tmp_path, *arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path.parent / "huggingface"))
     assert done.returncode == 2, done.stdout + done.stderr
@@ -200,8 +202,7 @@ def benchmark(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path):
-    tiles = np.random.default_rng(0).integers(0, 256, (24, 24 * 5, 3), np.uint8)
-    Image.fromarray(tiles).save(tmp_path / "sheet.png")
+    write(tmp_path / "sheet.png", tiled(synthetic.draw(5, 0)[0], 5))
     small = ("--batch-size", "1", "--rounds", "2", "--steps", "1", "--product-side", "64", "--source", "sheet.png")
     done = benchmark(tmp_path, "--peer", "plain", *small, "--output", "speed.json")
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,9 @@ def run_of(folder: Path, *names: str) -> OpenedRun:
     """A run whose images are these files."""
     for place, name in enumerate(names):
         (folder / name).parent.mkdir(exist_ok=True)
-        write(folder / name, np.full((8, 8, 3), place, np.uint8))
+        pixels = np.full((8, 8, 3), place, np.uint8)
+        pixels[3, 5] = 255
+        write(folder / name, pixels)
     dataset = data.load(DataConfig(source=str(folder), render="sprite"))
     return runs.open_run(pages.trained("sprites"))._replace(dataset=dataset)
 
