@@ -86,12 +86,12 @@ def _near(dataset: Dataset, found: near_copies.NearCopies) -> list[str]:
     count = len(dataset.images)
     among = f" (of {found.looked_at:,} sprites, spread over the set)" if found.looked_at < count else ""
     kinds = (
-        (found.changed, f"differ from another in at most {near_copies.FEW:.0%} of their pixels"),
-        (found.mirrored, "are mirror images of another"),
-        (found.shifted, "are another moved by one pixel"),
+        (found.changed, f"at most {near_copies.FEW:.0%} of pixels differ"),
+        (found.mirrored, "mirrored"),
+        (found.shifted, "moved by one pixel"),
     )
     lines = [
-        f"near copies{among}: {len(pairs):,} sprites {what}, such as {_pair(dataset, *pairs[0])}"
+        f"near copies{among}, {what}: {len(pairs):,}, such as {_pair(dataset, *pairs[0])}"
         for pairs, what in kinds
         if pairs
     ]

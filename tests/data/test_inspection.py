@@ -34,8 +34,8 @@ def test_a_folder_is_described(tmp_path: Path):
         # Oracle: sets of colours.
         f"colours: {len({tuple(pixel) for pixel in pixels.tolist()})} in all, ",
         f"transparency: {(pixels[:, 3] == 0).mean():.2%} of pixels are transparent, ",
-        "near copies: 1 sprites differ from another in at most 2% of their pixels, such as nearly.png and hero 5.png",
-        "near copies: 1 sprites are mirror images of another, such as mirrored.png and hero 4.png",
+        "near copies, at most 2% of pixels differ: 1, such as nearly.png and hero 5.png",
+        "near copies, mirrored: 1, such as mirrored.png and hero 4.png",
     ):
         assert expected in text, text
     assert "moved by one pixel" not in text and "verified" not in text
