@@ -42,6 +42,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# What a PNG file that holds an orientation contains.
+_ORIENTING = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # The orientations that swap height and width.
 _LYING = (5, 6, 7, 8)
 
@@ -75,14 +77,16 @@ def head(file: File) -> Head | None:
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _stream(file) as source:
-            start = source.read(25)
+            content = source.read()
             source.seek(0)
             with Image.open(source, formats=_formats(file)) as image:
-                # Pillow decodes a whole PNG image for its orientation, which does not matter here if it is square.
-                lies = image.width != image.height and image.getexif().get(_ORIENTATION) in _LYING
+                is_png = image.format == "PNG"
+                # To look for an orientation, Pillow would decode a PNG image whole.
+                may_lie = not is_png or any(mark in content for mark in _ORIENTING)
+                lies = may_lie and image.getexif().get(_ORIENTATION) in _LYING
                 size = (image.width, image.height) if lies else (image.height, image.width)
                 # Pillow reduces most PNG images of 16 bits by itself: their header says what they are.
-                is_deep = start[24:] == b"\x10" if image.format == "PNG" else image.mode.startswith(deep.MODE)
+                is_deep = content[24:25] == b"\x10" if is_png else image.mode.startswith(deep.MODE)
                 return Head(size, len(numbers(image)), is_deep)
     return None
 

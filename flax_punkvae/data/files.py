@@ -149,7 +149,7 @@ def _positions(files: int, images: int) -> str:
     what = (
         f"the {files} file names do not each contain a distinct number"
         if files == images
-        else f"there are {images} images in {files} file{'s' * (files != 1)}"
+        else f"{images} images in {files} file{'s' * (files > 1)} have no numbers of their own"
     )
     return f"{what}: ids are positions in name order, and run.json lists the names"
 

@@ -130,7 +130,10 @@ def test_no_truncation_gets_past(content: bytes):
 
 @pytest.mark.parametrize(
     ("mode", "form"),
-    [("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("RGBA", "PNG")],
+    [
+        *(("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("RGBA", "PNG")),
+        *(("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("LA", "TIFF"), ("RGBA", "QOI")),
+    ],
 )
 def test_good_images(mode: str, form: str):
     content = encoded(mode, form)

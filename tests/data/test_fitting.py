@@ -89,9 +89,10 @@ def test_the_size_is_that_of_the_image_as_it_is_read(orientation: int, tmp_path:
     image = Image.fromarray(drawn(3, 5)[..., :3])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image.save(tmp_path / "a.jpg", exif=exif)
-    found = decode.head(tmp_path / "a.jpg")
-    assert found and found.size == decode.read_rgba(tmp_path / "a.jpg").shape[:2]
+    for suffix in ("jpg", "png", "webp"):
+        image.save(tmp_path / f"a.{suffix}", exif=exif)
+        found = decode.head(tmp_path / f"a.{suffix}")
+        assert found and found.size == decode.read_rgba(tmp_path / f"a.{suffix}").shape[:2]
     (tmp_path / "b.png").write_bytes(b"no image")
     assert decode.head(tmp_path / "b.png") is None
     assert decode.head(write(tmp_path / "c.png", drawn(2, 7))) == ((2, 7), 1, False)
