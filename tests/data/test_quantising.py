@@ -259,7 +259,7 @@ def test_a_reduced_set(tmp_path: Path, channels: int):
         np.testing.assert_array_equal(im.to_indices(sprites, dataset.palette)[..., None], dataset.images)
     np.testing.assert_array_equal(dataset.pictures(np.arange(10)), dataset.sprites)
     np.testing.assert_array_equal(im.palette_of(dataset.sprites[train]), dataset.palette)
-    changed = np.any(before != dataset.sprites, axis=-1)
+    changed = np.not_equal(before, dataset.sprites).any(-1)
     assert dataset.outside_palette(test) == (changed[test].sum(), changed[test].any((1, 2)).sum())
     visible = before.any(-1) if channels == 4 else np.ones(before.shape[:3], bool)
     for part, note in zip((train, test), dataset.notes[-2:], strict=True):
