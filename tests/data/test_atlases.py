@@ -138,6 +138,15 @@ def test_sources_that_describe_nothing(tmp_path: Path):
         assert message.startswith(f"{tmp_path / name}: ") and expected in message
 
 
+def test_a_sheet_outside_of_the_folder_is_not_read(tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "sheet.png", tiled(sprites(4), 2))
+    for path in ("../sheet.png", str(tmp_path / "sheet.png"), "..\\sheet.png", "x/../../sheet.png"):
+        text = f'<tileset tilewidth="16" tileheight="16"><image source="{path}"/></tileset>'
+        (tmp_path / "set" / "a.tsx").write_text(text)
+        assert "it describes no sheet in its folder" in refusal(files.load, tmp_path / "set" / "a.tsx")
+
+
 def test_files_of_aseprite_in_a_folder_are_named(tmp_path: Path):
     source = FORMS["flat folder"](tmp_path / "set", 4)
     (source / "hero.aseprite").write_bytes(b"")

@@ -101,9 +101,22 @@ def test_the_right_grid_is_no_contradiction_and_others_are(kind: str, background
         # Two tiles as one may be meant.
         double = same._replace(tile=(2 * side, 2 * side))
         assert guessing.contradiction(found, None, double) is None
-        other = same._replace(tile=(round(1.5 * side),) * 2)
-        caught = guessing.contradiction(found, None, other)
-        assert caught is not None and caught.tile == (side, side)
+        for tile in ((round(1.5 * side),) * 2, (side, round(1.5 * side))):
+            caught = guessing.contradiction(found, None, same._replace(tile=tile))
+            assert caught is not None and caught.tile == (side, side)
+
+
+def test_lines_between_tiles_are_not_drawn():
+    """By hand: two tiles of 2x2, all of one colour, on a transparent sheet with black lines around them."""
+    pixels = np.zeros((4, 8, 4), np.uint8)
+    pixels[:, :7] = (0, 0, 0, 255)
+    pixels[1:3, 1:3] = pixels[1:3, 4:6] = (200, 0, 0, 255)
+    columns, rows = grids.measure(Image.fromarray(pixels))
+    assert columns.plain.tolist() == [True, False, False, True, False, False, True, True]
+    assert columns.lined.tolist() == [True, False, False, True, False, False, True, False]
+    # In the second column of each tile, two of four pixels continue the first; lines, which also do, do not count.
+    assert columns.joined.tolist() == [0, 0, 0.5, 0, 0, 0.5, 0, 0]
+    assert rows.joined.tolist() == [0, 0, 0.5, 0] and columns.changed.tolist() == [0, 1, 0, 1, 1, 0, 1, 1]
 
 
 def test_what_shows_no_grid_is_refused_with_candidates(tmp_path: Path):
