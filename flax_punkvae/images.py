@@ -4,7 +4,6 @@ A sprite is a character, of 24x24 pixels or another size. An image is the model'
 palette indices, or a rendering of a 24x24 sprite at 128x128. Colours are RGB or, with `transparency`, RGBA.
 """
 
-import functools
 import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +118,12 @@ def palette_of(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "p c"
     pixels = sprites.reshape(-1, sprites.shape[-1])
     parts = (_runs(packed(pixels[start : start + _AT_ONCE]))[0] for start in range(0, len(pixels), _AT_ONCE))
     if pixels.shape[-1] == 4:
-        return unpacked(functools.reduce(np.union1d, parts, np.zeros(0, np.uint32)), 4)
+        found = np.zeros(0, np.uint32)
+        for part in parts:
+            # Two sorted runs, which this sort merges. NumPy's `unique` and `union1d` are many times slower here.
+            both = np.sort(np.concatenate([found, np.sort(part)]), kind="stable")
+            found = _runs(both)[0]
+        return unpacked(found, 4)
     # Without sorting: a table of all colours, which RGBA has too many of.
     present = np.zeros(2**24, bool)
     for part in parts:
@@ -169,6 +173,8 @@ def to_colours(
 
 def packed(pixels: UInt8[np.ndarray, "*n c"]) -> UInt32[np.ndarray, "*n"]:
     """Each colour as one number, in the order of its channels: colours are equal if these are, and sort as they do."""
+    if pixels.shape[-1] == 4:
+        return np.ascontiguousarray(pixels).view(">u4")[..., 0].astype(np.uint32)
     number = pixels[..., 0].astype(np.uint32)
     for channel in range(1, pixels.shape[-1]):
         number = number << 8 | pixels[..., channel]

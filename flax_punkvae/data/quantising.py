@@ -6,7 +6,7 @@ such that what this changes is small in Oklab.
 """
 
 import numpy as np
-from jaxtyping import Float64, Int, UInt8
+from jaxtyping import Bool, Float64, Int, UInt8, UInt32
 
 from flax_punkvae import images as im
 from flax_punkvae.colours import nearest, oklab
@@ -25,22 +25,23 @@ _GROWTH, _ROUNDS = 1 / 4, 8
 _AT_ONCE = 2**18
 
 
-def histogram(
-    sprites: UInt8[np.ndarray, "n h w c"],
-) -> tuple[UInt8[np.ndarray, "m c"], Int[np.ndarray, "m"]]:
-    """(the distinct colours, as `images.palette_of` orders them, and how many pixels have each)."""
-    colours = im.palette_of(sprites)
+def counted(sprites: UInt8[np.ndarray, "n h w c"], colours: UInt8[np.ndarray, "m c"]) -> Int[np.ndarray, "m"]:
+    """How many pixels of the sprites have each of their colours, given these in the order of `images.palette_of`."""
     known, counts = im.packed(colours), np.zeros(len(colours), np.int64)
     pixels = sprites.reshape(-1, sprites.shape[-1])
     for start in range(0, len(pixels), _AT_ONCE):
-        numbers, some = np.unique(im.packed(pixels[start : start + _AT_ONCE]), return_counts=True)
-        counts[np.searchsorted(known, numbers)] += some
-    return colours, counts
+        places = np.searchsorted(known, im.packed(pixels[start : start + _AT_ONCE]))
+        counts += np.bincount(places, minlength=len(counts))
+    return counts
 
 
 def visible(colours: UInt8[np.ndarray, "m c"], counts: Int[np.ndarray, "m"]) -> Int[np.ndarray, "m"]:
     """The counts, with 0 for the transparent colour (0, 0, 0, 0)."""
-    return counts if colours.shape[1] == 3 else counts * colours.any(axis=1)
+    return np.where(_is_transparent(colours), 0, counts)
+
+
+def _is_transparent(colours: UInt8[np.ndarray, "m c"]) -> Bool[np.ndarray, "m"]:
+    return ~colours.any(axis=1) & (colours.shape[1] == 4)
 
 
 def fitted(colours: UInt8[np.ndarray, "m c"], counts: Int[np.ndarray, "m"], most: int) -> UInt8[np.ndarray, "p c"]:
@@ -69,7 +70,7 @@ def _kept(colours: UInt8[np.ndarray, "m c"], counts: Int[np.ndarray, "m"], most:
     counts = visible(colours, counts)
     frequent = np.argsort(-counts, kind="stable")[: most // 2]
     frequent = frequent[counts[frequent] >= max(_FREQUENT * counts.sum(), 1)]
-    return np.concatenate([np.flatnonzero(counts == 0), frequent])
+    return np.concatenate([np.flatnonzero(_is_transparent(colours)), frequent])
 
 
 def _thinned(
@@ -78,12 +79,15 @@ def _thinned(
     """At most `most` colours, the most frequent ones first: each stands for those that share its leading bits."""
     order = np.argsort(-counts, kind="stable")
     colours, counts = colours[order], counts[order]
-    bits, first, places = 0, np.arange(len(colours)), np.arange(len(colours))
-    while len(first) > most:
-        bits += 1
-        _, first, places = np.unique(im.packed(colours >> bits), return_index=True, return_inverse=True)
+    bits = next(bits for bits in range(9) if _count(im.packed(colours >> bits)) <= most)
+    _, first, places = np.unique(im.packed(colours >> bits), return_index=True, return_inverse=True)
     ranks = np.argsort(first)
     return colours[first[ranks]], np.bincount(places, counts)[ranks].astype(np.int64)
+
+
+def _count(numbers: UInt32[np.ndarray, "m"]) -> int:
+    """How many distinct numbers there are; faster than NumPy's `unique`."""
+    return 1 + int((np.diff(np.sort(numbers)) > 0).sum())
 
 
 def _grown(

@@ -36,39 +36,43 @@ def reduced(sprites: UInt8[np.ndarray, "n h w c"], train: Int[np.ndarray, "m"], 
     palette. Raises UserError if the palette would be too large for sprites of this size.
     """
     _, height, width, _ = sprites.shape
-    palette = im.palette_of(sprites[train])
-    found, most = len(palette), colours or (_FEW if len(palette) <= _FEW else _DEFAULT)
+    before = im.palette_of(sprites[train])
+    found, most = len(before), colours or (_FEW if len(before) <= _FEW else _DEFAULT)
     room = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
     if min(found, most) > room:
         raise UserError(
             f"data.colours: {colours} colours are too many for sprites of {width}x{height}: choose at most {room}"
         )
     if found <= most:
-        return Reduced(sprites, palette)
-    palette = quantising.fitted(*quantising.histogram(sprites[train]), most)
+        return Reduced(sprites, before)
+    counts = quantising.counted(sprites[train], before)
+    palette = quantising.fitted(before, counts, most)
     snapped = im.snap(sprites, palette)
-    changed = np.concatenate(
-        [
-            (sprites[start : start + _AT_ONCE] != snapped[start : start + _AT_ONCE]).any(-1).sum((1, 2))
-            for start in range(0, len(sprites), _AT_ONCE)
-        ]
+    others = np.delete(sprites, train, axis=0)
+    theirs = im.palette_of(others)
+    notes = (
+        f"reduced {found:,} colours to {len(palette):,} (--data.colours): {_change(before, counts, palette)} (Oklab)",
+        f"of the other sprites, {_change(theirs, quantising.counted(others, theirs), palette)}",
     )
-    note = f"reduced {found:,} colours to {len(palette):,} (--data.colours): {change(sprites[train], palette)} (Oklab)"
-    others = np.delete(np.arange(len(sprites)), train)
-    return Reduced(snapped, palette, (note, f"of the other sprites, {change(sprites[others], palette)}"), changed)
+    return Reduced(snapped, palette, notes, _changed_pixels(sprites, snapped))
 
 
-def change(sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"]) -> str:
-    """What the palette changes in these sprites, as part of a sentence."""
-    colours, counts = quantising.histogram(sprites)
+def _changed_pixels(
+    sprites: UInt8[np.ndarray, "n h w c"], snapped: UInt8[np.ndarray, "n h w c"]
+) -> Int[np.ndarray, "n"]:
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(sprites), _AT_ONCE)]
+    return np.concatenate([(sprites[part] != snapped[part]).any(-1).sum((1, 2)) for part in parts])
+
+
+def _change(colours: UInt8[np.ndarray, "m c"], counts: Int[np.ndarray, "m"], palette: UInt8[np.ndarray, "p c"]) -> str:
+    """What the palette changes in pixels, of which so many have each colour, as part of a sentence."""
     counts = quantising.visible(colours, counts)
     snapped = palette[nearest(colours, palette)]
     moved = (colours != snapped).any(axis=1)
     if not moved.any():
         return "all pixels unchanged"
     far, many = distances(colours[moved], snapped[moved]), counts[moved]
-    unchanged = 100 * (1 - many.sum() / counts.sum())
-    mean = (far * many).sum() / many.sum()
+    unchanged, mean = 100 * (1 - many.sum() / counts.sum()), np.average(far, weights=many)
     return (
         f"{unchanged:.1f} % of visible pixels unchanged, the others moved by {mean:.3f} on average, {far.max():.3f} at "
         "most"

@@ -35,6 +35,11 @@ BAD_FLAGS = [
     (("--model.prior", "flow"), "model.prior"),
     (("--model.residual-blocks", "-1"), "model.residual_blocks"),
     (("--model.pixel-hidden", "-1"), "model.pixel_hidden"),
+    (
+        ("--data.colours", "8"),
+        "data.colours: only palette indices have a number of colours: set data.render to indices",
+    ),
+    (("--data.colours", "1"), "data.colours: 1 is out of range: choose a whole number from 2 to 65536"),
     (("--model.pixel-hidden", "4"), "model.pixel_hidden: an autoregressive decoder needs palette indices"),
     (("--train.auxiliary", "1.5"), "train.auxiliary"),
     (("--train.auxiliary", "nan"), "train.auxiliary"),
