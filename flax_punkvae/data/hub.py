@@ -51,11 +51,24 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     order = np.argsort(ids, kind="stable")
     if not numbered:
         notes += (f"the {len(ids)} rows do not each have a distinct punk number: ids are row positions",)
-    tree = Tree(f"hub:{name}", [f"row {row}" for row in order.tolist()], 0, 0, lambda row: _file(_value(rows, row)))
+    return _gathered(rows, (ids, order), f"hub:{name}", f"hub:{repository}@{commit}", notes, config)
+
+
+def _gathered(
+    rows: Any,
+    numbered: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]],
+    name: str,
+    source: str,
+    notes: tuple[str, ...],
+    config: DataConfig | None,
+) -> Raw:
+    """The images of the rows; `numbered` are the ids of the rows and the order of these. Raises UserError."""
+    ids, order = numbered
+    tree = Tree(name, [f"row {row}" for row in order.tolist()], 0, 0, lambda row: _file(_value(rows, row)))
     frames = config.frames if config else "all"
     found = [pictures.look(tree, row, frames, {}) for row in tree.names]
     # The images of the CryptoPunks are known to be sprites of 24x24, which `gather` recognises by itself.
-    by = 1 if repository == CRYPTOPUNKS else pictures.enlargement(tree, found, config)
+    by = 1 if source.startswith(f"hub:{CRYPTOPUNKS}@") else pictures.enlargement(tree, found, config)
     names = pictures.names(found)
     taken: list[int] = []
     skipped = Counter[str]()
@@ -68,9 +81,9 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
             taken.append(place)
             yield names[place], scaling.undone(image, by)
         for row, problem in bad.items():
-            raise UserError(f"hub:{name}: {row}: {problem}")
+            raise UserError(f"{name}: {row}: {problem}")
 
-    pixels, shape = gather(decoded(), len(names), f"hub:{name}", config)
+    pixels, shape = gather(decoded(), len(names), name, config)
     taken = taken[: len(pixels)]
     notes += (*pictures.notes(found, skipped), *scaling.note(by))
     animated = len(names) > len(order)
@@ -79,7 +92,7 @@ def load(name: str, config: DataConfig | None = None) -> Raw:
     return unlabelled(
         pixels,
         np.array(taken, int) if animated else ids[order][taken],
-        f"hub:{repository}@{commit}",
+        source,
         notes=notes,
         files=tuple(names[place] for place in taken) if animated else (),
         shape=shape,

@@ -10,7 +10,8 @@ from flax_punkvae import data
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import animations, decode, files
 from helpers.animated import Frame, apng, gif
-from helpers.forms import FORMS, frames, sprites
+from helpers.characters import sprites
+from helpers.forms import FORMS, frames
 from helpers.sources import refusal, write
 
 FORMATS = {"animated GIFs": "gif", "animated PNGs": "png", "animated WebPs": "webp"}

@@ -10,7 +10,8 @@ import pytest
 from flax_punkvae import data
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files
-from helpers.forms import FORMS, sprites
+from helpers.characters import sprites
+from helpers.forms import FORMS
 from helpers.sources import refusal, tiled, write
 
 

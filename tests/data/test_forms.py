@@ -7,7 +7,8 @@ import pytest
 
 from flax_punkvae import data
 from flax_punkvae.config import DataConfig
-from helpers.forms import FORMS, sprites
+from helpers.characters import sprites
+from helpers.forms import FORMS
 
 COUNT = 12
 # What becomes of the sprites: opaque ones have another background, a few forms change colours, and some drop sprites.

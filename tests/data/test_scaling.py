@@ -11,7 +11,7 @@ from flax_punkvae import data
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import scaling
 from flax_punkvae.images import enlarge
-from helpers.forms import sprites
+from helpers.characters import sprites
 from helpers.sources import write_folder
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files, grids, guessing, punks, synthetic, tiling
 from flax_punkvae.data.tiling import Grid
-from helpers.forms import sprites
+from helpers.characters import sprites
 from helpers.sources import refusal, tiled, write
 
 

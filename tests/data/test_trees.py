@@ -9,7 +9,8 @@ from PIL import Image
 
 from flax_punkvae.data import files, trees
 from helpers.bad_input import BAD_IMAGES
-from helpers.forms import FORMS, sprites
+from helpers.characters import sprites
+from helpers.forms import FORMS
 from helpers.sources import refusal, write
 
 

@@ -3,7 +3,6 @@
 The sprites are made-up characters of 16x16 pixels with a transparent background, unless the form is about another.
 """
 
-import json
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,17 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from flax_punkvae.data import synthetic
+from helpers import sheet_forms
+from helpers.characters import columns, enlarged, opaque, sprites
 from helpers.sources import png16, tiled, write
 
-SIDE = 16
 Form = Callable[[Path, int], Path]
-
-
-def sprites(count: int, seed: int = 0) -> np.ndarray:
-    """Distinct characters, uint8 [count, 16, 16, 4]."""
-    drawn = synthetic.resize(synthetic.draw(3 * count + 8, seed)[0], SIDE)
-    return np.unique(drawn, axis=0)[np.random.default_rng(seed).permutation(count)]
 
 
 def _folder(path: Path, images: Iterable[np.ndarray], name: str = "{:03d}.png", **options: Any) -> Path:
@@ -30,10 +23,6 @@ def _folder(path: Path, images: Iterable[np.ndarray], name: str = "{:03d}.png", 
     for number, pixels in enumerate(images):
         Image.fromarray(pixels).save(path / name.format(number), **options)
     return path
-
-
-def _enlarged(pixels: np.ndarray, by: int) -> np.ndarray:
-    return pixels.repeat(by, axis=-3).repeat(by, axis=-2)
 
 
 def flat(path: Path, count: int) -> Path:
@@ -62,8 +51,8 @@ def trimmed(path: Path, count: int) -> Path:
     return _folder(path, images)
 
 
-def enlarged(path: Path, count: int) -> Path:
-    return _folder(path, [_enlarged(pixels, 10) for pixels in sprites(count)])
+def enlarged_folder(path: Path, count: int) -> Path:
+    return _folder(path, [enlarged(pixels, 10) for pixels in sprites(count)])
 
 
 def frames(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -110,12 +99,6 @@ def grey(path: Path, count: int) -> Path:
     return _folder(path, images)
 
 
-def opaque(count: int) -> np.ndarray:
-    """The characters over one colour, uint8 [count, 16, 16, 3]."""
-    pixels = sprites(count)
-    return np.where(pixels[..., 3:] > 0, pixels[..., :3], np.array([48, 96, 130], np.uint8))
-
-
 def palette(path: Path, count: int) -> Path:
     path.mkdir()
     for number, pixels in enumerate(opaque(count)):
@@ -129,92 +112,7 @@ def jpeg(path: Path, count: int) -> Path:
 
 def jpeg_enlarged(path: Path, count: int) -> Path:
     """Enlarged before they were saved: their blocks are not of one colour."""
-    return _folder(path, [_enlarged(pixels, 4) for pixels in opaque(count)], "{:03d}.JPG", quality=90)
-
-
-def _columns(count: int) -> int:
-    return max(2, round(count**0.5))
-
-
-def _sheet(path: Path, count: int, margin: int = 0, spacing: int = 0) -> Path:
-    path.mkdir()
-    return write(path / "sheet.png", tiled(sprites(count), _columns(count), margin, spacing))
-
-
-def sheet(path: Path, count: int) -> Path:
-    return _sheet(path, count)
-
-
-def sheet_spacing(path: Path, count: int) -> Path:
-    return _sheet(path, count, spacing=1)
-
-
-def sheet_gaps(path: Path, count: int) -> Path:
-    return _sheet(path, count, margin=3, spacing=2)
-
-
-def sheet_enlarged(path: Path, count: int) -> Path:
-    path.mkdir()
-    return write(path / "sheet.png", _enlarged(tiled(sprites(count), _columns(count), 1, 1), 10))
-
-
-def sheet_opaque(path: Path, count: int) -> Path:
-    """Over one colour, with every seventh cell empty."""
-    pixels = opaque(count)
-    pixels[::7] = (48, 96, 130)
-    path.mkdir()
-    cells = tiled(pixels, _columns(count))
-    cells[(cells == 0).all(-1)] = (48, 96, 130)
-    return write(path / "sheet.png", cells)
-
-
-def sheet_lines(path: Path, count: int) -> Path:
-    """A grid of black lines between and around the tiles."""
-    path.mkdir()
-    whole = tiled(opaque(count), _columns(count), 1, 1)
-    whole[(whole == 0).all(-1)] = (0, 0, 0)
-    return write(path / "sheet.png", whole)
-
-
-def aseprite(path: Path, count: int) -> Path:
-    """A packed sheet of trimmed frames, a tag for every four, and the JSON that Aseprite writes with it."""
-    path.mkdir()
-    images, entries, left = [], [], 0
-    for number, pixels in enumerate(sprites(count)):
-        rows, columns = (np.flatnonzero(pixels[..., 3].any(axis)) for axis in (1, 0))
-        part = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        height, width = part.shape[:2]
-        entries.append(
-            {
-                "filename": f"hero {number}.aseprite",
-                "frame": {"x": left, "y": 0, "w": width, "h": height},
-                "rotated": False,
-                "trimmed": True,
-                "spriteSourceSize": {"x": int(columns[0]), "y": int(rows[0]), "w": width, "h": height},
-                "sourceSize": {"w": SIDE, "h": SIDE},
-                "duration": 100,
-            }
-        )
-        images.append(np.pad(part, ((0, SIDE - height), (0, 0), (0, 0))))
-        left += width
-    tags = [
-        {"name": f"walk {first}", "from": first, "to": first + 3, "direction": "forward"}
-        for first in range(0, count, 4)
-    ]
-    content = {"frames": entries, "meta": {"app": "https://www.aseprite.org/", "image": "hero.png", "frameTags": tags}}
-    (path / "hero.json").write_text(json.dumps(content))
-    return write(path / "hero.png", np.concatenate(images, axis=1))
-
-
-def tileset(path: Path, count: int) -> Path:
-    """A tileset of Tiled, whose sheet has a margin and a spacing."""
-    _sheet(path, count, 2, 1)
-    (path / "tiles.tsx").write_text(
-        '<?xml version="1.0" encoding="UTF-8"?>\n<tileset version="1.10" name="tiles" tilewidth="16" tileheight="16" '
-        f'spacing="1" margin="2" tilecount="{count}" columns="{_columns(count)}">\n'
-        ' <image source="sheet.png" width="1" height="1"/>\n</tileset>\n'
-    )
-    return path / "tiles.tsx"
+    return _folder(path, [enlarged(pixels, 4) for pixels in opaque(count)], "{:03d}.JPG", quality=90)
 
 
 def archive(path: Path, count: int) -> Path:
@@ -232,8 +130,8 @@ def archive(path: Path, count: int) -> Path:
 def strays(path: Path, count: int) -> Path:
     """With a preview and a sheet beside the sprites, and what file managers leave."""
     _folder(path, sprites(count), "sprite {:03d}.png")
-    write(path / "preview.png", _enlarged(tiled(sprites(count), _columns(count)), 3))
-    write(path / "Sheet.png", tiled(sprites(count), _columns(count)))
+    write(path / "preview.png", enlarged(tiled(sprites(count), columns(count)), 3))
+    write(path / "Sheet.png", tiled(sprites(count), columns(count)))
     (path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     (path / "readme.txt").write_text("by me")
     return path
@@ -255,7 +153,7 @@ def truecolour(path: Path, count: int) -> Path:
     """With shading: hardly two pixels are of one colour."""
     random = np.random.default_rng(0)
     pixels = sprites(count).astype(int)
-    light = np.linspace(30, -30, SIDE)[:, None] + random.normal(0, 4, (count, SIDE, SIDE))
+    light = np.linspace(30, -30, 16)[:, None] + random.normal(0, 4, (count, 16, 16))
     pixels[..., :3] = np.clip(pixels[..., :3] + light[..., None], 0, 255)
     return _folder(path, pixels.astype(np.uint8))
 
@@ -265,7 +163,7 @@ FORMS: dict[str, Form] = {
     "folder per class": classes,
     "nested folders": nested,
     "trimmed exports": trimmed,
-    "enlarged 10 times": enlarged,
+    "enlarged 10 times": enlarged_folder,
     "animated GIFs": gifs,
     "animated PNGs": apngs,
     "animated WebPs": webps,
@@ -274,14 +172,14 @@ FORMS: dict[str, Form] = {
     "palette PNGs": palette,
     "JPEGs": jpeg,
     "JPEGs, enlarged 4 times": jpeg_enlarged,
-    "sheet of 16x16 tiles": sheet,
-    "sheet with a spacing": sheet_spacing,
-    "sheet with margin and spacing": sheet_gaps,
-    "sheet enlarged 10 times": sheet_enlarged,
-    "sheet with a background and empty cells": sheet_opaque,
-    "sheet with grid lines": sheet_lines,
-    "sheet with Aseprite's JSON": aseprite,
-    "tileset of Tiled": tileset,
+    "sheet of 16x16 tiles": sheet_forms.sheet,
+    "sheet with a spacing": sheet_forms.sheet_spacing,
+    "sheet with margin and spacing": sheet_forms.sheet_gaps,
+    "sheet enlarged 10 times": sheet_forms.sheet_enlarged,
+    "sheet with a background and empty cells": sheet_forms.sheet_opaque,
+    "sheet with grid lines": sheet_forms.sheet_lines,
+    "sheet with Aseprite's JSON": sheet_forms.aseprite,
+    "tileset of Tiled": sheet_forms.tileset,
     "ZIP archive": archive,
     "stray previews": strays,
     "names in Unicode": unicode_names,
