@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
 
     with processes.joined(options.coordinator, options.processes, options.process):
         backend.prepare(options.compilation_cache, options.device)
-        with explain_out_of_memory("choose a smaller --train.batch-size, a smaller model or sprites of fewer colours"):
+        with explain_out_of_memory("choose a smaller --train.batch-size, a smaller model or fewer --data.colours"):
             return _train(options, [PROG, *arguments])
 
 
