@@ -12,6 +12,7 @@ from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import alpha, duplicates, files, hub, punks, synthetic
 from flax_punkvae.data.raw import Raw, Unavailable
+from flax_punkvae.data.reducing import Change
 from flax_punkvae.data.rendering import in_palette, render, to_sprites
 from flax_punkvae.data.split import Groups, Parts, parts, shuffled, split
 from flax_punkvae.errors import UserError
@@ -29,7 +30,7 @@ class Dataset:
     `palette` then holds the colours of the training sprites; a held-out pixel of another colour becomes the nearest
     one. `sprites` are the sprites the images were rendered from, or None if they are not sprites. Both are RGBA (c = 4)
     if the config keeps transparent pixels and there are any, otherwise RGB, over the background. If the palette was
-    reduced, so are all sprites, and `reduced` is the number of pixels of each that this changed; otherwise None.
+    reduced, so are all sprites, and `reduced` says what that changed; otherwise None.
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
     the order of the ids; empty if the names contain the ids or there are no files. Images with the same number in
     `groups` are on one side of the split, such as frames of one animation; None: each image is on its own.
@@ -48,7 +49,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     groups: Groups = None
-    reduced: Int[np.ndarray, "n"] | None = None
+    reduced: Change | None = None
 
     def parts(self, config: DataConfig) -> Parts:
         """The split of these images, whose config this is."""
@@ -72,7 +73,8 @@ class Dataset:
         if self.palette is None or self.sprites is None:
             return 0, 0
         if self.reduced is not None:
-            return int(self.reduced[positions].sum()), int((self.reduced[positions] > 0).sum())
+            changed = self.reduced.pixels[positions]
+            return int(changed.sum()), int((changed > 0).sum())
         outside = (self.pictures(positions) != self.sprites[positions]).any(-1)
         return int(outside.sum()), int(outside.any((1, 2)).sum())
 
@@ -115,7 +117,7 @@ def load(config: DataConfig) -> Dataset:
         verification=verification,
         sha256=hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest(),
         notes=notes + (found.notes if found else ()),
-        reduced=found and found.changed,
+        reduced=found and found.change,
         files=raw.files,
         groups=raw.groups,
     )

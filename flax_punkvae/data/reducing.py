@@ -8,6 +8,7 @@ from jaxtyping import Int, UInt8
 from flax_punkvae import images as im
 from flax_punkvae.colours import distances, nearest
 from flax_punkvae.data import quantising
+from flax_punkvae.data.split import spread
 from flax_punkvae.errors import UserError
 
 # Sets of at most so many colours stay as they are by default; others are reduced to the second number.
@@ -18,15 +19,25 @@ _MOST_COLOURS = 2**16
 _MOST_LOGITS = 2**26
 # Number of sprites compared at once.
 _AT_ONCE = 1024
+# How many examples of changed sprites there are, and among how many of the training sprites they are found.
+_EXAMPLES, _LOOKED_AT = 17, 1000
+
+
+class Change(NamedTuple):
+    """What a fitted palette changed: the number of pixels of each sprite, and examples, the most changed first."""
+
+    pixels: Int[np.ndarray, "n"]
+    before: UInt8[np.ndarray, "m h w c"]
+    after: UInt8[np.ndarray, "m h w c"]
 
 
 class Reduced(NamedTuple):
-    """Sprites, their palette, lines for the user, and how many pixels of each sprite were changed, if any were."""
+    """Sprites, their palette, lines for the user, and what was changed, if a palette was fitted."""
 
     sprites: UInt8[np.ndarray, "n h w c"]
     palette: UInt8[np.ndarray, "p c"] | None
     notes: tuple[str, ...] = ()
-    changed: Int[np.ndarray, "n"] | None = None
+    change: Change | None = None
 
 
 def reduced(sprites: UInt8[np.ndarray, "n h w c"], train: Int[np.ndarray, "m"], colours: int | None) -> Reduced:
@@ -54,7 +65,9 @@ def reduced(sprites: UInt8[np.ndarray, "n h w c"], train: Int[np.ndarray, "m"], 
         f"reduced {found:,} colours to {len(palette):,} (--data.colours): {_change(before, counts, palette)} (Oklab)",
         f"of the other sprites, {_change(theirs, quantising.counted(others, theirs), palette)}",
     )
-    return Reduced(snapped, palette, notes, _changed_pixels(sprites, snapped))
+    some = spread(train, _LOOKED_AT)
+    examples = before_and_after(sprites[some], snapped[some], _EXAMPLES)
+    return Reduced(snapped, palette, notes, Change(_changed_pixels(sprites, snapped), *examples))
 
 
 def _changed_pixels(
@@ -80,15 +93,14 @@ def _change(colours: UInt8[np.ndarray, "m c"], counts: Int[np.ndarray, "m"], pal
 
 
 def before_and_after(
-    sprites: UInt8[np.ndarray, "n h w c"], palette: UInt8[np.ndarray, "p c"], count: int
+    sprites: UInt8[np.ndarray, "n h w c"], snapped: UInt8[np.ndarray, "n h w c"], count: int
 ) -> tuple[UInt8[np.ndarray, "m h w c"], UInt8[np.ndarray, "m h w c"]]:
-    """(originals, reduced) of the `count` sprites that the palette changes most, the most changed first.
+    """The `count` sprites that were changed most, and what became of them, the most changed first.
 
     The change of a sprite is the sum of the distances of its pixels in Oklab.
     """
-    reduced = im.snap(sprites, palette)
-    moved = (sprites != reduced).any(axis=-1)
+    moved = (sprites != snapped).any(axis=-1)
     of, _, _ = np.nonzero(moved)
-    change = np.bincount(of, distances(sprites[moved], reduced[moved]), len(sprites))
+    change = np.bincount(of, distances(sprites[moved], snapped[moved]), len(sprites))
     first = np.argsort(-change, kind="stable")[:count]
-    return sprites[first], reduced[first]
+    return sprites[first], snapped[first]

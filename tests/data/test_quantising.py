@@ -15,7 +15,7 @@ from PIL import Image
 from flax_punkvae import colours, data
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
-from flax_punkvae.data import quantising, reducing
+from flax_punkvae.data import contact_sheet, quantising, reducing
 from helpers.sources import refusal, tiled, write
 
 # A set of at most so many colours is not reduced by default.
@@ -243,7 +243,7 @@ def test_how_many_colours_are_left(count: int, wanted: int | None, expected: int
     found = reducing.reduced(sprites, np.arange(10), wanted)
     assert found.palette is not None and len(found.palette) == expected
     if expected == count:
-        assert found.sprites is sprites and found.notes == () and found.changed is None
+        assert found.sprites is sprites and found.notes == () and found.change is None
     else:
         assert found.notes[0].startswith(f"reduced {count:,} colours to {expected} (--data.colours): ")
         np.testing.assert_array_equal(im.palette_of(found.sprites), found.palette)
@@ -285,17 +285,23 @@ def test_a_reduced_set(tmp_path: Path, channels: int):
         assert f"moved by {far.mean():.3f} on average, {far.max():.3f} at most" in note
     source = DataConfig(source=str(tmp_path / "sheet.png"), render="indices", tile=(16, 16), colours=40)
     np.testing.assert_array_equal(data.load_sprites(source)[0], dataset.sprites)
+    # The contact sheet shows examples.
+    assert dataset.reduced is not None
+    *_, shown, became = contact_sheet.panels(dataset, dataset.parts(source))
+    np.testing.assert_array_equal(became.sprites, im.snap(shown.sprites, dataset.palette))
+    assert len(shown.sprites) == len(train) and (shown.sprites != became.sprites).any()
 
 
 def test_the_most_changed_sprites_come_first():
     """Oracle: the summed distance of every sprite; those that do not change come last."""
     before = noise((8, 5, 6, 3))
     palette = np.unique(before[3].reshape(-1, 3), axis=0)
-    originals, reduced = reducing.before_and_after(before, palette, 8)
+    after = im.snap(before, palette)
+    originals, reduced = reducing.before_and_after(before, after, 8)
     np.testing.assert_array_equal(reduced, im.snap(originals, palette))
     change = [
         colours.distances(a.reshape(-1, 3), b.reshape(-1, 3)).sum() for a, b in zip(originals, reduced, strict=True)
     ]
     assert change == sorted(change, reverse=True) and change[-1] == 0
     np.testing.assert_array_equal(originals[-1], before[3])
-    np.testing.assert_array_equal(reducing.before_and_after(before, palette, 2)[0], originals[:2])
+    np.testing.assert_array_equal(reducing.before_and_after(before, after, 2)[0], originals[:2])
