@@ -41,9 +41,8 @@ RENDERS = {
 
 @pytest.fixture(scope="module")
 def sprites() -> np.ndarray:
-    """Forty sprites, the last the same as the first."""
-    drawn = data.load(DataConfig(source="synthetic", synthetic_count=39, render="sprite")).images
-    return np.concatenate([drawn, drawn[:1]])
+    """Forty sprites."""
+    return data.load(DataConfig(source="synthetic", synthetic_count=40, render="sprite")).images
 
 
 @pytest.fixture(scope="module")
