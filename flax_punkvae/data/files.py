@@ -97,7 +97,10 @@ def _load(tree: Tree, config: DataConfig | None) -> Raw:
         *pictures.notes(found, skipped),
         *scaling.note(by),
         *(() if numbers else (_positions(len(found), len(names)),)),
-        *((f"{len(labels)} labels from the names of subfolders: {naming.some(labels)}",) * bool(labels)),
+        *(
+            (f"{naming.counted(len(labels), 'label')} from the names of subfolders: {naming.some(labels)}",)
+            * bool(labels)
+        ),
     )
     taken = taken[: len(pixels)]
     ids = np.array(numbers or range(len(names)))[taken]
@@ -122,7 +125,7 @@ def _chosen(
 
 
 def _images(tree: Tree, descriptions: frozenset[str]) -> list[str]:
-    """The names of the image files of a tree. Raises UserError if there are none."""
+    """The names of a tree's image files. Raises UserError if it holds no image."""
     names = [name for name in tree.names if PurePosixPath(name).suffix.lower() in decode.SUFFIXES]
     if not names:
         also = "".join(f", only {note.removeprefix('left out ')}" for note in _left_out(tree, descriptions))
@@ -149,7 +152,7 @@ def _positions(files: int, images: int) -> str:
     what = (
         f"the {files} file names do not each contain a distinct number"
         if files == images
-        else f"{images} images in {files} file{'s' * (files > 1)} have no numbers of their own"
+        else f"{images} images in {naming.counted(files, 'file')} have no numbers of their own"
     )
     return f"{what}: ids are positions in name order, and run.json lists the names"
 

@@ -1,17 +1,14 @@
 """What is in a set of images, in lines for the user. `train` prints the summary, `inspect` the details too."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import UInt8
 
 from flax_punkvae import images as im
-from flax_punkvae.data import Dataset, Parts, near_copies
+from flax_punkvae.data import Dataset, Parts, naming, near_copies
 from flax_punkvae.data.split import spread
 
-# How many pixels are looked at where a part of the set says enough, and how many names a line lists.
+# How many pixels are looked at where a part of the set says enough.
 _ENOUGH = 4_000_000
-_NAMED_AT_MOST = 10
 
 
 def summary(dataset: Dataset, parts: Parts) -> list[str]:
@@ -22,7 +19,8 @@ def summary(dataset: Dataset, parts: Parts) -> list[str]:
     lines.append(f"split: {len(parts.train)} training, {validation}{len(parts.test)} test images{_together(dataset)}")
     if dataset.colours:
         pixels, sprites = dataset.outside_palette(parts.test)
-        others = f"; {pixels} pixels in {sprites} test sprites are replaced by the nearest of these" if pixels else ""
+        where = f"{naming.counted(pixels, 'pixel')} in {naming.counted(sprites, 'test sprite')}"
+        others = f"; {where} replaced by the nearest of these" if pixels else ""
         lines.append(f"palette: {dataset.colours} colours of the training sprites{others}")
     return lines
 
@@ -57,7 +55,9 @@ def _together(dataset: Dataset) -> str:
         return ""
     sizes = np.unique(dataset.groups, return_counts=True)[1]
     several = sizes[sizes > 1]
-    return f"; {several.sum()} images are in {len(several)} groups, which are not split" if len(several) else ""
+    if not len(several):
+        return ""
+    return f"; {several.sum()} images are in {naming.counted(len(several), 'group')}, never on both sides"
 
 
 def _colours(sprites: UInt8[np.ndarray, "n h w c"]) -> str:
@@ -78,11 +78,11 @@ def _labels(dataset: Dataset) -> str:
     counts = dataset.labels.sum(0, dtype=int)
     order = np.argsort(-counts, kind="stable")
     listed = [f"{dataset.label_names[label]} ({counts[label]:,})" for label in order.tolist()]
-    return f"labels: {len(listed)}: {_listed(listed)}"
+    return f"labels: {len(listed)}: {naming.some(listed)}"
 
 
 def _near(dataset: Dataset, found: near_copies.NearCopies) -> list[str]:
-    """A line for each kind of near copies, or one that says that there are none."""
+    """One line per kind of near copy, or a single line if none were found."""
     count = len(dataset.images)
     among = f" (of {found.looked_at:,} sprites, spread over the set)" if found.looked_at < count else ""
     kinds = (
@@ -106,8 +106,3 @@ def _some(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "m h w c"]
     """Enough of the sprites, spread evenly over the set, or all."""
     most = max(_ENOUGH // (sprites.shape[1] * sprites.shape[2]), 1)
     return sprites[spread(np.arange(len(sprites)), most)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more

@@ -1,4 +1,4 @@
-"""What the names of files say: their order, the numbers of the images, and labels."""
+"""What the names of files say: their order, the numbers of the images, and labels; and how lines list and count."""
 
 import posixpath
 import re
@@ -46,6 +46,11 @@ def some(names: Sequence[str]) -> str:
     """The first of the names, and how many more there are."""
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
     return ", ".join(names[:_NAMED_AT_MOST]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as `1 image` or `2,000 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def printable(name: str) -> str:

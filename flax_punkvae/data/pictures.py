@@ -14,6 +14,7 @@ from flax_punkvae.data.animations import Frames
 from flax_punkvae.data.decode import head, open_rgba
 from flax_punkvae.data.fitting import Size
 from flax_punkvae.data.layouts import Region
+from flax_punkvae.data.naming import counted
 from flax_punkvae.data.trees import Tree
 from flax_punkvae.errors import UserError
 
@@ -143,17 +144,16 @@ def notes(found: list[Picture], skipped: Counter[str]) -> tuple[str, ...]:
     frames, sprites = (sum(len(picture.parts) for picture in of) for of in (animated, sheets))
     repeats, plain, deep = skipped["repeats"], skipped["plain"], sum(picture.deep for picture in found)
     lines = (
-        (frames, f"{_counted(frames, 'frame')} of {_counted(len(animated), 'animation')} (--data.frames)"),
-        (sprites, f"{_counted(sprites, 'sprite')} of {_counted(len(sheets), 'sheet')}, where a file beside it says"),
-        (repeats, f"left out {_counted(repeats, 'frame')}, each the repeat of an earlier one of its animation"),
-        (plain, f"left out {_counted(plain, 'image')} of a single colour or transparent everywhere"),
-        (deep, f"{_counted(deep, 'image')} of 16 bits per sample, brought to 8"),
+        (frames, f"{counted(frames, 'frame')} of {counted(len(animated), 'animation')} (--data.frames)"),
+        (
+            sprites,
+            f"{counted(sprites, 'sprite')} of {counted(len(sheets), 'sheet')}, where a file beside it says",
+        ),
+        (repeats, f"left out {counted(repeats, 'frame')}, each the repeat of an earlier one of its animation"),
+        (plain, f"left out {counted(plain, 'image')} of a single colour or transparent everywhere"),
+        (deep, f"{counted(deep, 'image')} of 16 bits per sample, brought to 8"),
     )
     return tuple(line for count, line in lines if count)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _images(tree: Tree, picture: Picture, frames: Frames) -> Iterator[UInt8[np.ndarray, "h w 4"]]:

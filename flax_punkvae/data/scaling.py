@@ -23,7 +23,7 @@ def is_plain(rgba: UInt8[np.ndarray, "h w 4"]) -> bool:
 
 
 def factor(images: UInt8[np.ndarray, "n h w 4"]) -> int:
-    """The largest factor of which these images are exact enlargements, each by itself; 1 if they are none.
+    """The largest factor by which every one of these images was enlarged exactly; 1 if there is no such factor.
 
     Colours change at multiples of the factor only, so it is their greatest common divisor.
     """
@@ -43,7 +43,7 @@ def divisor(across: Bool[np.ndarray, "_"], down: Bool[np.ndarray, "_"]) -> int:
 
 
 def common(stacks: Iterable[UInt8[np.ndarray, "n _ _ 4"]]) -> int:
-    """The largest factor of which all images are exact enlargements; 1 if there are none.
+    """The largest factor by which all images were enlarged exactly; 1 if there is no such factor.
 
     Reads no further than the first image that shows that there is no such factor. The largest sides stay at 8 or more.
     """

@@ -56,7 +56,7 @@ def test_labels_and_groups_are_counted(monkeypatch: pytest.MonkeyPatch):
     _, text = lines(DataConfig(source="own/", render="indices"))
     most = labels.sum(0).argmax()
     assert f"labels: {len(names)}: {names[most]} ({labels.sum(0).max()}), " in text
-    assert "; 30 images are in 8 groups, which are not split" in text
+    assert "; 30 images are in 8 groups, never on both sides" in text
 
 
 @pytest.mark.parametrize(
