@@ -68,6 +68,18 @@ class Support:
         """The lists of the open positions."""
         return self.lists.reshape(-1, self.lists.shape[-1])[self.open]
 
+    @cached_property
+    def groups(self) -> list[tuple[Int[np.ndarray, "g"], int]]:
+        """The open positions, as indices of `open`, in groups of similar numbers of colours, with the largest number.
+
+        Most positions show few colours. Padded to the longest list of all, three quarters of the logits would be
+        computed for nothing.
+        """
+        lengths = np.maximum((self.open_lists < self.colours).sum(axis=1), 1)
+        steps = np.ceil(np.log(lengths) / np.log(4)).astype(int)
+        rows = [np.flatnonzero(steps == step) for step in np.unique(steps)]
+        return [(found, int(lengths[found].max())) for found in rows]
+
     def at_open(self, values: Shaped[Array, "h w *rest"]) -> Shaped[Array, "o *rest"]:
         """The values at the open positions."""
         return values.reshape(-1, *values.shape[2:])[self.open]
@@ -163,25 +175,29 @@ class Palette(nn.Module):
 
     def log_probabilities(self, x: Float[Array, "o b e"], colours: Integer[Array, "o b"]) -> Float[Array, "o b"]:
         """log q(colour); practically -infinity for a colour that was not seen at its position."""
-        lists, (kernel, bias) = self.support.open_lists[:, None], self.parameters()
+        kernel, bias = self.parameters()
 
         def chosen(x: Array, colours: Array) -> Array:
-            logits = _logits(x, kernel, bias)
-            # The largest logit is subtracted first: at 1e8, float32 cannot resolve log 3.
-            shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
-            hits = lists == colours.astype(jnp.int32)[..., None]
-            found = jnp.where(hits.any(axis=-1), jnp.where(hits, shifted, 0.0).sum(axis=-1), NEVER)
-            return found - nn.logsumexp(shifted, axis=-1)
+            parts = []
+            for rows, length in self.support.groups:
+                lists = self.support.open_lists[rows, :length, None]
+                logits = _logits(x[rows], kernel[rows, :length], bias[rows, :length])
+                # The largest logit is subtracted first: at 1e8, float32 cannot resolve log 3.
+                shifted = logits - jax.lax.stop_gradient(logits.max(axis=1, keepdims=True))
+                hits = lists == colours[rows].astype(jnp.int32)[:, None]
+                found = jnp.where(hits.any(axis=1), jnp.where(hits, shifted, 0.0).sum(axis=1), NEVER)
+                parts.append(found - nn.logsumexp(shifted, axis=1))
+            return jnp.concatenate(parts)[np.argsort(np.concatenate([rows for rows, _ in self.support.groups]))]
 
         return self._by_image(chosen, x, colours)
 
     def most_probable(self, x: Float[Array, "o b e"]) -> Integer[Array, "o b"]:
         """The colour with the largest logit at each open position."""
-        lists, (kernel, bias) = jnp.asarray(self.support.open_lists)[:, None], self.parameters()
+        lists, (kernel, bias) = jnp.asarray(self.support.open_lists)[..., None], self.parameters()
 
         def best(x: Array) -> Array:
-            places = _logits(x, kernel, bias).argmax(axis=-1, keepdims=True)
-            return jnp.take_along_axis(lists, places, axis=-1)[..., 0]
+            places = _logits(x, kernel, bias).argmax(axis=1, keepdims=True)
+            return jnp.take_along_axis(lists, places, axis=1)[:, 0]
 
         return self._by_image(best, x)
 
@@ -195,5 +211,5 @@ class Palette(nn.Module):
 
 def _logits(
     x: Float[Array, "o b e"], kernel: Float[Array, "o m e"], bias: Float[Array, "o m"]
-) -> Float[Array, "o b m"]:
-    return jnp.einsum("obe,ome->obm", x, kernel) + bias[:, None]
+) -> Float[Array, "o m b"]:
+    return jnp.einsum("ome,obe->omb", kernel, x) + bias[..., None]

@@ -14,17 +14,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
-from flax_punkvae.model.networks import Affine
+from flax_punkvae.model import ops
+from flax_punkvae.model.networks import Affine, Layer
 from flax_punkvae.model.palette import NEVER, Palette, Support
 
 # (rows down, columns right) of each neighbour. The two mirrored ones come after these.
 OFFSETS = ((0, -1), (0, -2), (-1, -1), (-1, 0), (-1, 1), (-2, 0), (-1, 2), (-1, -2))
 NEIGHBOURS = len(OFFSETS) + 2
-# How far the offsets reach: rows up, and columns to either side.
-_UP, _ASIDE = 2, 2
 # Sizes of a neighbour's embedding, and of the vector that is multiplied with each colour's embedding for its logit.
 _EMBEDDING = 8
 _OUTPUT = 16
@@ -33,23 +33,18 @@ _OUTPUT = 16
 LEAST = 0.05
 
 
-def neighbours(values: Array, outside: Array) -> Array:
-    """[h w b e] to [h w b n e]: the values of each pixel's neighbours, and `outside` [e] where there is none.
+def neighbours(height: int, width: int) -> Int[np.ndarray, "h w n"]:
+    """The position, row * w + column, of each pixel's neighbours; h * w where there is none.
 
     The mirrored neighbours are the pixel at w - 1 - x in the same row, once that is decoded, and in the row above.
     """
-    height, width = values.shape[:2]
-    padding = ((_UP, 0), (_ASIDE, _ASIDE), (0, 0), (0, 0))
-    inside = jnp.pad(jnp.ones((height, width, 1, 1), bool), padding)
-    padded = jnp.where(inside, jnp.pad(values, padding), outside)
-
-    def shifted(down: int, right: int) -> Array:
-        return padded[_UP + down : _UP + down + height, _ASIDE + right : _ASIDE + right + width]
-
-    columns = jnp.arange(width)
-    decoded = (columns > width - 1 - columns)[:, None, None]
-    mirrored = (jnp.where(decoded, values[:, ::-1], outside), shifted(-1, 0)[:, ::-1])
-    return jnp.stack([*(shifted(*offset) for offset in OFFSETS), *mirrored], axis=3)
+    rows, columns = np.mgrid[:height, :width][..., None]
+    down, right = np.transpose(OFFSETS)
+    mirrored = width - 1 - columns
+    near_rows = np.concatenate([rows + down, rows, rows - 1], axis=2)
+    near_columns = np.concatenate([columns + right, np.where(mirrored < columns, mirrored, -1), mirrored], axis=2)
+    inside = (near_rows >= 0) & (near_columns >= 0) & (near_columns < width)
+    return np.where(inside, near_rows * width + near_columns, height * width)
 
 
 class PixelDecoder(nn.Module):
@@ -73,16 +68,15 @@ class PixelDecoder(nn.Module):
         self, images: Integer[Array, "b h w 1"], features: Float[Array, "o b f"]
     ) -> Float[Array, "o b"]:
         """log q(its colour | features, earlier pixels) of each pixel at an open position."""
-        colours, at_open = self.support.colours, self.support.at_open
-        indices = images.transpose(1, 2, 0, 3).astype(jnp.int32)
-        near = at_open(neighbours(indices, jnp.array([colours])))[..., 0]
-        # Embedded before they are shifted: the gradient of a lookup is slow, and this one has a tenth of the rows.
-        embedded = at_open(neighbours(self.embedding[indices[..., 0]], self.embedding[colours]))
-        chosen = at_open(indices)[..., 0]
-        output, log_weights = self._mixture(features, embedded, near)
-        drawn = log_weights[..., 0] + self.palette.log_probabilities(output, chosen)
-        copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
-        return nn.logsumexp(jnp.concatenate([drawn[..., None], copied], axis=-1), axis=-1)
+        colours = images.reshape(len(images), -1).astype(jnp.int32)
+        chosen = colours[:, self.support.open]
+        near = jnp.pad(colours, ((0, 0), (0, 1)), constant_values=self.support.colours)[:, self._near_places()]
+        # A few images at a time, and again in the gradient, so that their activations stay in a CPU's cache.
+        function = jax.checkpoint(self._drawn_and_copied, prevent_cse=False)
+        batch = features.swapaxes(0, 1), near, chosen
+        output, log_weight, log_copied = ops.by_micro_batch(function, self._parameters(), *batch)
+        drawn = log_weight.T + self.palette.log_probabilities(output.swapaxes(0, 1), chosen.T)
+        return jnp.logaddexp(drawn, log_copied.T)
 
     def decode(
         self, features: Float[Array, "o b f"], uniform: Float[Array, "o b"] | None = None
@@ -93,18 +87,16 @@ class PixelDecoder(nn.Module):
         colours that are far less probable than the most probable one.
         """
         support, batch = self.support, features.shape[1]
-        height, width, _ = support.lists.shape
-        # The places of a pixel's neighbours in the canvas, whose last row is the outside.
-        places = jnp.arange(height * width).reshape(height, width, 1, 1)
-        near_places = support.at_open(neighbours(places, jnp.array([height * width])))[:, 0, :, 0]
-        lists, positions = jnp.asarray(support.open_lists), jnp.asarray(support.open)
+        near_places, positions = jnp.asarray(self._near_places()), jnp.asarray(support.open)
+        lists, parameters = jnp.asarray(support.open_lists), self._parameters()
         kernel, bias = self.palette.parameters()
+        # The last row is the outside.
         canvas = jnp.append(support.lists[..., 0].ravel(), support.colours)
         canvas = jnp.broadcast_to(canvas[:, None], (len(canvas), batch))
 
         def choose(number: Array, canvas: Array) -> Array:
             near = canvas[near_places[number]].T
-            output, log_weights = self._mixture(features[number], self.embedding[near], near)
+            output, log_weights = self._mixture(parameters, features[number], near)
             weights = jnp.exp(log_weights)
             softmax = weights[:, :1] * nn.softmax(output @ kernel[number].T + bias[number])
             # A neighbour outside has no weight.
@@ -122,20 +114,40 @@ class PixelDecoder(nn.Module):
 
         return jax.lax.fori_loop(0, len(positions), choose, canvas)[positions]
 
+    def _near_places(self) -> Int[np.ndarray, "o n"]:
+        height, width, _ = self.support.lists.shape
+        return neighbours(height, width).reshape(height * width, -1)[self.support.open]
+
+    def _parameters(self) -> tuple[Array, list[Layer]]:
+        return self.embedding, [layer() for layer in self.layers]
+
     def _mixture(
-        self, features: Float[Array, "*b f"], embedded: Float[Array, "*b n e"], near: Integer[Array, "*b n"]
+        self, parameters: tuple[Array, list[Layer]], features: Float[Array, "*b f"], near: Integer[Array, "*b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
-        x = jnp.concatenate([features, embedded.reshape(*embedded.shape[:-2], -1)], axis=-1).astype(self.dtype)
-        for index, layer in enumerate(self.layers):
-            kernel, bias = layer()
+        embedding, layers = parameters
+        x = jnp.concatenate([features, embedding[near].reshape(*near.shape[:-1], -1)], axis=-1).astype(self.dtype)
+        for index, (kernel, bias) in enumerate(layers):
             x = x @ kernel + bias
-            if index < len(self.layers) - 1:
+            if index < len(layers) - 1:
                 x = nn.relu(x)
         x = x.astype(jnp.float32)
         copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
         weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
         return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
+
+    def _drawn_and_copied(
+        self,
+        parameters: tuple[Array, list[Layer]],
+        features: Float[Array, "b o f"],
+        near: Integer[Array, "b o n"],
+        chosen: Integer[Array, "b o"],
+    ) -> tuple[Float[Array, "b o e"], Float[Array, "b o"], Float[Array, "b o"]]:
+        """For each pixel: what is multiplied with the colours' embeddings, the log-weight of the softmax, and the
+        log-probability that the chosen colour is copied."""
+        output, log_weights = self._mixture(parameters, features, near)
+        copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
+        return output, log_weights[..., 0], nn.logsumexp(copied, axis=-1)
 
 
 def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:

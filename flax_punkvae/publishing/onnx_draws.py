@@ -6,7 +6,6 @@ positions of a sprite, `m` the colours listed at one, `n` a pixel's neighbours.
 
 from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from flax_punkvae.model.palette import NEVER, Support
@@ -98,10 +97,7 @@ class _Pixel:
         self.listed = support.open_lists.shape[1]
         self._outside = support.colours
         # The places of a pixel's neighbours in the canvas, whose last row is the outside.
-        places = neighbours(
-            jnp.arange(height * width).reshape(height, width, 1, 1), jnp.array([height * width], jnp.int32)
-        )
-        near = np.asarray(support.at_open(places))[:, 0, :, 0]
+        near = neighbours(height, width).reshape(height * width, -1)[support.open]
         self._near = graph.constant("neighbours", near.astype(_I32))
         self._lists = graph.constant("colours", support.open_lists.astype(_I32))
         rows, bias = _listed(support.open_lists, support.colours, params["pixels.palette.bias"])

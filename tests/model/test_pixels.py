@@ -32,12 +32,12 @@ def variables():
     return {"params": {**params, "palette": {**params["palette"], "bias": bias}}}
 
 
-def places(row: int, column: int) -> list[tuple[int, int] | None]:
+def places(row: int, column: int, width: int = WIDTH) -> list[tuple[int, int] | None]:
     """Where each neighbour of a pixel is; None if it is outside, or not decoded yet."""
-    mirror = WIDTH - 1 - column
+    mirror = width - 1 - column
     found = [(row + down, column + right) for down, right in OFFSETS]
     found += [(row, mirror) if mirror < column else (-1, 0), (row - 1, mirror)]
-    return [(y, x) if y >= 0 and 0 <= x < WIDTH else None for y, x in found]
+    return [(y, x) if y >= 0 and 0 <= x < width else None for y, x in found]
 
 
 def probabilities(variables, features: np.ndarray, sprite: np.ndarray, number: int) -> np.ndarray:
@@ -113,16 +113,14 @@ def test_drawn_pixels_have_their_probabilities_less_the_least_of_them(variables)
     assert dropped > 0
 
 
-def test_a_pixel_depends_on_no_later_pixel():
-    """Whatever the colours that come later in reading order, the neighbours stay the same."""
-    rng = np.random.default_rng(0)
-    before, after = (rng.integers(0, COLOURS, (HEIGHT, WIDTH, 1, 1)) for _ in range(2))
-    near = np.asarray(neighbours(jnp.array(before), jnp.array([COLOURS])))
-    for position in range(HEIGHT * WIDTH):
-        mixed = np.where(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1, 1) < position, before, after)
-        found = np.asarray(neighbours(jnp.array(mixed), jnp.array([COLOURS])))
-        np.testing.assert_array_equal(found[divmod(position, WIDTH)], near[divmod(position, WIDTH)])
-    assert near.shape == (HEIGHT, WIDTH, 1, NEIGHBOURS, 1)
+@given(st.integers(1, 7), st.integers(1, 7))
+def test_the_neighbours_are_the_ten_of_the_definition_and_decoded_earlier(height: int, width: int):
+    found = neighbours(height, width)
+    assert found.shape == (height, width, NEIGHBOURS)
+    for row, column in np.ndindex(height, width):
+        expected = [height * width if at is None else at[0] * width + at[1] for at in places(row, column, width)]
+        assert found[row, column].tolist() == expected
+        assert all(place < row * width + column or place == height * width for place in expected)
 
 
 @pytest.mark.parametrize("count", [1, 9])
