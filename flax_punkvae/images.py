@@ -45,10 +45,13 @@ def over_background(rgba: UInt8[np.ndarray, "*n 4"], colour: tuple[int, int, int
     pixels = rgba.reshape(-1, 4)
     composed = np.empty((len(pixels), 3), np.uint8)
     for start in range(0, len(pixels), _AT_ONCE):
-        part = pixels[start : start + _AT_ONCE]
-        alpha = part[:, 3:].astype(np.uint16)
-        mixed = alpha * part[:, :3] + (255 - alpha) * np.array(colour, np.uint16)
-        composed[start : start + _AT_ONCE] = (mixed + 127) // 255
+        part, found = pixels[start : start + _AT_ONCE], composed[start : start + _AT_ONCE]
+        found[:] = part[:, :3]
+        found[part[:, 3] == 0] = colour
+        # Few pixels of most sprites are translucent, and only these need arithmetic.
+        soft = np.flatnonzero((part[:, 3] > 0) & (part[:, 3] < 255))
+        alpha = part[soft, 3:].astype(np.uint16)
+        found[soft] = (alpha * part[soft, :3] + (255 - alpha) * np.array(colour, np.uint16) + 127) // 255
     return composed.reshape(*rgba.shape[:-1], 3)
 
 

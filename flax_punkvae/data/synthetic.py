@@ -93,8 +93,10 @@ def paint(choices: np.ndarray) -> np.ndarray:
     canvas = np.zeros((count, 24, 24), np.uint8)
     for factor, choice in zip(FACTORS, choices.T, strict=True):
         palettes[:, factor.letters] = factor.swatches[choice]
-        part = factor.masks[choice]
-        canvas = np.where(part > 0, part, canvas)
+        # Most characters have nothing of most factors.
+        drawn = np.flatnonzero(factor.masks.any(axis=(1, 2))[choice])
+        part = factor.masks[choice[drawn]]
+        canvas[drawn] = np.where(part > 0, part, canvas[drawn])
     solid = (PALETTE[:, 3] == 255)[canvas]
     edge = np.zeros_like(solid)
     edge[:, 1:] |= solid[:, :-1]
@@ -102,7 +104,10 @@ def paint(choices: np.ndarray) -> np.ndarray:
     edge[:, :, 1:] |= solid[:, :, :-1]
     edge[:, :, :-1] |= solid[:, :, 1:]
     canvas[edge & (canvas == 0)] = LETTERS.index("k")
-    return palettes[np.arange(count)[:, None, None], canvas]
+    # Four bytes at once.
+    colours = palettes.view(np.uint32).ravel()
+    first = np.arange(count, dtype=np.int32) * len(PALETTE)
+    return colours[canvas + first[:, None, None]][..., None].view(np.uint8)
 
 
 def draw(
@@ -126,5 +131,7 @@ def draw(
 
 def resize(sprites: np.ndarray, size: int) -> np.ndarray:
     """Resize sprites [n, 24, 24, c] to size x size: nearest neighbour, sampled at pixel centres."""
+    if sprites.shape[1:3] == (size, size):
+        return sprites
     nearest = (2 * np.arange(size) + 1) * 24 // (2 * size)
     return sprites[:, nearest[:, None], nearest]
