@@ -5,13 +5,18 @@ from jaxtyping import Bool, Float, UInt8
 
 from flax_punkvae.errors import UserError
 
+# Number of latents whose variances are computed at once.
+_AT_ONCE = 16
+
 
 def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bool[np.ndarray, "d"]:
     """Which latents are active: the variance over n images of the posterior mean exceeds the threshold.
 
     Source: Burda, Grosse & Salakhutdinov 2015 (IWAE), section 5.2, with their threshold of 0.01.
     """
-    return means.var(axis=0) > threshold
+    # In parts, since the deviations of many images from their mean take as much memory as these.
+    parts = (means[:, start : start + _AT_ONCE].astype(np.float64) for start in range(0, means.shape[1], _AT_ONCE))
+    return np.concatenate([part.var(axis=0) for part in parts]) > threshold
 
 
 def iwae_bound(log_weights: Float[np.ndarray, "n k"], samples: int) -> Float[np.ndarray, "n"]:

@@ -134,10 +134,10 @@ def evaluate(
         # The last batch is padded, so that one shape is compiled; padding is cut from the result.
         padded = np.resize(batch, batch_size).astype(np.int32)
         metrics = eval_step(module, params, beta, images, padded, jax.random.fold_in(key, number), mesh)
-        parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
+        parts.append({name: np.asarray(value)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = values.pop("mean")
-    averages = {name: float(value.mean()) for name, value in values.items()}
+    averages = {name: float(value.astype(np.float64).mean()) for name, value in values.items()}
     return {**averages, "active_units": int(active_units(means).sum())}
 
 
