@@ -94,7 +94,7 @@ def paint(choices: np.ndarray) -> np.ndarray:
     for factor, choice in zip(FACTORS, choices.T, strict=True):
         palettes[:, factor.letters] = factor.swatches[choice]
         # Most characters have nothing of most factors.
-        drawn = np.flatnonzero(factor.masks.any(axis=(1, 2))[choice])
+        drawn = np.flatnonzero(np.any(factor.masks, axis=(1, 2))[choice])
         part = factor.masks[choice[drawn]]
         canvas[drawn] = np.where(part > 0, part, canvas[drawn])
     solid = (PALETTE[:, 3] == 255)[canvas]
