@@ -42,6 +42,8 @@ class LazyImages:
     def __getitem__(self, where: Any) -> UInt[np.ndarray, "..."]:
         """The images there, or an image if `where` is one position."""
         found = self.pixels[where]
+        if self.render in ("sprite", "indices"):
+            return found
         return im.render(found, self.render) if found.ndim == 4 else im.render(found[None], self.render)[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

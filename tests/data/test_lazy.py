@@ -24,6 +24,13 @@ def test_images_are_indexed_like_the_array_of_their_renderings(how: im.Render):
     np.testing.assert_array_equal(images.at(np.array([4, 1])), rendered[[4, 1]])
 
 
+def test_indices_of_two_bytes_are_returned_as_they_are():
+    pixels = np.arange(600, dtype=np.uint16).reshape(6, 10, 10, 1)
+    images = LazyImages(pixels)
+    assert images.shape == pixels.shape and images.dtype == np.uint16
+    np.testing.assert_array_equal(images[[3, 2]], pixels[[3, 2]])
+
+
 def test_a_dataset_takes_the_memory_of_its_sprites():
     """Oracle: 1,728 bytes for a sprite in RGB; renderings would take 49,152 each."""
     data.load(DataConfig(source="synthetic", synthetic_count=2))
