@@ -5,17 +5,15 @@ from jaxtyping import Bool, Float, UInt8
 
 from flax_punkvae.errors import UserError
 
-# Number of latents whose variances are computed at once.
-_AT_ONCE = 16
-
 
 def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bool[np.ndarray, "d"]:
     """Which latents are active: the variance over n images of the posterior mean exceeds the threshold.
 
     Source: Burda, Grosse & Salakhutdinov 2015 (IWAE), section 5.2, with their threshold of 0.01.
     """
-    # In parts, since the deviations of many images from their mean take as much memory as these.
-    parts = (means[:, start : start + _AT_ONCE].astype(np.float64) for start in range(0, means.shape[1], _AT_ONCE))
+    # A few latents at once, since the deviations of many images from their mean take as much memory as these.
+    few = 16
+    parts = (means[:, start : start + few].astype(np.float64) for start in range(0, means.shape[1], few))
     return np.concatenate([part.var(axis=0) for part in parts]) > threshold
 
 
