@@ -17,17 +17,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from flax_punkvae import resampling
 from flax_punkvae.colours import nearest
+from flax_punkvae.resampling import CRISP_BORDER, CRISP_SCALE, IMAGE_SIZE, SPRITE_SIZE
 
-SPRITE_SIZE = 24
-IMAGE_SIZE = 128
 # The names of colours by their number of channels.
 MODES = {3: "RGB", 4: "RGBA"}
 # Side to which small images are enlarged for viewing.
 _VIEWING_SIZE = 128
 # Number of pixels processed at once where wider integers are needed.
 _AT_ONCE = 2**18
-_CRISP_SCALE = 5
-_CRISP_BORDER = (IMAGE_SIZE - _CRISP_SCALE * SPRITE_SIZE) // 2
 
 Render = Literal["reference", "crisp", "sprite", "indices"]
 
@@ -48,10 +45,13 @@ def over_background(rgba: UInt8[np.ndarray, "*n 4"], colour: tuple[int, int, int
     pixels = rgba.reshape(-1, 4)
     composed = np.empty((len(pixels), 3), np.uint8)
     for start in range(0, len(pixels), _AT_ONCE):
-        part = pixels[start : start + _AT_ONCE]
-        alpha = part[:, 3:].astype(np.uint16)
-        mixed = alpha * part[:, :3] + (255 - alpha) * np.array(colour, np.uint16)
-        composed[start : start + _AT_ONCE] = (mixed + 127) // 255
+        part, found = pixels[start : start + _AT_ONCE], composed[start : start + _AT_ONCE]
+        found[:] = part[:, :3]
+        found[part[:, 3] == 0] = colour
+        # Few pixels of most sprites are translucent, and only these need arithmetic.
+        soft = np.flatnonzero((part[:, 3] > 0) & (part[:, 3] < 255))
+        alpha = part[soft, 3:].astype(np.uint16)
+        found[soft] = (alpha * part[soft, :3] + (255 - alpha) * np.array(colour, np.uint16) + 127) // 255
     return composed.reshape(*rgba.shape[:-1], 3)
 
 
@@ -88,16 +88,16 @@ def render(sprites: UInt8[np.ndarray, "n h w c"], how: Render) -> UInt8[np.ndarr
     if how in ("sprite", "indices"):
         return sprites
     if how == "crisp":
-        border = (_CRISP_BORDER, _CRISP_BORDER)
-        return np.pad(enlarge(sprites, _CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
+        border = (CRISP_BORDER, CRISP_BORDER)
+        return np.pad(enlarge(sprites, CRISP_SCALE), ((0, 0), border, border, (0, 0)), mode="edge")
     return resampling.reference(sprites)
 
 
 def read_crisp(images: UInt8[np.ndarray, "n 128 128 3"]) -> UInt8[np.ndarray, "n 24 24 3"]:
     """Recover the sprites of `crisp` images: the centre of every 5x5 block."""
-    centre = _CRISP_BORDER + _CRISP_SCALE // 2
-    end = IMAGE_SIZE - _CRISP_BORDER
-    return images[:, centre:end:_CRISP_SCALE, centre:end:_CRISP_SCALE]
+    centre = CRISP_BORDER + CRISP_SCALE // 2
+    end = IMAGE_SIZE - CRISP_BORDER
+    return images[:, centre:end:CRISP_SCALE, centre:end:CRISP_SCALE]
 
 
 def read_sprites(images: UInt8[np.ndarray, "n hi wi c"], how: Render) -> UInt8[np.ndarray, "n h w c"]:
@@ -113,11 +113,19 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi c"], how: Render) -> UInt8[n
     return images[:, centre[:, None], centre]
 
 
-def palette_of(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "p c"]:
-    """The distinct colours of the sprites, in ascending order of red, green, blue and, if they have it, alpha."""
-    pixels = sprites.reshape(-1, sprites.shape[-1])
-    parts = (_runs(packed(pixels[start : start + _AT_ONCE]))[0] for start in range(0, len(pixels), _AT_ONCE))
-    if pixels.shape[-1] == 4:
+def palette_of(
+    sprites: UInt8[np.ndarray, "n h w c"], positions: Int[np.ndarray, "m"] | None = None
+) -> UInt8[np.ndarray, "p c"]:
+    """The distinct colours of the sprites, in ascending order of red, green, blue and, if they have it, alpha.
+
+    With positions, of the sprites there.
+    """
+    count, height, width, channels = sprites.shape
+    positions = np.arange(count) if positions is None else positions
+    step = max(_AT_ONCE // max(height * width, 1), 1)
+    chosen = (sprites[positions[start : start + step]] for start in range(0, len(positions), step))
+    parts = (_runs(packed(part.reshape(-1, channels)))[0] for part in chosen)
+    if channels == 4:
         found = np.zeros(0, np.uint32)
         for part in parts:
             # Two sorted runs, which this sort merges. NumPy's `unique` and `union1d` are many times slower here.

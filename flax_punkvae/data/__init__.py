@@ -6,38 +6,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt, UInt8
+from jaxtyping import Int, UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import alpha, duplicates, files, hub, punks, synthetic
+from flax_punkvae.data.lazy import LazyImages
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.data.reducing import Change
 from flax_punkvae.data.rendering import in_palette, render, to_sprites
 from flax_punkvae.data.split import Groups, Parts, parts, shuffled, split
 from flax_punkvae.errors import UserError
 
-__all__ = ["Dataset", "Parts", "address", "is_local", "is_own", "load", "load_sprites", "parts", "shuffled", "split"]
+__all__ = [
+    "Dataset",
+    "LazyImages",
+    "Parts",
+    "address",
+    "is_local",
+    "is_own",
+    "load",
+    "load_sprites",
+    "parts",
+    "shuffled",
+    "split",
+]
 
 _NAMED = ("auto", "punks", "synthetic")
+# Number of images compared at once.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Images in the model's input format, in the order of their ids, with labels and provenance.
 
-    `images` are uint8 RGB, or palette indices in one channel: uint8, or uint16 if there are more than 256 colours.
+    `images` are uint8 RGB, or palette indices in one channel: uint8, or uint16 if there are more than 256 colours. They
+    are rendered when they are indexed.
     `palette` then holds the colours of the training sprites; a held-out pixel of another colour becomes the nearest
     one. `sprites` are the sprites the images were rendered from, or None if they are not sprites. Both are RGBA (c = 4)
     if the config keeps transparent pixels and there are any, otherwise RGB, over the background. If the palette was
     reduced, so are all sprites, and `reduced` says what that changed; otherwise None.
     `notes` are lines for the user: what was left out of the source and what the ids mean. `files` are the file names in
     the order of the ids; empty if the names contain the ids or there are no files. Images with the same number in
-    `groups` are on one side of the split, such as frames of one animation; None: each image is on its own.
+    `groups` are on one side of the split, such as frames of one animation; None: each image is on its own. `sha256` is
+    that of the pixels that `images` hold.
     `verification` is empty for images that are not said to be the CryptoPunks and are not.
     """
 
-    images: UInt[np.ndarray, "n h w _"]
+    images: LazyImages
     sprites: UInt8[np.ndarray, "n hs ws c"] | None
     palette: UInt8[np.ndarray, "p c"] | None
     ids: Int[np.ndarray, "n"]
@@ -60,6 +77,11 @@ class Dataset:
         return self.files[position] if self.files else str(self.ids[position])
 
     @property
+    def originals(self) -> UInt8[np.ndarray, "n hs ws c"]:
+        """The sprites, or the images if they are not sprites."""
+        return self.images.pixels if self.sprites is None else self.sprites
+
+    @property
     def colours(self) -> int:
         """Size of the palette; 0 if images are not palette indices."""
         return 0 if self.palette is None else len(self.palette)
@@ -75,11 +97,15 @@ class Dataset:
         if self.reduced is not None:
             changed = self.reduced.pixels[positions]
             return int(changed.sum()), int((changed > 0).sum())
-        outside = (self.pictures(positions) != self.sprites[positions]).any(-1)
-        return int(outside.sum()), int(outside.any((1, 2)).sum())
+        pixels = sprites = 0
+        for start in range(0, len(positions), _AT_ONCE):
+            part = positions[start : start + _AT_ONCE]
+            outside = (self.pictures(part) != self.sprites[part]).any(-1)
+            pixels, sprites = pixels + int(outside.sum()), sprites + int(outside.any((1, 2)).sum())
+        return pixels, sprites
 
     def provenance(self) -> dict[str, object]:
-        """The entry for `run.json`: source, count, size, SHA-256 of the images, verification, file names by id."""
+        """The entry for `run.json`: source, count, size, SHA-256 of what is held, verification, file names by id."""
         count, height, width, _ = self.images.shape
         names = {str(number): name for number, name in zip(self.ids.tolist(), self.files, strict=False)}
         return {
@@ -93,7 +119,7 @@ class Dataset:
 
 
 def load(config: DataConfig) -> Dataset:
-    """Load and render the images that the config names. Raises UserError if that fails."""
+    """Load the images that the config names. Raises UserError if that fails."""
     is_auto = config.alpha == "auto"
     raw, verification, config = _prepared(config)
     is_usual = is_auto and _has_background(config, verification)
@@ -115,7 +141,7 @@ def load(config: DataConfig) -> Dataset:
         label_names=raw.label_names,
         source=raw.source,
         verification=verification,
-        sha256=hashlib.sha256(np.ascontiguousarray(rendered).data).hexdigest(),
+        sha256=hashlib.sha256(np.ascontiguousarray(rendered.pixels).data).hexdigest(),
         notes=notes + (found.notes if found else ()),
         reduced=found and found.change,
         files=raw.files,
@@ -130,7 +156,9 @@ def load_sprites(config: DataConfig) -> tuple[UInt8[np.ndarray, "n h w c"], Int[
     """
     raw, _, config = _prepared(config)
     _, sprites = to_sprites(raw, config)
-    return (render(raw, config).images if sprites is None else in_palette(sprites, raw.groups, config).sprites), raw.ids
+    return (
+        render(raw, config).images.pixels if sprites is None else in_palette(sprites, raw.groups, config).sprites
+    ), raw.ids
 
 
 def _prepared(config: DataConfig) -> tuple[Raw, str, DataConfig]:
@@ -171,8 +199,13 @@ def _read(config: DataConfig) -> Raw:
     if source == "punks":
         return punks.load()
     if source == "synthetic":
-        sprites, labels, names = synthetic.draw(config.synthetic_count, config.synthetic_seed)
-        sprites = synthetic.resize(sprites, config.synthetic_size)
+
+        def finished(sprites: UInt8[np.ndarray, "m 24 24 4"]) -> UInt8[np.ndarray, "m h w c"]:
+            resized = synthetic.resize(sprites, config.synthetic_size)
+            # Here already, since a million sprites take 0.6 GB less without alpha.
+            return alpha.applied(resized, alpha.decided(config, True)) if config.alpha == "auto" else resized
+
+        sprites, labels, names = synthetic.draw(config.synthetic_count, config.synthetic_seed, finished)
         where = f"synthetic characters (seed {config.synthetic_seed})"
         return Raw(sprites, np.arange(config.synthetic_count), labels, names, where)
     if source.startswith("hub:"):

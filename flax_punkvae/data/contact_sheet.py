@@ -44,13 +44,12 @@ def png(dataset: Dataset, parts: Parts) -> bytes:
 
 def panels(dataset: Dataset, parts: Parts) -> list[Panel]:
     """The images of a set, spread evenly over each part of the split, and what fewer colours changed most, if so."""
-    shown = dataset.images if dataset.sprites is None else dataset.sprites
     found = []
     for (name, most), positions in zip(_SHOWN.items(), parts, strict=True):
         if len(positions):
             chosen = spread(positions, most)
             title = f"{name}: {len(chosen):,} of {len(positions):,}"
-            found.append(Panel(title, shown[chosen]))
+            found.append(Panel(title, dataset.originals[chosen]))
     if dataset.reduced is not None:
         found.append(Panel("changed most by fewer colours, before", dataset.reduced.before))
         found.append(Panel("and after", dataset.reduced.after))

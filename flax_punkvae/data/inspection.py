@@ -27,7 +27,7 @@ def summary(dataset: Dataset, parts: Parts) -> list[str]:
 
 def details(dataset: Dataset) -> list[str]:
     """Colours, transparency, labels and near copies."""
-    sprites = dataset.images if dataset.sprites is None else dataset.sprites
+    sprites = dataset.originals
     lines = [_colours(sprites)]
     if sprites.shape[-1] == 4:
         lines.append(_transparency(sprites[..., 3]))

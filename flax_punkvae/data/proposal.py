@@ -46,7 +46,7 @@ def propose(config: DataConfig, dataset: Dataset) -> Config:
     count = len(dataset.parts(data).train)
     if count < LARGE:
         height, width = dataset.images.shape[1:3]
-        seen = dataset.images if dataset.sprites is None else dataset.sprites
+        seen = dataset.originals
         few = len(dataset.images) < VALIDATED
         data = replace(
             data,

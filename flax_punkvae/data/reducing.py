@@ -47,7 +47,7 @@ def reduced(sprites: UInt8[np.ndarray, "n h w c"], train: Int[np.ndarray, "m"], 
     palette. Raises UserError if the palette would be too large for sprites of this size.
     """
     _, height, width, _ = sprites.shape
-    before = im.palette_of(sprites[train])
+    before = im.palette_of(sprites, train)
     found, most = len(before), colours or (_FEW if len(before) <= _FEW else _DEFAULT)
     room = min(_MOST_COLOURS, _MOST_LOGITS // (height * width))
     if min(found, most) > room:

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt, UInt8
+from jaxtyping import UInt8
 
 from flax_punkvae import images as im
 from flax_punkvae import transparency
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import alpha
+from flax_punkvae.data.lazy import LazyImages
 from flax_punkvae.data.raw import Raw
 from flax_punkvae.data.reducing import Reduced, reduced
 from flax_punkvae.data.split import Groups, parts
@@ -103,24 +104,22 @@ def _reduced(image: UInt8[np.ndarray, "1 h w c"], config: DataConfig) -> UInt8[n
 class Rendered(NamedTuple):
     """The images of a Dataset, and its sprites with their palette."""
 
-    images: UInt[np.ndarray, "n h w _"]
+    images: LazyImages
     sprites: Reduced | None
 
 
 def render(raw: Raw, config: DataConfig) -> Rendered:
-    """Render the images of a Dataset. Raises UserError if these images do not allow `config.render`."""
+    """The images of a Dataset. Raises UserError if what was read does not allow `config.render`."""
     pixels, sprites = to_sprites(raw, config)
     _, height, width, _ = raw.read_as
     _check_render(height, width, sprites is not None and sprites.shape[1:3] == _SPRITE, raw.source, config)
     if sprites is None:
         _check_room(len(pixels), raw.source, config)
-        return Rendered(im.resize(pixels), None)
+        return Rendered(LazyImages(im.resize(pixels)), None)
     found = in_palette(sprites, raw.groups, config)
     if found.palette is not None:
-        return Rendered(im.to_indices(found.sprites, found.palette)[..., None], found)
-    if config.render != "sprite":
-        _check_room(len(pixels), raw.source, config)
-    return Rendered(im.render(sprites, config.render), found)
+        return Rendered(LazyImages(im.to_indices(found.sprites, found.palette)[..., None]), found)
+    return Rendered(LazyImages(sprites, config.render), found)
 
 
 def in_palette(sprites: UInt8[np.ndarray, "n h w c"], groups: Groups, config: DataConfig) -> Reduced:

@@ -106,15 +106,14 @@ def _train(options: Options, command: list[str]) -> int:
     fine_tuned = cache(partial(_open, config, dataset.images.shape[1:3])) if config.init else None
     parts = dataset.parts(config.data)
     _check_batches(config.train, len(parts.train), parallel.size(mesh))
-    shapes = train_state.state_shapes(config, dataset.images[parts.train], dataset.colours, mesh)
+    shapes = train_state.state_shapes(config, dataset.images.at(parts.train), dataset.colours, mesh)
     if processes.is_first():
         _describe(machine, dataset, parts, shapes.params)
         for line in _batches_lines(config, len(parts.train)):
             console.say(line)
     init = None
     if fine_tuned and not options.resume:
-        originals = dataset.images if dataset.sprites is None else dataset.sprites
-        line = transfer.describe(fine_tuned(), dataset.palette, originals[parts.test])
+        line = transfer.describe(fine_tuned(), dataset.palette, dataset.originals[parts.test])
         init = transfer.facts(fine_tuned())
         processes.agree({"SHA-256 of --init": init["params_sha256"]})
         if processes.is_first():
@@ -122,7 +121,7 @@ def _train(options: Options, command: list[str]) -> int:
     run_dir = options.run_dir or run_directory.free_name(Path("runs", _now().strftime("%Y-%m-%d-%H%M%S")))
     with contextlib.ExitStack() as stack:
         processes.on_first(lambda: stack.enter_context(run_directory.locked(run_dir)))
-        processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset.provenance(), init))
+        processes.on_first(lambda: session.claim(run_dir, options.resume, config, dataset, init))
         processes.on_first(lambda: run_directory.write_contact_sheet(run_dir, contact_sheet.png(dataset, parts)))
         start = {"time": _now().isoformat(timespec="seconds"), "command": command, **machine}
         ended = session.train(run_dir, options.resume, config, dataset, parts, shapes, start, fine_tuned)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
+from flax_punkvae.data import LazyImages
 from flax_punkvae.errors import UserError
 from flax_punkvae.measures.features import Network
 from flax_punkvae.opening import Images
@@ -135,7 +136,7 @@ class Library:
         except UserError as error:
             raise UserError(f"{where} were not found, so the map shows samples ({error})") from error
         dataset = run.dataset
-        originals = dataset.images if dataset.sprites is None else dataset.sprites
+        originals = dataset.originals
         train, test = run.train_indices, run.test_indices
         self.held_out = dict(zip(map(bytes, digests(originals[test])), dataset.ids[test].tolist(), strict=True))
         self.known = TrainingSprites(originals[train], dataset.ids[train])
@@ -164,7 +165,7 @@ class Library:
             return
         self.map = parts.lay_out(shown)
 
-    def _encode(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _encode(self, pixels: np.ndarray | LazyImages) -> tuple[np.ndarray, np.ndarray]:
         found = []
         for start in range(0, len(pixels), _AT_ONCE):
             self.progress = f"encoding images: {start} of {len(pixels)}"

@@ -199,9 +199,9 @@ def _load_images(directory: Path, config: Config) -> Dataset:
     if is_published(directory):
         facts = published.read_facts(directory)
         expected = {"sha256": facts["images_sha256"], "source": facts["source"]}
-        run_directory.check_images(directory, dataset.provenance(), expected)
+        run_directory.check_images(directory, dataset.provenance(), expected, dataset.images.sha256)
     else:
-        run_directory.check_same_data(directory, dataset.provenance())
+        run_directory.check_same_data(directory, dataset.provenance(), dataset.images.sha256)
     return dataset
 
 

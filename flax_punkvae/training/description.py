@@ -34,7 +34,7 @@ class Description:
     sprites are rendered to such images. palette: the colours of the training sprites, sorted; RGBA if any sprite is
     transparent in part; None if the images are not sprites. support: if the images are indices, the colours at each
     position. label_names: the labels of the dataset. source, images_sha256: where the images came from and the SHA-256
-    of all of them, rendered.
+    of all of them, as the dataset holds them.
 
     train_indices: the positions of the training images in the dataset. train_digests: the SHA-256 of the bytes of each
     training sprite (or image, if they are not sprites), in its colours. step, epochs: how long the model was trained.
@@ -79,18 +79,17 @@ class Description:
 
 def describe(config: Config, dataset: Dataset, parts: Parts, support: Support | None) -> Description:
     """The description of a run's model at step 0, without a digest of its parameters."""
-    originals = dataset.images if dataset.sprites is None else dataset.sprites
     _, height, width, channels = dataset.images.shape
     return Description(
         **_settings(config),
         image_shape=(height, width, channels),
-        palette=None if dataset.sprites is None else images.palette_of(dataset.sprites[parts.train]),
+        palette=None if dataset.sprites is None else images.palette_of(dataset.sprites, parts.train),
         support=support,
         label_names=dataset.label_names,
         source=dataset.source,
         images_sha256=dataset.sha256,
         train_indices=parts.train,
-        train_digests=digests(originals[parts.train]),
+        train_digests=digests(dataset.originals, parts.train),
     )
 
 
@@ -106,9 +105,12 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
-def digests(sprites: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n 32"]:
-    """SHA-256 of the bytes of each sprite (or image): RGB or RGBA, row by row."""
-    found = b"".join(hashlib.sha256(np.ascontiguousarray(sprite).data).digest() for sprite in sprites)
+def digests(
+    sprites: UInt8[np.ndarray, "m h w c"], positions: Int[np.ndarray, "n"] | None = None
+) -> UInt8[np.ndarray, "n 32"]:
+    """SHA-256 of the bytes of each sprite (or image), or of those at these positions: RGB or RGBA, row by row."""
+    chosen = sprites if positions is None else (sprites[place] for place in positions)
+    found = b"".join(hashlib.sha256(np.ascontiguousarray(sprite).data).digest() for sprite in chosen)
     return np.frombuffer(found, np.uint8).reshape(-1, 32)
 
 

@@ -21,6 +21,7 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.model import inference
 from flax_punkvae.training import checkpoints, retention, run_directory, steps
 from flax_punkvae.training.description import Description
+from flax_punkvae.training.placed import Placed
 from flax_punkvae.training.reporting import Report, losses_text
 from flax_punkvae.training.state import TrainState
 
@@ -66,7 +67,7 @@ class Run(NamedTuple):
 
     directory: Path
     config: TrainConfig
-    images: Integer[Array, "n h w c"]
+    images: Placed | Integer[Array, "n h w c"]
     grid_images: Integer[np.ndarray, "b h w c"]
     palette: UInt8[np.ndarray, "p c"] | None
     description: Description

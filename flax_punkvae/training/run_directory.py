@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,17 @@ def check_same(path: Path, config: Config) -> None:
         )
 
 
-def check_same_data(path: Path, provenance: dict[str, Any]) -> None:
-    """Raise UserError if the images are not those of the run."""
-    check_images(path, provenance, read_facts(path)["data"])
+def check_same_data(path: Path, provenance: dict[str, Any], rendered: Callable[[], str]) -> None:
+    """Raise UserError if the images are not those of the run; see `check_images`."""
+    check_images(path, provenance, read_facts(path)["data"], rendered)
 
 
-def check_images(path: Path, provenance: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise UserError if the images are not the expected ones, given by sha256 and source."""
-    if provenance["sha256"] != expected["sha256"]:
+def check_images(path: Path, provenance: dict[str, Any], expected: dict[str, Any], rendered: Callable[[], str]) -> None:
+    """Raise UserError if the images are not the expected ones, given by sha256 and source.
+
+    `rendered` computes the SHA-256 of the rendered images, which older versions wrote in place of that of the sprites.
+    """
+    if expected["sha256"] != provenance["sha256"] and expected["sha256"] != rendered():
         raise UserError(
             f"{provenance['source']} does not hold the images that {path} was trained on (SHA-256 "
             f"{provenance['sha256'][:16]}... instead of {expected['sha256'][:16]}..., "

@@ -15,6 +15,7 @@ from flax_punkvae.devices import parallel, processes
 from flax_punkvae.errors import UserError
 from flax_punkvae.training import checkpoints, description, loop, retention, run_directory, signals, transfer
 from flax_punkvae.training import state as train_state
+from flax_punkvae.training.placed import placed
 from flax_punkvae.training.reporting import Report
 from flax_punkvae.training.state import TrainState
 
@@ -28,18 +29,20 @@ class Ended(NamedTuple):
     signals: list[int]
 
 
-def claim(run_dir: Path, resume: bool, config: Config, provenance: dict[str, Any], init: dict[str, Any] | None) -> None:
+def claim(run_dir: Path, resume: bool, config: Config, dataset: Dataset, init: dict[str, Any] | None) -> None:
     """Check a run directory that this process has locked and, for a new run, write its first files.
 
     `init` are facts about the model to fine-tune. Raises UserError if the run cannot be started or continued there.
     """
     if resume:
         run_directory.check_links(run_dir)
-        run_directory.check_same_data(run_dir, provenance)
+        run_directory.check_same_data(run_dir, dataset.provenance(), dataset.images.sha256)
     else:
         # Checked again, since another process may have held the lock until now.
         run_directory.check_free(run_dir)
-        run_directory.start(run_dir, config, {"data": provenance, **({"init": init} if init else {}), "starts": []})
+        run_directory.start(
+            run_dir, config, {"data": dataset.provenance(), **({"init": init} if init else {}), "starts": []}
+        )
 
 
 def train(
@@ -64,7 +67,7 @@ def train(
         run = loop.Run(
             directory=run_dir,
             config=config.train,
-            images=parallel.sharded(state.mesh, dataset.images),
+            images=placed(state.mesh, dataset.images),
             grid_images=parallel.widened(dataset.images[np.resize(parts.test, loop.GRID_COLUMNS)]),
             palette=dataset.palette,
             description=description.describe(config, dataset, parts, state.model.support),
@@ -114,7 +117,7 @@ def _begin(
     if restored:
         state, progress, damaged = restored.state, loop.Progress.of(restored.meta), restored.damaged
     else:
-        key, train_images = loop.make_keys(config.seed)["init"], dataset.images[parts.train]
+        key, train_images = loop.make_keys(config.seed)["init"], dataset.images.at(parts.train)
         state = train_state.create_state(config, key, train_images, dataset.colours, shapes.mesh)
         if fine_tuned:
             params = transfer.transferred(fine_tuned(), state.params, dataset.palette, state.model.support)

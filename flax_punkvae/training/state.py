@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key, UInt
 
 from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
+from flax_punkvae.data import LazyImages
 from flax_punkvae.devices import parallel
 from flax_punkvae.errors import UserError
 from flax_punkvae.model.palette import Support, listed, log_frequencies
@@ -77,7 +78,7 @@ def init(model: PunkVAE, key: Key[Array, ""]) -> Any:
 def create_state(
     config: Config,
     key: Key[Array, ""],
-    train_images: UInt[np.ndarray, "n h w c"] | None = None,
+    train_images: LazyImages | UInt[np.ndarray, "n h w c"] | None = None,
     colours: int = 0,
     mesh: Mesh | None = None,
 ) -> TrainState:
@@ -92,7 +93,7 @@ def create_state(
     params = init(state.model, key)
     if state.model.support:
         assert train_images is not None
-        bias = listed(state.model.support, log_frequencies(train_images, colours))
+        bias = listed(state.model.support, log_frequencies(np.asarray(train_images), colours))
         # A copy for each: training donates its state, and a buffer can be donated once.
         for part in (params, params["pixels"]) if config.model.pixel_hidden else (params,):
             part["palette"]["bias"] = jnp.array(bias)
@@ -102,7 +103,7 @@ def create_state(
 
 def state_shapes(
     config: Config,
-    train_images: UInt[np.ndarray, "n h w c"] | None = None,
+    train_images: LazyImages | UInt[np.ndarray, "n h w c"] | None = None,
     colours: int = 0,
     mesh: Mesh | None = None,
 ) -> TrainState:
@@ -115,7 +116,7 @@ def state_shapes(
     _check_stages(len(config.model.encoder_widths), shape)
     _check_shift(config.data.shift, shape)
     if train_images is not None and colours:
-        support = Support.of(train_images, colours, config.data.shift, config.data.flip)
+        support = Support.of(np.asarray(train_images), colours, config.data.shift, config.data.flip)
     model = make_module(config.model, config.train, shape, support)
     tx = make_optimiser(config.train, steps)
 

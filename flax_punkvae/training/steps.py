@@ -17,7 +17,9 @@ from flax_punkvae.measures.metrics import active_units
 from flax_punkvae.model import inference, losses
 from flax_punkvae.model.likelihoods import Likelihood
 from flax_punkvae.model.vae import PunkVAE
+from flax_punkvae.training import placed
 from flax_punkvae.training.augmentation import augment
+from flax_punkvae.training.placed import Placed
 from flax_punkvae.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -65,7 +67,7 @@ def train_step(state: TrainState, images: Shaped[Array, "b h w c"], key: Key[Arr
 @partial(jax.jit, donate_argnames="state")
 def train_steps(
     state: TrainState,
-    images: Integer[Array, "n h w c"],
+    images: Placed | Integer[Array, "n h w c"],
     indices: Int[Array, "s b"],
     key: Key[Array, ""],
     begin: Int[Array, ""] | int,
@@ -78,7 +80,7 @@ def train_steps(
     """
 
     def step(state: TrainState, batch: Int[Array, "b"]) -> tuple[TrainState, Metrics]:
-        pixels = state.model.likelihood.pixels(parallel.rows(state.mesh, images, batch))
+        pixels = state.model.likelihood.pixels(placed.rows(state.mesh, images, batch))
         return train_step(state, pixels, jax.random.fold_in(key, state.step))
 
     def body(number: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -97,7 +99,7 @@ def eval_step(
     module: PunkVAE,
     params: Any,
     beta: float,
-    images: Integer[Array, "n h w c"],
+    images: Placed | Integer[Array, "n h w c"],
     indices: Int[Array, "b"],
     key: Key[Array, ""],
     mesh: Mesh | None = None,
@@ -108,7 +110,7 @@ def eval_step(
         distortion, _, kl, mean = inference.apply(module, params, pixels, keys, train=False)
         return {**_metrics(module.likelihood, distortion, kl, beta), "mean": mean}
 
-    pixels = module.likelihood.pixels(parallel.rows(mesh, images, indices))
+    pixels = module.likelihood.pixels(placed.rows(mesh, images, indices))
     return parallel.mapped(mesh, values, params, pixels, jax.random.split(key, len(indices)))
 
 
@@ -116,7 +118,7 @@ def evaluate(
     module: PunkVAE,
     params: Any,
     beta: float,
-    images: Integer[Array, "n h w c"],
+    images: Placed | Integer[Array, "n h w c"],
     indices: Int[np.ndarray, "m"],
     key: Key[Array, ""],
     batch_size: int,
@@ -124,7 +126,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics averaged over `images[indices]`, each image counted once, and the number of active units.
 
-    `images` are `parallel.sharded` over the mesh, and the parameters are replicated on it.
+    `images` are placed on the mesh, and the parameters are replicated on it.
     """
     parts: list[dict[str, np.ndarray]] = []
     for number, start in enumerate(range(0, len(indices), batch_size)):
@@ -132,10 +134,10 @@ def evaluate(
         # The last batch is padded, so that one shape is compiled; padding is cut from the result.
         padded = np.resize(batch, batch_size).astype(np.int32)
         metrics = eval_step(module, params, beta, images, padded, jax.random.fold_in(key, number), mesh)
-        parts.append({name: np.asarray(value, np.float64)[: len(batch)] for name, value in metrics.items()})
+        parts.append({name: np.asarray(value)[: len(batch)] for name, value in metrics.items()})
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = values.pop("mean")
-    averages = {name: float(value.mean()) for name, value in values.items()}
+    averages = {name: float(value.astype(np.float64).mean()) for name, value in values.items()}
     return {**averages, "active_units": int(active_units(means).sum())}
 
 

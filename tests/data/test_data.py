@@ -247,7 +247,7 @@ def test_background(tmp_path: Path):
     sheet = write(tmp_path / "sheet.png", pixels)
     config = DataConfig(source=str(sheet), tile=(24, 24), background="#204060", render="crisp")
     dataset = data.load(config)
-    corner, rest = im.read_crisp(dataset.images)[0, 0, :2].tolist()
+    corner, rest = im.read_crisp(dataset.images[:])[0, 0, :2].tolist()
     assert rest == [0x20, 0x40, 0x60]
     # Oracle: alpha compositing by hand, 128/255 of red over the background.
     assert corner == [round((128 * red + 127 * blue) / 255) for red, blue in zip((255, 0, 0), rest, strict=True)]
@@ -259,7 +259,7 @@ def test_render_modes(sprites: np.ndarray, tmp_path: Path, render: im.Render):
     dataset = data.load(DataConfig(source=str(sheet), render=render))
     on_blue = im.over_background(sprites, (0x63, 0x85, 0x96))
     if render == "crisp":
-        np.testing.assert_array_equal(im.read_crisp(dataset.images), on_blue)
+        np.testing.assert_array_equal(im.read_crisp(dataset.images[:]), on_blue)
     else:
         # Oracle: the facts' own words, 14x nearest and Pillow's bilinear resize.
         large = Image.fromarray(on_blue[7].repeat(14, axis=0).repeat(14, axis=1))
@@ -270,13 +270,17 @@ def test_render_modes(sprites: np.ndarray, tmp_path: Path, render: im.Render):
 def test_provenance(sprites: np.ndarray, tmp_path: Path):
     sheet = write(tmp_path / "sheet.png", tiled(sprites, 6))
     dataset = data.load(DataConfig(source=str(sheet)))
+    shown = im.over_background(sprites, (0x63, 0x85, 0x96))
     assert dataset.provenance() == {
         "source": f"sheet {sheet}",
         "count": 30,
         "size": "128x128",
-        # Oracle: hashlib over the pixels, one image at a time.
-        "sha256": hashlib.sha256(b"".join(image.tobytes() for image in dataset.images)).hexdigest(),
+        # Oracle: hashlib over the sprites, one at a time.
+        "sha256": hashlib.sha256(b"".join(sprite.tobytes() for sprite in shown)).hexdigest(),
     }
+    # Likewise over the rendered images, which older versions wrote.
+    rendered = b"".join(dataset.images[place].tobytes() for place in range(30))
+    assert dataset.images.sha256() == hashlib.sha256(rendered).hexdigest()
 
 
 def test_limit(package: Raw, monkeypatch: pytest.MonkeyPatch):
@@ -299,7 +303,7 @@ def test_a_limit_beyond_the_end(sprites: np.ndarray, tmp_path: Path):
 def test_synthetic():
     dataset = data.load(DataConfig(source="synthetic", synthetic_count=12, synthetic_seed=3, render="crisp"))
     sprites, labels, names = synthetic.draw(12, 3)
-    np.testing.assert_array_equal(im.read_crisp(dataset.images), im.over_background(sprites, (0x63, 0x85, 0x96)))
+    np.testing.assert_array_equal(im.read_crisp(dataset.images[:]), im.over_background(sprites, (0x63, 0x85, 0x96)))
     np.testing.assert_array_equal(dataset.labels, labels)
     assert (dataset.label_names, dataset.source) == (names, "synthetic characters (seed 3)")
 

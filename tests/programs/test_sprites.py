@@ -94,7 +94,7 @@ def test_indices_and_palette_are_the_training_sprites(tmp_path: Path, palette: n
     assert dataset.images.shape == (20, 10, 16, 1) and dataset.images.dtype == dtype
     assert dataset.palette is not None and dataset.colours == len(palette)
     assert dataset.palette.tolist() == palette.tolist()
-    assert dataset.sha256 == hashlib.sha256(dataset.images.tobytes()).hexdigest()
+    assert dataset.sha256 == hashlib.sha256(dataset.images[:].tobytes()).hexdigest()
     everywhere = np.arange(20)
     assert dataset.outside_palette(everywhere) == (1, 1) and dataset.sprites is not None
     np.testing.assert_array_equal(dataset.sprites, sprites)
@@ -460,7 +460,7 @@ def test_sprites_of_16x16_and_many_colours_are_trained_measured_and_drawn(
     """From a folder, with the features of the random network alone, which knows no size, and no labels. The sprites
     have more colours than a byte can index."""
     monkeypatch.setattr(critic, "LEAST_STEPS", 1)
-    drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images
+    drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images[:]
     drawn = drawn.copy()
     drawn[:, :2] = MANY_COLOURS[np.random.default_rng(0).integers(0, len(MANY_COLOURS), (120, 2, 16))]
     source = folder(tmp_path / "sprites", drawn)

@@ -42,7 +42,7 @@ RENDERS = {
 @pytest.fixture(scope="module")
 def sprites() -> np.ndarray:
     """Forty sprites."""
-    return data.load(DataConfig(source="synthetic", synthetic_count=40, render="sprite")).images
+    return data.load(DataConfig(source="synthetic", synthetic_count=40, render="sprite")).images[:]
 
 
 @pytest.fixture(scope="module")

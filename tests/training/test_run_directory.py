@@ -175,14 +175,20 @@ def test_an_edited_config_is_noticed(tmp_path: Path):
         run_directory.check_same(run, run_directory.read_config(run))
 
 
+def never() -> str:
+    raise AssertionError("images are rendered only if their sprites have another digest")
+
+
 def test_other_images_are_refused(tmp_path: Path):
     run = start(tmp_path / "run")
-    run_directory.check_same_data(run, {"sha256": "abc", "source": "elsewhere"})
+    run_directory.check_same_data(run, {"sha256": "abc", "source": "elsewhere"}, never)
+    # Older versions wrote the SHA-256 of the rendered images.
+    run_directory.check_same_data(run, {"sha256": "def", "source": "elsewhere"}, lambda: "abc")
     with pytest.raises(
         UserError,
         match=r"folder x does not hold the images that .* was trained on .*: name the original images with --data",
     ):
-        run_directory.check_same_data(run, {"sha256": "xyz", "source": "folder x"})
+        run_directory.check_same_data(run, {"sha256": "xyz", "source": "folder x"}, lambda: "uvw")
 
 
 def test_no_run_to_resume(tmp_path: Path):

@@ -80,7 +80,7 @@ def _load(began: float, source: str) -> dict[str, Any]:
     spans["images"] = time.monotonic() - mark
     mark = time.monotonic()
     jax.block_until_ready(
-        (jax.device_put(dataset.images), train_state.create_state(Config(), jax.random.key(0)).params)
+        (jax.device_put(dataset.images[:]), train_state.create_state(Config(), jax.random.key(0)).params)
     )
     spans["state and transfer"] = time.monotonic() - mark
     spans["in all"] = time.monotonic() - began
