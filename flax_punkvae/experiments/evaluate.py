@@ -59,20 +59,22 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
-    from flax_punkvae.devices import backend
+    from flax_punkvae.devices import backend, threads
     from flax_punkvae.trained import headline, hub_models, tables
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
     options = replace(options, run_dirs=tuple(map(hub_models.local, options.run_dirs)))
     if len(options.run_dirs) == 1:
-        _evaluate(options.run_dirs[0], options, options.output)
+        with threads.single_threaded_products():
+            _evaluate(options.run_dirs[0], options, options.output)
         return 0
     configs = [run_directory.read_config(directory) for directory in options.run_dirs]
     for directory, config in zip(options.run_dirs, configs, strict=True):
         if replace(config, seed=0) != replace(configs[0], seed=0):
             raise UserError(f"{directory} and {options.run_dirs[0]} differ in more than the seed: evaluate each alone")
-    spread = headline.spread([headline.figures(_evaluate(each, options, None)) for each in options.run_dirs])
+    with threads.single_threaded_products():
+        spread = headline.spread([headline.figures(_evaluate(each, options, None)) for each in options.run_dirs])
     _show(tables.headlines(spread, [config.seed for config in configs]))
     if options.output:
         path = options.output / "seeds.json"
@@ -105,7 +107,8 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
             "config_seed": run.config.seed,
         }
     }
-    parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
+    posteriors = evaluation.Posteriors(run)
+    parts["rate_distortion"] = evaluation.rate_distortion(run, posteriors, options.seed)
     bound = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
     if bound is not None:
         parts["iwae"] = bound
@@ -113,7 +116,7 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
         notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
     if (codes := evaluation.other_codes(run)) is not None:
         parts["other_codes"] = codes
-    parts["label_probes"] = evaluation.label_probes(run)
+    parts["label_probes"] = evaluation.label_probes(run, posteriors)
     if not run.dataset.label_names:
         notes.append("the images have no labels: skipped label probes")
     skipped = "skipped reconstruction and all measures of samples"
@@ -126,8 +129,8 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
         least, count = sample_quality.LEAST_HELD_OUT, len(run.test_indices)
         notes.append(f"{count} held-out images are too few, at least {least} are needed: {skipped}")
     else:
-        samples = sample_quality.draw(run, options.seed)
-        parts["reconstruction"] = evaluation.reconstruction(run)
+        samples = sample_quality.draw(run, posteriors, options.seed)
+        parts["reconstruction"] = evaluation.reconstruction(run, posteriors)
         parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
         if reason := parts["sample_fidelity"].get("trained_left_out"):
             notes.append(f"skipped the features of the trained network: {reason}")

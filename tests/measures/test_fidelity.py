@@ -32,6 +32,10 @@ def radius(points: np.ndarray, i: int, k: int) -> float:
     return sorted(distance(points[i], points[j]) for j in range(len(points)) if j != i)[k - 1]
 
 
+def authenticity(train: np.ndarray, generated: np.ndarray) -> float:
+    return fidelity.authenticity(fidelity.nearest(generated, train), fidelity.nearest_other(train))
+
+
 def test_frechet_of_a_shift_is_the_squared_shift():
     real = draws(0, 100)
     shift = np.arange(6.0)
@@ -139,6 +143,21 @@ def test_nearest_is_the_double_loop_and_finds_equals_at_zero():
     assert (indices[600:] == np.arange(50)).all() and (distances[600:] == 0).all()
 
 
+def test_a_feature_that_all_references_share_counts():
+    """Oracle: double loop; the nearest other point in blocks of fewer rows than there are points."""
+    references, queries = draws(36, 600), draws(37, 40)
+    references[:, 1] = 3.0
+    indices, distances = fidelity.nearest(queries, references)
+    for query, index, squared in zip(queries, indices, distances, strict=True):
+        by_hand = ((references - query) ** 2).sum(1)
+        assert index == by_hand.argmin()
+        np.testing.assert_allclose(squared, by_hand.min(), rtol=1e-9)
+    own = fidelity.nearest_other(references)
+    by_hand = [radius(references, i, 1) ** 2 for i in range(0, 600, 25)]
+    np.testing.assert_allclose(own[::25], by_hand, rtol=1e-9)
+    assert fidelity.nearest(queries, references[:1])[1] == pytest.approx(((queries - references[0]) ** 2).sum(1))
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_data_copying_is_scipy_s_mann_whitney(ties: bool):
     train, test, generated = draws(17, 300), draws(18, 80), 0.9 * draws(19, 120)
@@ -180,9 +199,11 @@ def test_authenticity_is_the_double_loop():
     for row in generated:
         i = min(range(len(train)), key=lambda i: distance(row, train[i]))
         authentic += distance(row, train[i]) >= radius(train, i, 1)
-    assert fidelity.authenticity(train, generated) == authentic / 50
+    own = fidelity.nearest_other(train)
+    np.testing.assert_allclose(own, [radius(train, i, 1) ** 2 for i in range(len(train))], rtol=1e-9)
+    assert fidelity.authenticity(fidelity.nearest(generated, train), own) == authentic / 50
     assert 0 < authentic < 50
-    assert fidelity.authenticity(train, train) == 0.0
+    assert fidelity.authenticity(fidelity.nearest(train, train), own) == 0.0
 
 
 def test_planted_copies_are_counted():
@@ -209,7 +230,8 @@ def test_planted_copies_are_counted():
         (lambda x: fidelity.data_copying_z(x, x, x[:19]), "generated: expected at least 20 rows, got 19"),
         (lambda x: fidelity.data_copying_z(x, x, x, cells=0), "expected at least 1 cell, got 0"),
         (lambda x: fidelity.data_copying_z(x, x, x, cells=9), "expected a cell with 20 generated points"),
-        (lambda x: fidelity.authenticity(x[:1], x), "train: expected at least 2 rows, got 1"),
+        (lambda x: fidelity.distances_z(x[:19, 0], x[:, 0]), "generated: expected at least 20 rows, got 19"),
+        (lambda x: fidelity.nearest_other(x[:1]), "points: expected at least 2 rows, got 1"),
         (lambda x: fidelity.frechet_distance(x, np.where(x > 0, np.nan, x)), "generated: expected finite numbers"),
     ],
 )
@@ -236,7 +258,7 @@ def test_each_kind_of_bad_model_is_called_out_by_the_right_metric():
             "density": density,
             "coverage": coverage,
             "z": fidelity.data_copying_z(train, test, generated),
-            "authentic": fidelity.authenticity(train, generated),
+            "authentic": authenticity(train, generated),
         }
 
     good = measured(honest)
@@ -274,7 +296,7 @@ def test_each_kind_of_bad_model_is_called_out_on_sprites():
     good, copy, collapse, wild = (features.extract(network, made) for made in (honest, copying, collapsed, noise))
     assert abs(fidelity.data_copying_z(known, real, good)) < 3
     assert fidelity.data_copying_z(known, real, copy) < -20
-    assert fidelity.authenticity(known, copy) < 0.05 < 0.2 < fidelity.authenticity(known, good)
+    assert authenticity(known, copy) < 0.05 < 0.2 < authenticity(known, good)
     assert fidelity.precision_recall(real, good)[1] > 0.5 > 0.05 > fidelity.precision_recall(real, collapse)[1]
     assert fidelity.density_coverage(real, good)[1] > 0.9
     assert fidelity.density_coverage(real, collapse)[1] < 0.1

@@ -310,7 +310,7 @@ def evaluated_at_once(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flax_punkvae.trained.runs.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("other_codes", "label_probes"):
-        monkeypatch.setattr(evaluation, part, lambda _: None)
+        monkeypatch.setattr(evaluation, part, lambda *_: None)
     monkeypatch.setattr(sample_quality, "LEAST_HELD_OUT", 1000)
 
 
@@ -329,16 +329,20 @@ def test_without_a_sigma_the_likelihoods_are_left_out(
     monkeypatch.setattr(evaluation, "importance", bound)
     assert evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)]) == 0
     parts = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
-    whole = evaluation.rate_distortion(run, 0)
+    whole = rate_distortion(run)
     left_out = {"sigma", "negative_elbo_nats_at_sigma"}
     assert set(parts["rate_distortion"]) == set(whole) - left_out and "iwae" not in parts
     assert parts["rate_distortion"]["rate_nats"] == whole["rate_nats"]
     assert "so sigma is 0: skipped -ELBO and IWAE bound" in capsys.readouterr().out
 
 
+def rate_distortion(run: OpenedRun) -> dict:
+    return evaluation.rate_distortion(run, evaluation.Posteriors(run), 0)
+
+
 def test_the_active_units_of_one_image_are_none(run: OpenedRun):
-    alone = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:1]), 0)
-    two = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:2]), 0)
+    alone = rate_distortion(run._replace(test_indices=run.test_indices[:1]))
+    two = rate_distortion(run._replace(test_indices=run.test_indices[:2]))
     assert alone["active_units"] is None and two["active_units"] is not None
 
 

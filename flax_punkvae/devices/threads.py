@@ -1,0 +1,32 @@
+"""Run a function on several values side by side, on threads."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+
+def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:
+    """[function(value) for value in values], as many at a time as there are cores; the first exception is raised.
+
+    For calls that spend their time in NumPy, XLA or other code that does not hold the interpreter lock.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, values))
+
+
+def single_threaded_products() -> contextlib.AbstractContextManager[Any]:
+    """While it is open, each of NumPy's matrix products uses one thread.
+
+    Small products are faster so, and many times as fast if other work keeps the cores busy, since threads that wait for
+    each other do so in a busy loop. Needs threadpoolctl, which comes with scikit-learn; does nothing without it.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    return threadpool_limits(1, user_api="blas")
