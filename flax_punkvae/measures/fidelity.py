@@ -204,9 +204,7 @@ def _k_means(x: Float[np.ndarray, "n f"], count: int) -> Float[np.ndarray, "k f"
     return centres
 
 
-def authenticity(
-    found: tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m"]], own: Float[np.ndarray, "n"]
-) -> float:
+def authenticity(found: tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m"]], own: Float[np.ndarray, "n"]) -> float:
     """AuthPct: the fraction of generated points no nearer to their nearest training point than that point is to its own
     nearest other training point. Given `nearest(generated, train)` and `nearest_other(train)`.
 

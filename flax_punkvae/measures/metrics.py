@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 
-
 def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bool[np.ndarray, "d"]:
     """Which latents are active: the variance over n images of the posterior mean exceeds the threshold.
 

@@ -126,9 +126,7 @@ class PixelDecoder(nn.Module):
         self, features: Float[Array, "*b f"], embedded: Float[Array, "*#b n e"], near: Integer[Array, "*#b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
-        x, near_by = (
-            values.astype(self.dtype) for values in (features, embedded.reshape(*embedded.shape[:-2], -1))
-        )
+        x, near_by = (values.astype(self.dtype) for values in (features, embedded.reshape(*embedded.shape[:-2], -1)))
         (kernel, bias), *others = (layer() for layer in self.layers)
         if near_by.shape[:-1] == x.shape[:-1]:
             x = jnp.concatenate([x, near_by], axis=-1) @ kernel + bias
