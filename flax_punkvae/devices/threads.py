@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,6 +17,18 @@ def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[R
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, values))
+
+
+@contextlib.contextmanager
+def background() -> Iterator[ThreadPoolExecutor]:
+    """A thread that runs what is submitted, in order. What has not begun when an exception is raised never does."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def single_threaded_products() -> contextlib.AbstractContextManager[Any]:

@@ -4,8 +4,8 @@ Held-out images are the run's own test images. Every part states its n and, if i
 """
 
 import math
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,21 +25,31 @@ from flax_punkvae.training import steps
 _CHUNK = 100
 
 
-@dataclass(frozen=True, eq=False)
 class Posteriors:
-    """(means, logvars) of a run's images, each encoded once, for all parts of its evaluation."""
+    """(means, logvars) of a run's images, each encoded once, when they are first needed by any thread."""
 
-    run: OpenedRun
+    def __init__(self, run: OpenedRun) -> None:
+        self._run, self._lock = run, threading.RLock()
 
-    @cached_property
+    @property
     def train(self) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
         """Of the training images."""
-        return self.run.encode(self.run.train_indices)
+        with self._lock:
+            return self._train
 
-    @cached_property
+    @property
     def held_out(self) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]]:
         """Of the held-out images."""
-        return self.run.encode(self.run.test_indices)
+        with self._lock:
+            return self._held_out
+
+    @cached_property
+    def _train(self) -> Any:
+        return self._run.encode(self._run.train_indices)
+
+    @cached_property
+    def _held_out(self) -> Any:
+        return self._run.encode(self._run.test_indices)
 
 
 def rate_distortion(run: OpenedRun, posteriors: Posteriors, seed: int) -> dict[str, Any]:

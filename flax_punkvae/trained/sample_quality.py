@@ -39,13 +39,11 @@ def draw(run: OpenedRun, posteriors: Posteriors, seed: int) -> dict[str, UInt8[n
     held-out sprites are: as drawn, and re-encoded.
     """
     count, model = len(run.test_indices), run.model
-    # Here, since both samplers that are fitted to them run at the same time.
-    fitted_to = posteriors.train
 
     def drawn(how: SamplerName) -> dict[str, UInt8[np.ndarray, "n h w c"]]:
         if how == "prior":
             return _draw_from_prior(model, count, seed)
-        draws = joined(model.draw(how, count, seed, posteriors=lambda: fitted_to, reencode=0))
+        draws = joined(model.draw(how, count, seed, posteriors=lambda: posteriors.train, reencode=0))
         return {how: model.decode_sprites(*draws)}
 
     found = {row: content for rows in threads.each(drawn, SAMPLERS) for row, content in rows.items()}

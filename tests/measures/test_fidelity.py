@@ -319,6 +319,17 @@ def test_nearest_sprites_are_those_with_the_fewest_other_pixels():
     assert (nearest[2], differing[2]) == (3, 0)
 
 
+def test_many_sprites_are_compared_as_a_few_are():
+    """Oracle: the sprites a few at a time, which another loop compares; positions and colours that all share."""
+    random = np.random.default_rng(9)
+    sprites, references = random.integers(0, 3, (70, 5, 3, 4), np.uint8), random.integers(0, 3, (90, 5, 3, 4), np.uint8)
+    references[:, 2] = 1
+    sprites[:9] = references[80:89]
+    few = [fidelity.nearest_sprites(sprites[start : start + 5], references) for start in range(0, 70, 5)]
+    for at_once, parts in zip(fidelity.nearest_sprites(sprites, references), zip(*few, strict=True), strict=True):
+        np.testing.assert_array_equal(at_once, np.concatenate(parts))
+
+
 def test_nearest_sprites_take_memory_for_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch):
     """Oracles: all at once; the bytes that tracemalloc counts, beside those that all pairs would take."""
     random = np.random.default_rng(8)
@@ -328,6 +339,8 @@ def test_nearest_sprites_take_memory_for_a_block_at_a_time(monkeypatch: pytest.M
     )
     at_once = fidelity.nearest_sprites(sprites, references)
     monkeypatch.setattr(fidelity, "_PIXELS", 16 * 7)
+    # What is compiled is kept, whatever the number of blocks.
+    fidelity.nearest_sprites(sprites[:20], references[:10])
     tracemalloc.start()
     in_blocks = fidelity.nearest_sprites(sprites, references)
     _, peak = tracemalloc.get_traced_memory()
