@@ -331,19 +331,19 @@ def test_many_sprites_are_compared_as_a_few_are():
 
 
 def test_nearest_sprites_take_memory_for_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    """Oracles: all at once; the bytes that tracemalloc counts, beside those that all pairs would take."""
+    """Oracles: all at once; the bytes that tracemalloc counts, beside those of the references as numbers."""
     random = np.random.default_rng(8)
     sprites, references = (
-        random.integers(0, 2, (300, 4, 4, 3), np.uint8),
-        random.integers(0, 2, (500, 4, 4, 3), np.uint8),
+        random.integers(0, 2, (70, 4, 4, 3), np.uint8),
+        random.integers(0, 2, (20_001, 4, 4, 3), np.uint8),
     )
     at_once = fidelity.nearest_sprites(sprites, references)
-    monkeypatch.setattr(fidelity, "_PIXELS", 16 * 7)
-    # What is compiled is kept, whatever the number of blocks.
-    fidelity.nearest_sprites(sprites[:20], references[:10])
+    monkeypatch.setattr(fidelity, "_PIXELS", 16 * 1000)
+    # What is compiled, for whole blocks and for the last one, is kept, whatever the number of blocks.
+    fidelity.nearest_sprites(sprites[:20], references[:1001])
     tracemalloc.start()
     in_blocks = fidelity.nearest_sprites(sprites, references)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_array_equal(in_blocks, at_once)
-    assert peak < 100_000 < 300 * 500 * 8
+    assert peak < 1_000_000 < 20_001 * 16 * 4
