@@ -171,9 +171,10 @@ def _why_no_samples(run: "OpenedRun") -> str | None:
 
 
 def _measured_samples(run: "OpenedRun", posteriors: "Posteriors", seed: int, pool: Executor) -> dict[str, Any]:
-    from flax_punkvae.trained import evaluation, sample_quality
+    """The parts that compare samples, and reconstructions, with the held-out sprites."""
+    from flax_punkvae.trained import evaluation, sample_quality, sample_sets
 
-    samples = sample_quality.draw(run, posteriors, seed)
+    samples = sample_sets.draw(run, posteriors, seed)
     copying = pool.submit(sample_quality.copying, run, samples, seed)
     validity = pool.submit(sample_quality.local_validity, run, samples)
     parts: dict[str, Any] = {

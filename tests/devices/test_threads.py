@@ -15,7 +15,7 @@ def test_each_keeps_the_order_and_raises():
 
 def test_products_are_single_threaded_for_a_while():
     """Oracle: what threadpoolctl reads from the library."""
-    np.zeros((2, 2)) @ np.zeros((2, 2))
+    np.dot(np.zeros((2, 2)), np.zeros((2, 2)))
 
     def blas() -> list[int]:
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
