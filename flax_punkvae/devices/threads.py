@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
+# Each call in progress needs memory, on a GPU its memory.
+_MOST = 4
+
 
 def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:
-    """[function(value) for value in values], as many at a time as there are cores; the first exception is raised.
+    """[function(value) for value in values], one per core at a time, at most 4; the first exception is raised.
 
     For calls that spend their time in NumPy, XLA or other code that does not hold the interpreter lock.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST)) as pool:
         return list(pool.map(function, values))
 
 

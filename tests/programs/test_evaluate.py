@@ -18,9 +18,11 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.measures import critic, features, metrics
 from flax_punkvae.model import inference, likelihoods, losses
-from flax_punkvae.trained import evaluation, headline, sample_quality, traits
+from flax_punkvae.trained import evaluation, headline, sample_quality, sample_sets, traits
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
+from flax_punkvae.trained.selection import Wanted, joined
+from flax_punkvae.training.description import digests
 from helpers.programs import PICTURES, SMALL, trained
 from helpers.streams import Gone
 
@@ -235,6 +237,29 @@ def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monk
     floors = np.abs(labels[held_out].mean(0) - np.array(sets)).sum(1)
     floor = part["rows"]["training (floor)"]["labels"]
     assert abs(floor - floors.mean()) < 5 * floors.std() / np.sqrt(sample_quality.FLOOR_SETS)
+
+
+def test_the_sets_are_those_that_the_model_draws(run: OpenedRun):
+    """Oracle: `Model.draw`, `reencode` and `select`, each from the start; the first samples are made known."""
+    count = 4
+    drawn = joined(run.model.draw("prior", count, 3, reencode=0))
+    described, passes = run.model.description, {"prior, new only": 0, "prior, re-encoded, new only": 1}
+    first = [run.model.reencode(drawn, times) for times in passes.values()]
+    known = np.concatenate([digests(run.model.to_sprites(run.model.decode_sprites(*draws)))[:1] for draws in first])
+    described = replace(described, train_digests=np.concatenate([known, described.train_digests[len(known) :]]))
+    model = replace(run.model, description=described)
+    opened = run._replace(model=model, test_indices=run.test_indices[:count])
+    found = sample_sets.draw(opened, evaluation.Posteriors(opened), 3)
+    for how in SAMPLERS:
+        draws = joined(model.draw(how, count, 3, posteriors=lambda: run.encode(run.train_indices), reencode=0))
+        np.testing.assert_array_equal(found.pop(how), model.decode_sprites(*draws))
+    np.testing.assert_array_equal(found.pop("prior, re-encoded"), model.decode_sprites(*model.reencode(drawn, 1)))
+    for row, times in passes.items():
+        wanted = Wanted(new=True, limit=4 * count)
+        new = model.select(wanted, "prior", count, 3, reencode=times).draws
+        if len(new.latents) == count:
+            np.testing.assert_array_equal(found.pop(row), model.decode_sprites(*new))
+    assert not found
 
 
 def test_labels_are_probed(found: dict, run: OpenedRun):
