@@ -70,17 +70,15 @@ class PixelDecoder(nn.Module):
         self.palette = Palette(self.support, _OUTPUT)
 
     def log_probabilities(
-        self, images: Integer[Array, "#b h w 1"], features: Float[Array, "o b f"]
+        self, images: Integer[Array, "b h w 1"], features: Float[Array, "o b f"]
     ) -> Float[Array, "o b"]:
-        """log q(its colour | features, earlier pixels) of each pixel at an open position; one image may do for all."""
+        """log q(its colour | features, earlier pixels) of each pixel at an open position."""
         colours, at_open = self.support.colours, self.support.at_open
         indices = images.transpose(1, 2, 0, 3).astype(jnp.int32)
         near = at_open(neighbours(indices, jnp.array([colours])))[..., 0]
         # Embedded before they are shifted: the gradient of a lookup is slow, and this one has a tenth of the rows.
         embedded = at_open(neighbours(self.embedding[indices[..., 0]], self.embedding[colours]))
         chosen = at_open(indices)[..., 0]
-        if images.shape[0] != features.shape[1]:
-            chosen = jnp.broadcast_to(chosen, features.shape[:2])
         output, log_weights = self._mixture(features, embedded, near)
         drawn = log_weights[..., 0] + self.palette.log_probabilities(output, chosen)
         copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
@@ -125,20 +123,13 @@ class PixelDecoder(nn.Module):
         return jax.lax.fori_loop(0, len(positions), choose, canvas)[positions]
 
     def _mixture(
-        self, features: Float[Array, "*b f"], embedded: Float[Array, "*#b n e"], near: Integer[Array, "*#b n"]
+        self, features: Float[Array, "*b f"], embedded: Float[Array, "*b n e"], near: Integer[Array, "*b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
-        near_by = embedded.reshape(*embedded.shape[:-2], -1)
-        shared = near_by.shape[:-1] != features.shape[:-1]
-        x = features if shared else jnp.concatenate([features, near_by], axis=-1)
-        x = x.astype(self.dtype)
+        x = jnp.concatenate([features, embedded.reshape(*embedded.shape[:-2], -1)], axis=-1).astype(self.dtype)
         for index, layer in enumerate(self.layers):
             kernel, bias = layer()
-            if shared and index == 0:
-                # Most of this layer's product is that with the neighbours, which is the same for all features.
-                x = x @ kernel[: self.features] + (near_by.astype(self.dtype) @ kernel[self.features :] + bias)
-            else:
-                x = x @ kernel + bias
+            x = x @ kernel + bias
             if index < len(self.layers) - 1:
                 x = nn.relu(x)
         x = x.astype(jnp.float32)

@@ -97,13 +97,13 @@ class PunkVAE(nn.Module):
         return self.support.image(self.pixels.decode(x, uniform))
 
     def distortion(
-        self, images: Shaped[Array, "#b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> Float[Array, "b"]:
-        """The likelihood's distortion between images, or one image, and decoded latents; with keys, dropout is on."""
+        """The likelihood's distortion between images and decoded latents; with keys, dropout is on."""
         return self.distortions(images, z, dropout_keys)[0]
 
     def distortions(
-        self, images: Shaped[Array, "#b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
         """(distortion, auxiliary loss); they are equal unless the decoder is autoregressive.
 
@@ -117,8 +117,6 @@ class PunkVAE(nn.Module):
             distortion = self.likelihood.distortion(images, x)
             return distortion, distortion
         x, chosen = (self.support.at_open(values.transpose(1, 2, 0, 3)) for values in (x, images))
-        if images.shape[0] != len(z):
-            chosen = jnp.broadcast_to(chosen, (*x.shape[:2], 1))
         independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen[..., 0]), images)
         if not self.config.pixel_hidden:
             return independent, independent
