@@ -6,6 +6,7 @@ Several runs that differ in the seed only are evaluated one by one, and then the
 import importlib.util
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from flax_punkvae.flags import parse
 from flax_punkvae.opening import Opening, output_root
 
 if TYPE_CHECKING:
+    from flax_punkvae.trained.evaluation import Posteriors
+    from flax_punkvae.trained.runs import OpenedRun
     from flax_punkvae.trained.tables import Table
 
 PROG = "python -m flax_punkvae.experiments.evaluate"
@@ -59,20 +62,22 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         raise UserError(f"{' and '.join(missing)} not installed: pip install '.[evaluate]'")
 
-    from flax_punkvae.devices import backend
+    from flax_punkvae.devices import backend, threads
     from flax_punkvae.trained import headline, hub_models, tables
     from flax_punkvae.training import run_directory
 
     backend.prepare("auto")
     options = replace(options, run_dirs=tuple(map(hub_models.local, options.run_dirs)))
     if len(options.run_dirs) == 1:
-        _evaluate(options.run_dirs[0], options, options.output)
+        with threads.single_threaded_products():
+            _evaluate(options.run_dirs[0], options, options.output)
         return 0
     configs = [run_directory.read_config(directory) for directory in options.run_dirs]
     for directory, config in zip(options.run_dirs, configs, strict=True):
         if replace(config, seed=0) != replace(configs[0], seed=0):
             raise UserError(f"{directory} and {options.run_dirs[0]} differ in more than the seed: evaluate each alone")
-    spread = headline.spread([headline.figures(_evaluate(each, options, None)) for each in options.run_dirs])
+    with threads.single_threaded_products():
+        spread = headline.spread([headline.figures(_evaluate(each, options, None)) for each in options.run_dirs])
     _show(tables.headlines(spread, [config.seed for config in configs]))
     if options.output:
         path = options.output / "seeds.json"
@@ -87,13 +92,35 @@ def main(arguments: Sequence[str]) -> int:
 
 def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict[str, Any]:
     """Evaluate one run, print its tables, write its files and return what evaluation.json holds."""
-    from flax_punkvae.measures import features
-    from flax_punkvae.trained import evaluation, plots, runs, sample_quality, tables, traits
+    from flax_punkvae.trained import plots, runs, tables
     from flax_punkvae.training import run_directory
 
     output = elsewhere or output_root(directory)
     run = runs.open_run(directory, options)
-    notes = list(run.model.notes)
+    parts, notes = _measured(run, options)
+    numbers, page = output / "evaluation.json", output / "evaluation.png"
+    try:
+        for path in (numbers, page) if elsewhere is None else ():
+            run_directory.inside(output, path)
+        with run_directory.writing(output):
+            numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+            plots.evaluation_page(parts, page)
+    finally:
+        # Print the results even if they cannot be written, because they took minutes to compute.
+        for note in (*run.model.notes, *notes):
+            console.say(note)
+        for table in tables.tables(parts, run.model.module.likelihood):
+            _show(table)
+    console.say(f"written to {numbers} and {page}")
+    return parts
+
+
+def _measured(run: "OpenedRun", options: Options) -> tuple[dict[str, Any], list[str]]:
+    """All parts of evaluation.json, and notes on what is not among them."""
+    from flax_punkvae.devices import threads
+    from flax_punkvae.trained import evaluation
+
+    notes: list[str] = []
     parts: dict[str, Any] = {
         "run": {
             "step": run.model.description.step,
@@ -105,64 +132,80 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
             "config_seed": run.config.seed,
         }
     }
-    parts["rate_distortion"] = evaluation.rate_distortion(run, options.seed)
-    bound = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
-    if bound is not None:
-        parts["iwae"] = bound
-    else:
-        notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
-    if (codes := evaluation.other_codes(run)) is not None:
-        parts["other_codes"] = codes
-    parts["label_probes"] = evaluation.label_probes(run)
+    posteriors = evaluation.Posteriors(run)
+    # What compresses or computes in NumPy runs beside what XLA computes.
+    with threads.background() as pool:
+        codes = pool.submit(evaluation.other_codes, run)
+        parts["rate_distortion"] = evaluation.rate_distortion(run, posteriors, options.seed)
+        probes = pool.submit(evaluation.label_probes, run, posteriors)
+        bound = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
+        if bound is not None:
+            parts["iwae"] = bound
+        else:
+            notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
+        reason = _why_no_samples(run)
+        of_samples = None if reason else _measured_samples(run, posteriors, options.seed, pool)
+        if (found := codes.result()) is not None:
+            parts["other_codes"] = found
+        parts["label_probes"] = probes.result()
     if not run.dataset.label_names:
         notes.append("the images have no labels: skipped label probes")
-    skipped = "skipped reconstruction and all measures of samples"
+    if of_samples is None:
+        return parts, [*notes, f"{reason}: skipped reconstruction and all measures of samples"]
+    return parts | of_samples, notes + _notes_on_samples(run, of_samples)
+
+
+def _why_no_samples(run: "OpenedRun") -> str | None:
+    """Why samples cannot be measured; None if they can."""
+    from flax_punkvae.measures import features
+    from flax_punkvae.trained import sample_quality
+
     if run.dataset.sprites is None:
-        notes.append(f"the images are not sprites: {skipped}")
-    elif min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
-        least = features.LEAST_SIDE
-        notes.append(f"the sprites are smaller than {least}x{least}: {skipped}")
-    elif len(run.test_indices) < sample_quality.LEAST_HELD_OUT:
-        least, count = sample_quality.LEAST_HELD_OUT, len(run.test_indices)
-        notes.append(f"{count} held-out images are too few, at least {least} are needed: {skipped}")
-    else:
-        samples = sample_quality.draw(run, options.seed)
-        parts["reconstruction"] = evaluation.reconstruction(run)
-        parts["sample_fidelity"] = sample_quality.sample_fidelity(run, samples, options.seed)
-        if reason := parts["sample_fidelity"].get("trained_left_out"):
-            notes.append(f"skipped the features of the trained network: {reason}")
-        parts["critic"] = sample_quality.critic_auc(run, samples, options.seed)
-        parts["copying"] = sample_quality.copying(run, samples, options.seed)
-        if duplicates := parts["copying"]["rows"]["held-out (floor)"]["exact_copies"]:
-            notes.append(
-                f"{duplicates} of the {len(run.test_indices)} held-out sprites are training sprites too: the held-out "
-                "rows contain copies"
-            )
-        parts["local_validity"] = sample_quality.local_validity(run, samples)
-        if (frequencies := sample_quality.label_frequencies(run, samples, options.seed)) is not None:
-            parts["label_frequencies"] = frequencies
-        else:
-            notes.append(f"skipped label frequencies; {traits.load_network(run.model.description)[1]}")
-        for side, floor in parts["local_validity"]["no_power"].items():
-            notes.append(
-                f"only {floor:.2f} of the held-out sprites are locally valid with {side}x{side} windows: skipped, as "
-                "the measure says nothing here"
-            )
-    numbers, page = output / "evaluation.json", output / "evaluation.png"
-    try:
-        for path in (numbers, page) if elsewhere is None else ():
-            run_directory.inside(output, path)
-        with run_directory.writing(output):
-            numbers.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
-            plots.evaluation_page(parts, page)
-    finally:
-        # Print the results even if they cannot be written, because they took minutes to compute.
-        for note in notes:
-            console.say(note)
-        for table in tables.tables(parts, run.model.module.likelihood):
-            _show(table)
-    console.say(f"written to {numbers} and {page}")
-    return parts
+        return "the images are not sprites"
+    if min(run.dataset.sprites.shape[1:3]) < features.LEAST_SIDE:
+        return f"the sprites are smaller than {features.LEAST_SIDE}x{features.LEAST_SIDE}"
+    if len(run.test_indices) < sample_quality.LEAST_HELD_OUT:
+        least = sample_quality.LEAST_HELD_OUT
+        return f"{len(run.test_indices)} held-out images are too few, at least {least} are needed"
+    return None
+
+
+def _measured_samples(run: "OpenedRun", posteriors: "Posteriors", seed: int, pool: Executor) -> dict[str, Any]:
+    """The parts that compare samples, and reconstructions, with the held-out sprites."""
+    from flax_punkvae.trained import evaluation, sample_quality, sample_sets
+
+    samples = sample_sets.draw(run, posteriors, seed)
+    copying = pool.submit(sample_quality.copying, run, samples, seed)
+    validity = pool.submit(sample_quality.local_validity, run, samples)
+    parts: dict[str, Any] = {
+        "reconstruction": evaluation.reconstruction(run, posteriors),
+        "sample_fidelity": sample_quality.sample_fidelity(run, samples, seed),
+        "critic": sample_quality.critic_auc(run, samples, seed),
+    }
+    frequencies = sample_quality.label_frequencies(run, samples, seed)
+    parts |= {"copying": copying.result(), "local_validity": validity.result()}
+    return parts if frequencies is None else {**parts, "label_frequencies": frequencies}
+
+
+def _notes_on_samples(run: "OpenedRun", parts: dict[str, Any]) -> list[str]:
+    from flax_punkvae.trained import traits
+
+    notes = []
+    if reason := parts["sample_fidelity"].get("trained_left_out"):
+        notes.append(f"skipped the features of the trained network: {reason}")
+    if duplicates := parts["copying"]["rows"]["held-out (floor)"]["exact_copies"]:
+        notes.append(
+            f"{duplicates} of the {len(run.test_indices)} held-out sprites are training sprites too: the held-out "
+            "rows contain copies"
+        )
+    if "label_frequencies" not in parts:
+        notes.append(f"skipped label frequencies; {traits.load_network(run.model.description)[1]}")
+    for side, floor in parts["local_validity"]["no_power"].items():
+        notes.append(
+            f"only {floor:.2f} of the held-out sprites are locally valid with {side}x{side} windows: skipped, as "
+            "the measure says nothing here"
+        )
+    return notes
 
 
 def _show(table: "Table") -> None:

@@ -8,11 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from flax_punkvae import images
-
 _ROWS = 512
-# Pixels compared at a time: a few MB.
-_PIXELS = 2**20
 # With fewer generated points in a cell, Mann-Whitney's normal approximation does not hold.
 _IN_CELL = 20
 _ROUNDS = 50
@@ -109,12 +105,31 @@ def nearest(
 ) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """(position of the nearest reference, squared distance to it) for each query; ties take the first."""
     queries, references = _checked("queries", queries, 1), _checked("references", references, 1)
+    # A feature that all references share, as a sprite's corner, does not say which of them is nearest.
+    varies = (references != references[0]).any(0)
+    shared = ((queries[:, ~varies] - references[0, ~varies]) ** 2).sum(1)
+    queries, references = queries[:, varies], references[:, varies]
     indices, distances = [], []
     for rows in _slices(len(queries)):
         block = _squared_distances(queries[rows], references)
         indices.append(block.argmin(1))
         distances.append(block.min(1))
-    return np.concatenate(indices), np.concatenate(distances)
+    return np.concatenate(indices), np.concatenate(distances) + shared
+
+
+def nearest_other(x: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:
+    """The squared distance of each point to the nearest other one. At least 2 points."""
+    x = _checked("points", x, 2)
+    x = x[:, (x != x[0]).any(0)]
+    least = np.full(len(x), np.inf)
+    for rows in _slices(len(x)):
+        # The distances to earlier points are already in the columns of their blocks.
+        block = _squared_distances(x[rows], x[rows.start :])
+        itself = np.arange(len(block))
+        block[itself, itself] = np.inf
+        least[rows] = np.minimum(least[rows], block.min(1))
+        least[rows.start :] = np.minimum(least[rows.start :], block.min(0))
+    return least
 
 
 def data_copying_z(
@@ -143,7 +158,7 @@ def data_copying_z(
     for cell in range(cells):
         there, made = far_test[cell_test == cell], far_generated[cell_generated == cell]
         if len(there) and len(made) >= _IN_CELL:
-            total += len(there) * _mann_whitney_z(made, there)
+            total += len(there) * distances_z(made, there)
             weight += len(there)
     if not weight:
         raise ValueError(
@@ -152,7 +167,14 @@ def data_copying_z(
     return total / weight
 
 
-def _mann_whitney_z(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> float:
+def distances_z(generated: Float[np.ndarray, "n"], test: Float[np.ndarray, "m"]) -> float:
+    """`data_copying_z` with 1 cell, given the distances to the nearest training points, in any increasing unit.
+
+    Raises ValueError if there are fewer than 20 generated points.
+    """
+    if len(generated) < _IN_CELL:
+        raise ValueError(f"generated: expected at least {_IN_CELL} rows, got {len(generated)}")
+    x, y = generated, test
     n, m, ordered = len(x), len(y), np.sort(y)
     u = (np.searchsorted(ordered, x, "left") + np.searchsorted(ordered, x, "right")).sum() / 2.0
     _, ties = np.unique(np.concatenate([x, y]), return_counts=True)
@@ -177,16 +199,14 @@ def _k_means(x: Float[np.ndarray, "n f"], count: int) -> Float[np.ndarray, "k f"
     return centres
 
 
-def authenticity(train: Float[np.ndarray, "n f"], generated: Float[np.ndarray, "m f"]) -> float:
+def authenticity(found: tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m"]], own: Float[np.ndarray, "n"]) -> float:
     """AuthPct: the fraction of generated points no nearer to their nearest training point than that point is to its own
-    nearest other training point.
+    nearest other training point. Given `nearest(generated, train)` and `nearest_other(train)`.
 
     It is 0 for copies of distinct training points. For new draws it depends on the distribution, so also measure
-    held-out points. At least 2 training points. Source: Alaa et al. 2022 ("AuthPct").
+    held-out points. Source: Alaa et al. 2022 ("AuthPct").
     """
-    train, generated = _checked("train", train, 2), _checked("generated", generated, 1)
-    own = np.concatenate([distances.min(1) for distances in _distances_to_others(train)])
-    indices, distances = nearest(generated, train)
+    indices, distances = found
     return float((distances >= own[indices]).mean())
 
 
@@ -194,27 +214,6 @@ def exact_copies(train_sprites: UInt8[np.ndarray, "n h w c"], generated_sprites:
     """Number of generated sprites that equal a training sprite in every pixel; duplicates count each time."""
     known = {sprite.tobytes() for sprite in train_sprites}
     return sum(sprite.tobytes() in known for sprite in generated_sprites)
-
-
-def nearest_sprites(
-    sprites: UInt8[np.ndarray, "n h w c"], references: UInt8[np.ndarray, "m h w c"]
-) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """(position of the reference with the fewest differing pixels, their number) for each sprite; ties take the first.
-
-    A pixel differs if any of its channels does.
-    """
-    pixels = sprites[0, ..., 0].size if len(sprites) else 1
-    rows = max(_PIXELS // pixels, 1)
-    nearest, fewest = np.zeros(len(sprites), np.int64), np.full(len(sprites), pixels + 1)
-    for first in range(0, len(sprites), rows):
-        ours = images.packed(sprites[first : first + rows]).reshape(-1, pixels)
-        for start in range(0, len(references), rows):
-            theirs = images.packed(references[start : start + rows]).reshape(-1, pixels)
-            for index, sprite in enumerate(ours, first):
-                differing = np.count_nonzero(theirs != sprite, axis=1)
-                if (least := differing.min()) < fewest[index]:
-                    nearest[index], fewest[index] = start + differing.argmin(), least
-    return nearest, fewest
 
 
 def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> Float[np.ndarray, "n f"]:

@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from flax_punkvae.errors import UserError
-
 
 def active_units(means: Float[np.ndarray, "n d"], threshold: float = 0.01) -> Bool[np.ndarray, "d"]:
     """Which latents are active: the variance over n images of the posterior mean exceeds the threshold.
@@ -37,37 +35,3 @@ def pixel_and_sprite_accuracy(
     """(fraction of correct pixels, fraction of sprites with all pixels correct); all channels of a pixel must match."""
     right = (sprites == originals).all(axis=-1)
     return float(right.mean()), float(right.all(axis=(1, 2)).mean())
-
-
-def label_probes(
-    train: Float[np.ndarray, "m d"],
-    train_labels: UInt8[np.ndarray, "m a"],
-    test: Float[np.ndarray, "n d"],
-    test_labels: UInt8[np.ndarray, "n a"],
-    least: int = 20,
-) -> dict[int, tuple[float, float]]:
-    """Linear probes of the labels: (AUROC, balanced accuracy) on held-out latents, by the label's column.
-
-    scikit-learn's logistic regression (C = 1, balanced class weights) on standardised posterior means, fitted to the m
-    training images; for labels with at least `least` held-out positives and negatives, and both in training.
-    Source: Alain & Bengio 2016 (linear probes). Raises UserError if scikit-learn is missing.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-    except ImportError as error:
-        raise UserError("scikit-learn is not installed: `pip install '.[evaluate]'`") from error
-    mean, deviation = train.mean(0), train.std(0) + 1e-12
-    inputs, held_out = (train - mean) / deviation, (test - mean) / deviation
-    found = {}
-    for label in range(train_labels.shape[1]):
-        positives = int(test_labels[:, label].sum())
-        if min(positives, len(test) - positives) < least or len(np.unique(train_labels[:, label])) < 2:
-            continue
-        probe = LogisticRegression(class_weight="balanced", max_iter=1000).fit(inputs, train_labels[:, label])
-        scores = probe.decision_function(held_out)
-        found[label] = (
-            float(roc_auc_score(test_labels[:, label], scores)),
-            float(balanced_accuracy_score(test_labels[:, label], scores > 0)),
-        )
-    return found

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_punkvae import images
-from flax_punkvae.measures import fidelity
+from flax_punkvae.measures import neighbours
 from flax_punkvae.measures.features import Network
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.model import Model
@@ -44,7 +44,7 @@ def certify(
 
 def _nearest_sprites(known: TrainingSprites, sprites: UInt8[np.ndarray, "n h w c"]) -> list[dict[str, Any]]:
     """The training sprite with the fewest differing pixels."""
-    nearest, differing = fidelity.nearest_sprites(sprites, known.sprites)
+    nearest, differing = neighbours.nearest_sprites(sprites, known.sprites)
     pixels = sprites.shape[1] * sprites.shape[2]
     return [
         {"nearest": int(known.ids[index]), "pixels_differ": int(count), "of_pixels": pixels}

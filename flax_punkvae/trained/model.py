@@ -262,7 +262,12 @@ class Model:
 
         Computed in closed form or at one sample of z per image, depending on the prior.
         """
-        means, logvars = self.encode_pixels(pixels)
+        return self.kl_of_posteriors(*self.encode_pixels(pixels), seed)
+
+    def kl_of_posteriors(
+        self, means: Float[np.ndarray, "n d"], logvars: Float[np.ndarray, "n d"], seed: int
+    ) -> Float[np.ndarray, "d"]:
+        """`kl_per_latent`, given the posteriors of the images."""
         noise, _ = samplers.prior_noise(samplers.streams(seed), len(means), means.shape[1], 1.0)
         z = means + np.exp(0.5 * logvars) * noise
         return self._batched(inference.kl, means, logvars, z).astype(np.float64).mean(axis=0)

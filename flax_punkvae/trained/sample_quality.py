@@ -3,18 +3,17 @@
 Samples are compared with the run's held-out sprites. Every part states its n, and its seed if it has one.
 """
 
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from flax_punkvae import transparency
-from flax_punkvae.measures import critic, features, fidelity, validity
+from flax_punkvae.devices import threads
+from flax_punkvae.measures import critic, features, fidelity, neighbours, validity
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.runs import OpenedRun
-from flax_punkvae.trained.samplers import SAMPLERS, Draws
-from flax_punkvae.trained.selection import Wanted, joined
 
 # The floor in `copying` uses half of them, and fewer than 20 would be too few.
 LEAST_HELD_OUT = 40
@@ -24,26 +23,6 @@ LEAST_FLOOR = 0.1
 LEAST_PAIRS = 20
 # The floor of label frequencies is a mean over so many sets of training sprites.
 FLOOR_SETS = 10
-
-
-def draw(run: OpenedRun, seed: int) -> dict[str, UInt8[np.ndarray, "n h w c"]]:
-    """Sprites sampled with each sampler, as many as there are held-out images.
-
-    The samples from the prior are also re-encoded, as often as by default but at least once. If the prior samples
-    training sprites or duplicates, there are two further rows of samples from it that are new and distinct, as the
-    held-out sprites are: as drawn, and re-encoded.
-    """
-    count, model = len(run.test_indices), run.model
-    posteriors = cache(lambda: run.encode(run.train_indices))
-    drawn = {how: model.draw(how, count, seed, posteriors=posteriors, reencode=0) for how in SAMPLERS}
-    chosen: dict[str, Draws] = {how: joined(parts) for how, parts in drawn.items()}
-    times = max(model.default_reencode, 1)
-    chosen["prior, re-encoded"] = model.reencode(chosen["prior"], times)
-    for row, passes in (("prior", 0), ("prior, re-encoded", times)):
-        new = model.select(Wanted(new=True, limit=4 * count), "prior", count, seed, reencode=passes).draws
-        if len(new.latents) == count and not np.array_equal(new.latents, chosen[row].latents):
-            chosen[f"{row}, new only"] = new
-    return {row: model.decode_sprites(*draws) for row, draws in chosen.items()}
 
 
 def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], seed: int) -> dict[str, Any]:
@@ -57,7 +36,7 @@ def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 
     """
     sprites = run.dataset.sprites
     assert sprites is not None
-    reference, other = _held_out_halves(run, seed)
+    reference, other = (sprites[run.test_indices[half]] for half in _halves(len(run.test_indices), seed))
     rows = {"held-out (floor)": other, "training": _some_training_sprites(run, seed), **samples}
     rows = {row: content[: len(reference)] for row, content in rows.items()}
     _, height, width, channels = sprites.shape
@@ -77,7 +56,8 @@ def sample_fidelity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w 
         )
     for name, network in networks.items():
         real = features.extract(network, reference)
-        found[name] = {row: _compare(real, features.extract(network, content)) for row, content in rows.items()}
+        others = [features.extract(network, content) for content in rows.values()]
+        found[name] = dict(zip(rows, threads.each(partial(_compare, real), others), strict=True))
     return found
 
 
@@ -103,12 +83,12 @@ def critic_auc(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]],
     held_out, some = run.dataset.sprites[run.test_indices], _some_training_sprites(run, seed)
     count = min(len(held_out), len(some), critic.MOST)
     rows = {"training (floor)": some, **{row: run.model.to_sprites(content) for row, content in samples.items()}}
-    found = {row: critic.compare(held_out, content[:count], seed) for row, content in rows.items()}
+    found = threads.each(lambda content: float(critic.compare(held_out, content[:count], seed)), rows.values())
     return {
         "n": count,
         "seed": seed,
         "standard_error_at_half": critic.chance(count),
-        "rows": {row: float(auc) for row, auc in found.items()},
+        "rows": dict(zip(rows, found, strict=True)),
     }
 
 
@@ -180,7 +160,6 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], se
     sprites = run.dataset.sprites
     assert sprites is not None
     train, held_out = sprites[run.train_indices], sprites[run.test_indices]
-    first, second = _held_out_halves(run, seed)
     known = {sprite.tobytes() for sprite in train}
     unseen = held_out[[sprite.tobytes() not in known for sprite in held_out]]
     found: dict[str, Any] = {
@@ -188,27 +167,32 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], se
         "n_unseen": len(unseen),
         "n_train": len(train),
         "seed": seed,
-        "rows": {},
     }
-    for row, content in {"held-out (floor)": held_out, **samples}.items():
-        snapped = run.model.to_sprites(content)
-        test, generated = (first, second) if content is held_out else (held_out, content)
-        found["rows"][row] = {
+    flat = _flat(train)
+    own, of_held_out = fidelity.nearest_other(flat), fidelity.nearest(_flat(held_out), flat)
+    halves = [of_held_out[1][half] for half in _halves(len(held_out), seed)]
+
+    def measured(content: UInt8[np.ndarray, "n h w c"]) -> dict[str, Any]:
+        snapped, floor = run.model.to_sprites(content), content is held_out
+        nearest = of_held_out if floor else fidelity.nearest(_flat(content), flat)
+        test, generated = halves if floor else (of_held_out[1], nearest[1])
+        return {
             "exact_copies": fidelity.exact_copies(train, snapped),
-            "held_out_hits": None if content is held_out else fidelity.exact_copies(unseen, snapped),
-            "median_pixels_to_nearest": float(np.median(fidelity.nearest_sprites(snapped, train)[1])),
-            "c_t": fidelity.data_copying_z(_flat(train), _flat(test), _flat(generated)),
-            "auth_pct": 100 * fidelity.authenticity(_flat(train), _flat(content)),
+            "held_out_hits": None if floor else fidelity.exact_copies(unseen, snapped),
+            "median_pixels_to_nearest": float(np.median(neighbours.nearest_sprites(snapped, train)[1])),
+            "c_t": fidelity.distances_z(generated, test),
+            "auth_pct": 100 * fidelity.authenticity(nearest, own),
         }
+
+    rows = {"held-out (floor)": held_out, **samples}
+    found["rows"] = dict(zip(rows, threads.each(measured, rows.values()), strict=True))
     return found
 
 
-def _held_out_halves(run: OpenedRun, seed: int) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n h w c"]]:
-    """Two halves of the held-out sprites, of equal size, chosen by the seed."""
-    assert run.dataset.sprites is not None
-    held_out = run.dataset.sprites[run.test_indices]
-    order = np.random.default_rng(seed).permutation(len(held_out))
-    return held_out[order[: len(order) // 2 * 2 : 2]], held_out[order[1::2]]
+def _halves(count: int, seed: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """The positions of two halves of `count` held-out sprites, of equal size, chosen by the seed."""
+    order = np.random.default_rng(seed).permutation(count)
+    return order[: count // 2 * 2 : 2], order[1::2]
 
 
 def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h w c"]:
@@ -219,4 +203,5 @@ def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h 
 
 
 def _flat(sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n p"]:
-    return transparency.premultiplied(sprites / 255.0).reshape(len(sprites), -1)
+    """Premultiplied colours in units of 1 / 255^2: whole numbers, whose distances have no rounding errors."""
+    return np.rint(255**2 * transparency.premultiplied(sprites / 255.0)).reshape(len(sprites), -1)

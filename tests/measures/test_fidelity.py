@@ -1,7 +1,6 @@
 """Fidelity against closed forms, double loops and SciPy; and each kind of bad model, called out by the right metric."""
 
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -30,6 +29,10 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
 def radius(points: np.ndarray, i: int, k: int) -> float:
     """To the k-th nearest other point, by sorting all."""
     return sorted(distance(points[i], points[j]) for j in range(len(points)) if j != i)[k - 1]
+
+
+def authenticity(train: np.ndarray, generated: np.ndarray) -> float:
+    return fidelity.authenticity(fidelity.nearest(generated, train), fidelity.nearest_other(train))
 
 
 def test_frechet_of_a_shift_is_the_squared_shift():
@@ -139,6 +142,21 @@ def test_nearest_is_the_double_loop_and_finds_equals_at_zero():
     assert (indices[600:] == np.arange(50)).all() and (distances[600:] == 0).all()
 
 
+def test_a_feature_that_all_references_share_counts():
+    """Oracle: double loop; the nearest other point in blocks of fewer rows than there are points."""
+    references, queries = draws(36, 600), draws(37, 40)
+    references[:, 1] = 3.0
+    indices, distances = fidelity.nearest(queries, references)
+    for query, index, squared in zip(queries, indices, distances, strict=True):
+        by_hand = ((references - query) ** 2).sum(1)
+        assert index == by_hand.argmin()
+        np.testing.assert_allclose(squared, by_hand.min(), rtol=1e-9)
+    own = fidelity.nearest_other(references)
+    by_hand = [radius(references, i, 1) ** 2 for i in range(0, 600, 25)]
+    np.testing.assert_allclose(own[::25], by_hand, rtol=1e-9)
+    assert fidelity.nearest(queries, references[:1])[1] == pytest.approx(((queries - references[0]) ** 2).sum(1))
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_data_copying_is_scipy_s_mann_whitney(ties: bool):
     train, test, generated = draws(17, 300), draws(18, 80), 0.9 * draws(19, 120)
@@ -180,9 +198,11 @@ def test_authenticity_is_the_double_loop():
     for row in generated:
         i = min(range(len(train)), key=lambda i: distance(row, train[i]))
         authentic += distance(row, train[i]) >= radius(train, i, 1)
-    assert fidelity.authenticity(train, generated) == authentic / 50
+    own = fidelity.nearest_other(train)
+    np.testing.assert_allclose(own, [radius(train, i, 1) ** 2 for i in range(len(train))], rtol=1e-9)
+    assert fidelity.authenticity(fidelity.nearest(generated, train), own) == authentic / 50
     assert 0 < authentic < 50
-    assert fidelity.authenticity(train, train) == 0.0
+    assert fidelity.authenticity(fidelity.nearest(train, train), own) == 0.0
 
 
 def test_planted_copies_are_counted():
@@ -209,7 +229,8 @@ def test_planted_copies_are_counted():
         (lambda x: fidelity.data_copying_z(x, x, x[:19]), "generated: expected at least 20 rows, got 19"),
         (lambda x: fidelity.data_copying_z(x, x, x, cells=0), "expected at least 1 cell, got 0"),
         (lambda x: fidelity.data_copying_z(x, x, x, cells=9), "expected a cell with 20 generated points"),
-        (lambda x: fidelity.authenticity(x[:1], x), "train: expected at least 2 rows, got 1"),
+        (lambda x: fidelity.distances_z(x[:19, 0], x[:, 0]), "generated: expected at least 20 rows, got 19"),
+        (lambda x: fidelity.nearest_other(x[:1]), "points: expected at least 2 rows, got 1"),
         (lambda x: fidelity.frechet_distance(x, np.where(x > 0, np.nan, x)), "generated: expected finite numbers"),
     ],
 )
@@ -236,7 +257,7 @@ def test_each_kind_of_bad_model_is_called_out_by_the_right_metric():
             "density": density,
             "coverage": coverage,
             "z": fidelity.data_copying_z(train, test, generated),
-            "authentic": fidelity.authenticity(train, generated),
+            "authentic": authenticity(train, generated),
         }
 
     good = measured(honest)
@@ -274,7 +295,7 @@ def test_each_kind_of_bad_model_is_called_out_on_sprites():
     good, copy, collapse, wild = (features.extract(network, made) for made in (honest, copying, collapsed, noise))
     assert abs(fidelity.data_copying_z(known, real, good)) < 3
     assert fidelity.data_copying_z(known, real, copy) < -20
-    assert fidelity.authenticity(known, copy) < 0.05 < 0.2 < fidelity.authenticity(known, good)
+    assert authenticity(known, copy) < 0.05 < 0.2 < authenticity(known, good)
     assert fidelity.precision_recall(real, good)[1] > 0.5 > 0.05 > fidelity.precision_recall(real, collapse)[1]
     assert fidelity.density_coverage(real, good)[1] > 0.9
     assert fidelity.density_coverage(real, collapse)[1] < 0.1
@@ -283,32 +304,3 @@ def test_each_kind_of_bad_model_is_called_out_on_sprites():
     assert fidelity.density_coverage(real, wild)[0] < 0.2 < 0.8 < fidelity.density_coverage(real, good)[0]
     near, far = (fidelity.frechet_distance(real, made) for made in (good, wild))
     assert far > 20 * near
-
-
-def test_nearest_sprites_are_those_with_the_fewest_other_pixels():
-    """Oracle: every pixel of every pair, one by one."""
-    random = np.random.default_rng(7)
-    sprites, references = random.integers(0, 2, (5, 4, 4, 3), np.uint8), random.integers(0, 2, (6, 4, 4, 3), np.uint8)
-    references[3] = sprites[2]
-    nearest, differing = fidelity.nearest_sprites(sprites, references)
-    for sprite, found, count in zip(sprites.tolist(), nearest, differing, strict=True):
-        counts = [sum(sprite[y][x] != other[y][x] for y in range(4) for x in range(4)) for other in references.tolist()]
-        assert (found, count) == (counts.index(min(counts)), min(counts))
-    assert (nearest[2], differing[2]) == (3, 0)
-
-
-def test_nearest_sprites_take_memory_for_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    """Oracles: all at once; the bytes that tracemalloc counts, beside those that all pairs would take."""
-    random = np.random.default_rng(8)
-    sprites, references = (
-        random.integers(0, 2, (300, 4, 4, 3), np.uint8),
-        random.integers(0, 2, (500, 4, 4, 3), np.uint8),
-    )
-    at_once = fidelity.nearest_sprites(sprites, references)
-    monkeypatch.setattr(fidelity, "_PIXELS", 16 * 7)
-    tracemalloc.start()
-    in_blocks = fidelity.nearest_sprites(sprites, references)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    np.testing.assert_array_equal(in_blocks, at_once)
-    assert peak < 100_000 < 300 * 500 * 8

@@ -60,16 +60,3 @@ def test_pixel_and_sprite_accuracy():
     sprites = originals.copy()
     sprites[1, 0, 0, 2] = 1
     assert metrics.pixel_and_sprite_accuracy(sprites, originals) == (7 / 8, 1 / 2)
-
-
-def test_probes_read_what_is_there_and_nothing_else():
-    """Oracle: AUROC of a Gaussian shift d is Phi(d / sqrt 2); that of noise is 1/2; a rare label is left out."""
-    random = np.random.default_rng(5)
-    labels = (random.random((6_000, 3)) < [0.5, 0.5, 0.002]).astype(np.uint8)
-    latents = random.standard_normal((6_000, 4))
-    latents[:, 0] += 1.5 * labels[:, 0]
-    found = metrics.label_probes(latents[:3_000], labels[:3_000], latents[3_000:], labels[3_000:])
-    assert set(found) == {0, 1}
-    assert abs(found[0][0] - stats.norm.cdf(1.5 / math.sqrt(2))) < 0.03
-    assert abs(found[0][1] - stats.norm.cdf(0.75)) < 0.03
-    assert abs(found[1][0] - 0.5) < 0.04 and abs(found[1][1] - 0.5) < 0.04

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from flax_punkvae import images
 from flax_punkvae.data import synthetic
-from flax_punkvae.measures import fidelity
+from flax_punkvae.measures import neighbours
 from flax_punkvae.opening import Images
 from flax_punkvae.page import explorer, layout, library, parts, server
 from flax_punkvae.page.library import Library
@@ -178,7 +178,7 @@ def test_samples_are_those_of_the_program(page: Page, how: SamplerName):
         assert row["status"] == ("training" if not new else "held-out" if ours in held_out else "new")
         distances = (known.sprites != sprite).any(-1).sum(axis=(1, 2))
         assert row["pixels_differ"] == distances.min() == len(row["differing"])
-        nearest, _ = fidelity.nearest_sprites(sprite[None], known.sprites)
+        nearest, _ = neighbours.nearest_sprites(sprite[None], known.sprites)
         assert row["nearest"] == known.ids[nearest[0]]
         present = traits.read(page.library.network, sprite[None])[0]  # pyright: ignore[reportArgumentType]
         assert row["traits"] == [LABELS[i] for i in np.flatnonzero(present)]

@@ -18,9 +18,11 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
 from flax_punkvae.measures import critic, features, metrics
 from flax_punkvae.model import inference, likelihoods, losses
-from flax_punkvae.trained import evaluation, headline, sample_quality, traits
+from flax_punkvae.trained import evaluation, headline, sample_quality, sample_sets, traits
 from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
+from flax_punkvae.trained.selection import Wanted, joined
+from flax_punkvae.training.description import digests
 from helpers.programs import PICTURES, SMALL, trained
 from helpers.streams import Gone
 
@@ -237,6 +239,29 @@ def test_label_frequencies_are_those_that_the_network_reads(run: OpenedRun, monk
     assert abs(floor - floors.mean()) < 5 * floors.std() / np.sqrt(sample_quality.FLOOR_SETS)
 
 
+def test_the_sets_are_those_that_the_model_draws(run: OpenedRun):
+    """Oracle: `Model.draw`, `reencode` and `select`, each from the start; the first samples are made known."""
+    count = 4
+    drawn = joined(run.model.draw("prior", count, 3, reencode=0))
+    described, passes = run.model.description, {"prior, new only": 0, "prior, re-encoded, new only": 1}
+    first = [run.model.reencode(drawn, times) for times in passes.values()]
+    known = np.concatenate([digests(run.model.to_sprites(run.model.decode_sprites(*draws)))[:1] for draws in first])
+    described = replace(described, train_digests=np.concatenate([known, described.train_digests[len(known) :]]))
+    model = replace(run.model, description=described)
+    opened = run._replace(model=model, test_indices=run.test_indices[:count])
+    found = sample_sets.draw(opened, evaluation.Posteriors(opened), 3)
+    for how in SAMPLERS:
+        draws = joined(model.draw(how, count, 3, posteriors=lambda: run.encode(run.train_indices), reencode=0))
+        np.testing.assert_array_equal(found.pop(how), model.decode_sprites(*draws))
+    np.testing.assert_array_equal(found.pop("prior, re-encoded"), model.decode_sprites(*model.reencode(drawn, 1)))
+    for row, times in passes.items():
+        wanted = Wanted(new=True, limit=4 * count)
+        new = model.select(wanted, "prior", count, 3, reencode=times).draws
+        if len(new.latents) == count:
+            np.testing.assert_array_equal(found.pop(row), model.decode_sprites(*new))
+    assert not found
+
+
 def test_labels_are_probed(found: dict, run: OpenedRun):
     part = found["label_probes"]
     assert part["n"] == 40 and set(part["by_label"]) <= set(run.dataset.label_names)
@@ -310,7 +335,7 @@ def evaluated_at_once(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flax_punkvae.trained.runs.open_run", lambda *_: run)
     monkeypatch.setattr(evaluation, "importance", lambda *_: None)
     for part in ("other_codes", "label_probes"):
-        monkeypatch.setattr(evaluation, part, lambda _: None)
+        monkeypatch.setattr(evaluation, part, lambda *_: None)
     monkeypatch.setattr(sample_quality, "LEAST_HELD_OUT", 1000)
 
 
@@ -329,16 +354,20 @@ def test_without_a_sigma_the_likelihoods_are_left_out(
     monkeypatch.setattr(evaluation, "importance", bound)
     assert evaluate.main([str(cwd / "run"), *QUICK, "--output", str(tmp_path)]) == 0
     parts = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
-    whole = evaluation.rate_distortion(run, 0)
+    whole = rate_distortion(run)
     left_out = {"sigma", "negative_elbo_nats_at_sigma"}
     assert set(parts["rate_distortion"]) == set(whole) - left_out and "iwae" not in parts
     assert parts["rate_distortion"]["rate_nats"] == whole["rate_nats"]
     assert "so sigma is 0: skipped -ELBO and IWAE bound" in capsys.readouterr().out
 
 
+def rate_distortion(run: OpenedRun) -> dict:
+    return evaluation.rate_distortion(run, evaluation.Posteriors(run), 0)
+
+
 def test_the_active_units_of_one_image_are_none(run: OpenedRun):
-    alone = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:1]), 0)
-    two = evaluation.rate_distortion(run._replace(test_indices=run.test_indices[:2]), 0)
+    alone = rate_distortion(run._replace(test_indices=run.test_indices[:1]))
+    two = rate_distortion(run._replace(test_indices=run.test_indices[:2]))
     assert alone["active_units"] is None and two["active_units"] is not None
 
 
