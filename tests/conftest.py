@@ -37,6 +37,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["SHARED_TEST_RUNS"] = _runs.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# pytest-xdist's workers keep every core busy: threads of small products would only wait for each other in busy loops.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def lenient(function: Callable[..., Any]) -> Callable[..., Any]:

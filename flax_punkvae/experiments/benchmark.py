@@ -1,4 +1,4 @@
-"""Measure the reference's speed: `python -m flax_punkvae.experiments.benchmark [--peer torch|plain]`.
+"""Measure the speed of training: `python -m flax_punkvae.experiments.benchmark [--preset sprite] [--peer torch|plain]`.
 
 Each implementation runs in its own process, so that its peak memory is measured separately. They take turns, so that
 other load on the machine affects all alike; only compare ratios within a round. Figures are medians over rounds.
@@ -21,16 +21,17 @@ from flax_punkvae.errors import UserError, run_program
 from flax_punkvae.flags import parse
 
 PROG = "python -m flax_punkvae.experiments.benchmark"
-# Multiply-adds of the reference's forward pass on one image; a training step counts as three forward passes.
-_FORWARD_MACS = 318e6
+_SPRITE = Path("experiments/sprite/config.toml")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time the reference's training step, forward pass, sampling and loading, optionally next to a peer."""
+    """Time a preset's training step, forward pass, sampling and loading, optionally next to a peer."""
 
+    preset: Literal["reference", "sprite"] = "reference"
+    """Which model: the reference, or the sprite preset (experiments/sprite/config.toml of a checkout)."""
     peer: Literal["none", "torch", "plain"] = "none"
-    """torch: our PyTorch version in its fastest setting (extra `bench`); plain: Flax's own layers."""
+    """torch: our PyTorch version in its fastest setting (extra `bench`); plain: Flax's own layers, reference only."""
     rounds: int = 5
     """Number of turns per implementation."""
     steps: int = 4
@@ -38,7 +39,7 @@ class Options:
     batch_size: int = 64
     """Images per step."""
     source: str = "auto"
-    """Images for the loading test; takes the same values as train's --data.source."""
+    """Images for the loading test, and to train the sprite preset on; the same values as train's --data.source."""
     product_side: int = 4096
     """Side of the square matrices whose product gives the machine's matrix-product ceiling."""
     output: Path = Path("benchmark.json")
@@ -51,7 +52,8 @@ class Worker:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         command = [sys.executable, "-c", "from flax_punkvae.experiments.baselines.worker import main; main()"]
-        sizes = [str(options.batch_size), options.source, str(options.product_side)]
+        preset = str(_SPRITE) if options.preset == "sprite" else ""
+        sizes = [preset, str(options.batch_size), options.source, str(options.product_side)]
         self._process = subprocess.Popen(
             [*command, name, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -86,6 +88,10 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"{name}: {getattr(options, name)} is out of range: choose a whole number from 1 to 65536")
     if options.peer == "torch" and importlib.util.find_spec("torch") is None:
         raise UserError("--peer torch: PyTorch is not installed: `pip install torch==2.13.0`")
+    if options.peer == "plain" and options.preset != "reference":
+        raise UserError("--peer plain: there is only the reference in Flax's own layers: leave out --preset")
+    if options.preset == "sprite" and not _SPRITE.is_file():
+        raise UserError(f"--preset sprite: there is no {_SPRITE} here: run this in a checkout of the repository")
     if not options.output.parent.is_dir() or options.output.is_dir():
         raise UserError(f"--output: {options.output} cannot be written: name a file in an existing directory")
 
@@ -119,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     loader = start("load")
     loading = loader.facts
     loader.close()
-    result = _summary(options, rounds, parts, products, settings, loading)
+    result = _summary(options, ours.facts["forward_macs"], rounds, parts, products, settings, loading)
     result["machine"] = {
         "platform": platform.platform(),
         "processors": os.cpu_count(),
@@ -151,6 +157,7 @@ def _best_torch(start: Callable[[str], Worker]) -> tuple[Worker, dict[str, float
 
 def _summary(
     options: Options,
+    forward_macs: float,
     rounds: list[dict[str, dict[str, Any]]],
     parts: dict[str, float],
     products: dict[str, float],
@@ -159,7 +166,8 @@ def _summary(
 ) -> dict[str, Any]:
     # The ceiling is that of the implementation's own precision; peers use float32.
     ceilings = {name: 2 * options.product_side**3 / seconds for name, seconds in products.items()}
-    flops = 3 * 2 * _FORWARD_MACS * options.batch_size
+    # A training step counts as three forward passes, a multiply-add as two operations.
+    flops = 3 * 2 * forward_macs * options.batch_size
     training = {}
     for name in rounds[0]:
         seconds = median(turn[name]["seconds"] for turn in rounds)
@@ -173,6 +181,7 @@ def _summary(
         }
         training[name]["median_ratio_to_ours"] = median(training[name]["ratios_to_ours"])
     return {
+        "preset": options.preset,
         "batch_size": options.batch_size,
         "product_side": options.product_side,
         "training": training,
@@ -195,8 +204,8 @@ def _print_table(result: dict[str, Any]) -> None:
         ratios = " ".join(f"{ratio:.2f}" for ratio in row["ratios_to_ours"])
         table.add_row(
             name,
-            f"{row['seconds_per_step']:.3f}",
-            f"{row['processor_seconds_per_step']:.3f}",
+            f"{row['seconds_per_step']:.4f}",
+            f"{row['processor_seconds_per_step']:.4f}",
             f"{row['images_per_second']:.1f}",
             f"{row['share_of_product_ceiling']:.0%}",
             f"{row['peak_memory_gb']:.2f}",
@@ -204,7 +213,7 @@ def _print_table(result: dict[str, Any]) -> None:
         )
     console.show(table)
     for name, seconds in result["torch_settings_seconds_per_step"].items():
-        console.say(f"{name}: {seconds:.3f} s/step before the rounds")
+        console.say(f"{name}: {seconds:.4f} s/step before the rounds")
     for name, gflops in result["product_gflops"].items():
         console.say(f"matrix product ceiling in {name}, measured: {gflops:.0f} GFLOP/s")
     console.say(f"forward pass: {result['forward_images_per_second']:.0f} images/s")

@@ -223,6 +223,8 @@ def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path
         (("--rounds", "0"), "rounds: 0 is out of range"),
         (("--peer", "tensorflow"), "tensorflow"),
         (("--output", "missing/speed.json"), "--output: missing/speed.json cannot be written"),
+        (("--preset", "sprite"), "--preset sprite: there is no experiments/sprite/config.toml here"),
+        (("--preset", "sprite", "--peer", "plain"), "--peer plain: there is only the reference"),
     ],
 )
 def test_a_bad_benchmark_is_one_line(tmp_path: Path, arguments: tuple[str, ...], named: str):
