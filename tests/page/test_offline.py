@@ -283,7 +283,7 @@ def test_a_standard_normal_prior_passes_the_noise_on(idle: Page, site: Site):
     noise, shares = (np.arange(6) - 2.5).astype(np.float32), (np.arange(6) / 6).astype(np.float32)
     assert plain == noise.tolist()
     expected = inference.from_prior(site.model.module, site.model.params, noise[None], shares[None])
-    np.testing.assert_allclose(learned, np.asarray(expected)[0], atol=1e-5)
+    np.testing.assert_allclose(learned, np.asarray(expected)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_person_at_work(page: Page, site: Site):

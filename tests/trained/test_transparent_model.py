@@ -150,7 +150,7 @@ def test_other_codes_and_reconstructions_are_measured(run: OpenedRun, sprites: n
     found = evaluation.other_codes(run)
     assert found and "PNG, each the smaller of RGBA and palette" in found["bits"]
     assert all(bits > 0 for bits in found["bits"].values())
-    right = evaluation.reconstruction(run)
+    right = evaluation.reconstruction(run, evaluation.Posteriors(run))
     # Oracle: by hand; the palette is that of the training sprites.
     decoded = run.model.decode(run.encode(run.test_indices)[0])
     assert right["pixels_right"] == (decoded == sprites[run.test_indices]).all(-1).mean()
