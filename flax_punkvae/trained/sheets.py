@@ -81,16 +81,15 @@ def traverse(run: OpenedRun, number: int, top: int) -> Sheet:
 def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str], limit: int) -> Sheet:
     """Edit an image along label directions at growing strengths; measure the effect on up to `limit` held-out images.
 
-    Raises UserError if a label is unknown or if the traits of the model's sprites cannot be read.
+    Without a network that reads the model's sprites, the effect is not measured, and the lines say why. Raises
+    UserError if a label is unknown.
     """
     to_add, to_remove = ([traits.column(run.model.description, name) for name in names] for names in (add, remove))
     network, note = traits.load_network(run.model.description)
-    if network is None:
-        raise UserError(f"edit: needs a run trained on 24x24 punks ({note}): choose another run")
-    measured = editing.eligible(run, to_add, to_remove)[:limit]
+    measured = editing.eligible(run, to_add, to_remove)[:limit] if network else np.zeros(0, int)
     original, (z,), lines = _encode(run, number)
     shift = editing.shift(run, to_add, to_remove)
-    effects = editing.measure(run, network, measured, shift, to_add, to_remove, _STRENGTHS)
+    effects = editing.measure(run, network, measured, shift, to_add, to_remove, _STRENGTHS) if network else []
     facts = {
         "step": run.model.description.step,
         "checkpoint": run.model.checkpoint,
@@ -107,9 +106,9 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
         legend += "; rows: as decoded, snapped to sprites and the palette"
-    summary = f"measured on {len(measured)} held-out images; strength 0 is the plain reconstruction"
-    lines = [*lines, summary, note, legend]
-    return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, lines, _effects(effects), facts)
+    done = f"measured on {len(measured)} held-out images" if network else "its effect is not measured"
+    lines = [*lines, f"{done}; strength 0 is the plain reconstruction", note, legend]
+    return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, lines, _effects(effects) if effects else None, facts)
 
 
 def read_incomplete(

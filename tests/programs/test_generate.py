@@ -306,8 +306,20 @@ def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_p
     assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
     facts = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
-    with pytest.raises(UserError, match="edit: needs a run trained on 24x24 punks"):
-        explore.main([str(run), "edit", "3", "--add", LABELS[0], "--output", str(tmp_path / "e.png")])
+
+
+def test_edits_to_other_labels_are_drawn_unmeasured(
+    run: Path, tmp_path: Path, reader, capsys: pytest.CaptureFixture[str]
+):
+    """Oracle: the sheet of the same edit, measured."""
+    edit = [str(run), "edit", "3", "--add", LABELS[0], "--output"]
+    assert explore.main([*edit, str(tmp_path / "measured.png")]) == 0
+    reader(("pipe",))
+    capsys.readouterr()
+    assert explore.main([*edit, str(tmp_path / "drawn.png")]) == 0
+    assert "its effect is not measured" in capsys.readouterr().out
+    assert (tmp_path / "drawn.png").read_bytes() == (tmp_path / "measured.png").read_bytes()
+    assert json.loads((tmp_path / "drawn.json").read_text())["by_strength"] == []
 
 
 SHEETS = [
