@@ -223,8 +223,8 @@ def _dropout_backward(rate: float, kept: Array, dy: Array) -> tuple[Array, None]
 dropout.defvjp(_dropout_forward, _dropout_backward)
 
 
-def by_micro_batch(function: Callable[..., Any], params: Any, *batch: Array) -> Any:
-    """function(params, *batch), an array or a tree of arrays; its examples must not depend on each other.
+def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -> Array:
+    """function(params, *batch), whose examples must not depend on each other.
 
     A CPU processes a few images at a time, so that their data stays in its cache, as independent lanes, so that several
     cores have work even if XLA runs an op on one. Other backends process the whole batch.
@@ -233,16 +233,12 @@ def by_micro_batch(function: Callable[..., Any], params: Any, *batch: Array) -> 
     # Under jit, so that it is traced once rather than once per lane.
     one = jax.jit(function)
 
-    def in_pieces(params: Any, *batch: Array) -> Any:
+    def in_pieces(params: Any, *batch: Array) -> Array:
         size = len(batch[0])
         lanes = math.gcd(size, _LANES)
         piece = math.gcd(size // lanes, _PIECE)
         pieces = [array.reshape(-1, lanes, piece, *array.shape[1:]) for array in batch]
-
-        def each_lane(piece: list[Array]) -> Any:
-            parts = [one(params, *(array[lane] for array in piece)) for lane in range(lanes)]
-            return jax.tree.map(lambda *arrays: jnp.stack(arrays), *parts)
-
-        return jax.tree.map(lambda array: array.reshape(size, *array.shape[3:]), lax.map(each_lane, pieces))
+        out = lax.map(lambda piece: jnp.stack([one(params, *(x[i] for x in piece)) for i in range(lanes)]), pieces)
+        return out.reshape(size, *out.shape[3:])
 
     return lax.platform_dependent(params, *batch, cpu=in_pieces, default=function)

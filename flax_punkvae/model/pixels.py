@@ -18,8 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from flax_punkvae.model import ops
-from flax_punkvae.model.networks import Affine, Layer
+from flax_punkvae.model.networks import Affine
 from flax_punkvae.model.palette import NEVER, Palette, Support
 
 # (rows down, columns right) of each neighbour. The two mirrored ones come after these.
@@ -71,12 +70,10 @@ class PixelDecoder(nn.Module):
         colours = images.reshape(len(images), -1).astype(jnp.int32)
         chosen = colours[:, self.support.open]
         near = jnp.pad(colours, ((0, 0), (0, 1)), constant_values=self.support.colours)[:, self._near_places()]
-        # A few images at a time, and again in the gradient, so that their activations stay in a CPU's cache.
-        function = jax.checkpoint(self._drawn_and_copied, prevent_cse=False)
-        batch = features.swapaxes(0, 1), near, chosen
-        output, log_weight, log_copied = ops.by_micro_batch(function, self._parameters(), *batch)
-        drawn = log_weight.T + self.palette.log_probabilities(output.swapaxes(0, 1), chosen.T)
-        return jnp.logaddexp(drawn, log_copied.T)
+        output, log_weights = self._mixture(features.swapaxes(0, 1), near)
+        copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
+        drawn = log_weights[..., 0].T + self.palette.log_probabilities(output.swapaxes(0, 1), chosen.T)
+        return jnp.logaddexp(drawn, nn.logsumexp(copied, axis=-1).T)
 
     def decode(
         self, features: Float[Array, "o b f"], uniform: Float[Array, "o b"] | None = None
@@ -88,15 +85,14 @@ class PixelDecoder(nn.Module):
         """
         support, batch = self.support, features.shape[1]
         near_places, positions = jnp.asarray(self._near_places()), jnp.asarray(support.open)
-        lists, parameters = jnp.asarray(support.open_lists), self._parameters()
-        kernel, bias = self.palette.parameters()
+        lists, (kernel, bias) = jnp.asarray(support.open_lists), self.palette.parameters()
         # The last row is the outside.
         canvas = jnp.append(support.lists[..., 0].ravel(), support.colours)
         canvas = jnp.broadcast_to(canvas[:, None], (len(canvas), batch))
 
         def choose(number: Array, canvas: Array) -> Array:
             near = canvas[near_places[number]].T
-            output, log_weights = self._mixture(parameters, features[number], near)
+            output, log_weights = self._mixture(features[number], near)
             weights = jnp.exp(log_weights)
             softmax = weights[:, :1] * nn.softmax(output @ kernel[number].T + bias[number])
             # A neighbour outside has no weight.
@@ -118,36 +114,21 @@ class PixelDecoder(nn.Module):
         height, width, _ = self.support.lists.shape
         return neighbours(height, width).reshape(height * width, -1)[self.support.open]
 
-    def _parameters(self) -> tuple[Array, list[Layer]]:
-        return self.embedding, [layer() for layer in self.layers]
-
     def _mixture(
-        self, parameters: tuple[Array, list[Layer]], features: Float[Array, "*b f"], near: Integer[Array, "*b n"]
+        self, features: Float[Array, "*b f"], near: Integer[Array, "*b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
-        embedding, layers = parameters
-        x = jnp.concatenate([features, embedding[near].reshape(*near.shape[:-1], -1)], axis=-1).astype(self.dtype)
-        for index, (kernel, bias) in enumerate(layers):
+        embedded = self.embedding[near].reshape(*near.shape[:-1], -1)
+        x = jnp.concatenate([features, embedded], axis=-1).astype(self.dtype)
+        for index, layer in enumerate(self.layers):
+            kernel, bias = layer()
             x = x @ kernel + bias
-            if index < len(layers) - 1:
+            if index < len(self.layers) - 1:
                 x = nn.relu(x)
         x = x.astype(jnp.float32)
         copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
         weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
         return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
-
-    def _drawn_and_copied(
-        self,
-        parameters: tuple[Array, list[Layer]],
-        features: Float[Array, "b o f"],
-        near: Integer[Array, "b o n"],
-        chosen: Integer[Array, "b o"],
-    ) -> tuple[Float[Array, "b o e"], Float[Array, "b o"], Float[Array, "b o"]]:
-        """For each pixel: what is multiplied with the colours' embeddings, the log-weight of the softmax, and the
-        log-probability that the chosen colour is copied."""
-        output, log_weights = self._mixture(parameters, features, near)
-        copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
-        return output, log_weights[..., 0], nn.logsumexp(copied, axis=-1)
 
 
 def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:
