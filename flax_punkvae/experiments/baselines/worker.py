@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from flax_punkvae import data, presets
 from flax_punkvae.config import Config
 from flax_punkvae.errors import run_program
+from flax_punkvae.model.likelihoods import LIKELIHOODS
 from flax_punkvae.model.palette import Support
 
 # Multiply-adds of the reference's forward pass on one image.
@@ -88,26 +89,34 @@ def _load(began: float, config: Config) -> dict[str, Any]:
     dataset = data.load(config.data)
     spans["images"] = time.monotonic() - mark
     mark = time.monotonic()
-    images, colours = _training_images(config)
-    state = train_state.create_state(config, jax.random.key(0), images, colours)
+    sprites = _training_sprites(config, dataset) if _has_palette(config) else (None, 0)
+    state = train_state.create_state(config, jax.random.key(0), *sprites)
     jax.block_until_ready((jax.device_put(dataset.images.pixels), state.params))
     spans["state and transfer"] = time.monotonic() - mark
     spans["in all"] = time.monotonic() - began
     return {"count": len(dataset.images), "seconds": spans}
 
 
+def _has_palette(config: Config) -> bool:
+    return LIKELIHOODS[config.model.likelihood].palette
+
+
+def _training_sprites(config: Config, dataset: data.Dataset) -> tuple[Shaped[np.ndarray, "n h w 1"], int]:
+    """The training sprites as palette indices, and the number of colours: a model with a palette depends on them."""
+    return dataset.images[dataset.parts(config.data).train], dataset.colours
+
+
 def _training_images(config: Config) -> tuple[Shaped[np.ndarray, "n h w c"], int]:
-    """The images to time steps on, and their number of colours: noise, or sprites where the model depends on them."""
-    if config.model.likelihood == "categorical":
-        dataset = data.load(config.data)
-        return dataset.images[dataset.parts(config.data).train], dataset.colours
+    """The images to time steps on, and their number of colours: noise, or sprites if the model has a palette."""
+    if _has_palette(config):
+        return _training_sprites(config, data.load(config.data))
     return np.random.default_rng(0).integers(0, 256, (4 * config.train.batch_size, 128, 128, 3), np.uint8), 0
 
 
 def _torch(setting: str, config: Config) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
     from flax_punkvae.experiments.baselines import pytorch, pytorch_sprites
 
-    if config.model.likelihood == "categorical":
+    if _has_palette(config):
         images, colours = _training_images(config)
         train = pytorch_sprites.prepare(setting, config, images, Support.of(images, colours))
     else:
