@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from flax_punkvae import data, presets
+from flax_punkvae import presets
 from flax_punkvae.config import Config
 from flax_punkvae.errors import run_program
-from flax_punkvae.model.likelihoods import LIKELIHOODS
-from flax_punkvae.model.palette import Support
+
+# What takes time to import is imported later, by functions, since `_load` measures that too.
+if TYPE_CHECKING:
+    from flax_punkvae.data import Dataset
 
 # Multiply-adds of the reference's forward pass on one image.
 _REFERENCE_MACS = 318e6
@@ -78,6 +80,7 @@ def _load(began: float, config: Config) -> dict[str, Any]:
     """Seconds from the start of `work` until images and state are on the device, in all and by part."""
     import jax
 
+    from flax_punkvae import data
     from flax_punkvae.devices import backend
     from flax_punkvae.training import loop
     from flax_punkvae.training import state as train_state
@@ -89,7 +92,7 @@ def _load(began: float, config: Config) -> dict[str, Any]:
     dataset = data.load(config.data)
     spans["images"] = time.monotonic() - mark
     mark = time.monotonic()
-    sprites = _training_sprites(config, dataset) if _has_palette(config) else (None, 0)
+    sprites = _training_sprites(config, dataset) if dataset.colours else (None, 0)
     state = train_state.create_state(config, jax.random.key(0), *sprites)
     jax.block_until_ready((jax.device_put(dataset.images.pixels), state.params))
     spans["state and transfer"] = time.monotonic() - mark
@@ -97,27 +100,27 @@ def _load(began: float, config: Config) -> dict[str, Any]:
     return {"count": len(dataset.images), "seconds": spans}
 
 
-def _has_palette(config: Config) -> bool:
-    return LIKELIHOODS[config.model.likelihood].palette
-
-
-def _training_sprites(config: Config, dataset: data.Dataset) -> tuple[Shaped[np.ndarray, "n h w 1"], int]:
+def _training_sprites(config: Config, dataset: "Dataset") -> tuple[Shaped[np.ndarray, "n h w 1"], int]:
     """The training sprites as palette indices, and the number of colours: a model with a palette depends on them."""
     return dataset.images[dataset.parts(config.data).train], dataset.colours
 
 
 def _training_images(config: Config) -> tuple[Shaped[np.ndarray, "n h w c"], int]:
     """The images to time steps on, and their number of colours: noise, or sprites if the model has a palette."""
-    if _has_palette(config):
+    from flax_punkvae import data
+    from flax_punkvae.model.likelihoods import LIKELIHOODS
+
+    if LIKELIHOODS[config.model.likelihood].palette:
         return _training_sprites(config, data.load(config.data))
     return np.random.default_rng(0).integers(0, 256, (4 * config.train.batch_size, 128, 128, 3), np.uint8), 0
 
 
 def _torch(setting: str, config: Config) -> tuple[dict[str, Callable[[int], Any]], dict[str, Any]]:
     from flax_punkvae.experiments.baselines import pytorch, pytorch_sprites
+    from flax_punkvae.model.palette import Support
 
-    if _has_palette(config):
-        images, colours = _training_images(config)
+    images, colours = _training_images(config)
+    if colours:
         train = pytorch_sprites.prepare(setting, config, images, Support.of(images, colours))
     else:
         train = pytorch.prepare(setting, config.train.batch_size)
