@@ -90,6 +90,38 @@ def _convolution_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Ar
 convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
+def _cpu_product_gradients(block: int, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    # Without the barriers, XLA computes x a second time, and fuses the transpositions into the product, which is slow.
+    blocks = lax.optimization_barrier(x).reshape(-1, block, x.shape[1])
+    columns = lax.optimization_barrier(dy.reshape(len(blocks), block, -1).swapaxes(1, 2))
+    return dy @ kernel.T, lax.optimization_barrier(columns @ blocks).sum(0).T
+
+
+def _lax_product_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return dy @ kernel.T, x.T @ dy
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: Float[Array, "n i"], kernel: Float[Array, "i o"], block: int) -> Float[Array, "n o"]:
+    """x @ kernel, for many rows of few columns.
+
+    On a CPU, the gradient with respect to the kernel is a sum of products of `block` rows, which stay in its cache.
+    """
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array, block: int) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(block: int, residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    on_cpu = partial(_cpu_product_gradients, block)
+    return lax.platform_dependent(*residuals, dy, cpu=on_cpu, default=_lax_product_gradients)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 def _lax_transposed_convolution(x: Array, kernel: Array) -> Array:
     return lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), ((1, 2), (1, 2)), dimension_numbers=_LAYOUT)
 

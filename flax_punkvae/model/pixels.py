@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Integer
 
+from flax_punkvae.model import ops
 from flax_punkvae.model.networks import Affine
 from flax_punkvae.model.palette import NEVER, Palette, Support
 
@@ -122,7 +123,7 @@ class PixelDecoder(nn.Module):
         x = jnp.concatenate([features, embedded], axis=-1).astype(self.dtype)
         for index, layer in enumerate(self.layers):
             kernel, bias = layer()
-            x = x @ kernel + bias
+            x = ops.product(x.reshape(-1, x.shape[-1]), kernel, x.shape[-2]).reshape(*x.shape[:-1], -1) + bias
             if index < len(self.layers) - 1:
                 x = nn.relu(x)
         x = x.astype(jnp.float32)
