@@ -123,7 +123,7 @@ class PixelDecoder(nn.Module):
         x = jnp.concatenate([features, embedded], axis=-1).astype(self.dtype)
         for index, layer in enumerate(self.layers):
             kernel, bias = layer()
-            x = ops.product(x.reshape(-1, x.shape[-1]), kernel, x.shape[-2]).reshape(*x.shape[:-1], -1) + bias
+            x = ops.affine(x.reshape(-1, x.shape[-1]), kernel, bias, x.shape[-2]).reshape(*x.shape[:-1], -1)
             if index < len(self.layers) - 1:
                 x = nn.relu(x)
         x = x.astype(jnp.float32)
