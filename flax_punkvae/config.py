@@ -103,6 +103,9 @@ class ModelConfig:
     """Filters of the decoder's transposed convolutions except the last; one fewer than the encoder has blocks."""
     hidden: int = 512
     """Width of the dense layers next to the latent."""
+    positions: Literal["open", "all"] = "open"
+    """Positions of a sprite that the dense layers see, in categorical models without convolutions. open: those that
+    showed more than one colour in training. all: as in versions that had no such choice."""
     pixel_hidden: int = 0
     """Width of the two layers of an autoregressive decoder, for categorical models only: each pixel's colour also
     depends on pixels decoded before it, and may be copied from them. 0: pixels are independent given the latent."""

@@ -53,9 +53,13 @@ def from_table(table: Any, where: Path) -> Config:
 
 
 def from_run(table: Any, where: Path) -> Config:
-    """`from_table` for the config of a run. Versions without data.alpha composited all images over the background."""
-    old = isinstance(table.get("data"), dict) and "alpha" not in table["data"]
-    return from_table({**table, "data": {**table["data"], "alpha": "background"}} if old else table, where)
+    """`from_table` for the config of a run. A field that its version did not know gets the value it then had."""
+    data, model = (table.get(name) if isinstance(table.get(name), dict) else None for name in ("data", "model"))
+    if data is not None:
+        table = {**table, "data": {"alpha": "background", **data}}
+    if model is not None and model.get("likelihood") == "categorical":
+        table = {**table, "model": {"positions": "all", **model}}
+    return from_table(table, where)
 
 
 def to_toml(config: Config) -> str:

@@ -15,7 +15,7 @@ from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, ba
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import benchmark, doctor, evaluate, explore, sample, train, train_features
 from flax_punkvae.flags import parse, parse_known
-from flax_punkvae.presets import read_preset, to_toml
+from flax_punkvae.presets import from_run, read_preset, to_toml
 from helpers.bad_input import BAD_FLAGS, BAD_PRESETS
 
 REFERENCE = Path(__file__).parent.parent / "experiments" / "reference" / "config.toml"
@@ -121,6 +121,17 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, table: dict[s
     tile = {"tile": list(expected["tile"])} if "tile" in expected else {}
     assert {**expected, **tile} == read["data"]
     assert table["train"] == read["train"]
+
+
+def test_a_run_of_before_a_field_keeps_what_it_did():
+    """The dense layers of sprite models saw all positions; without a palette there are none to choose from."""
+    sprites = {"data": {"render": "indices"}, "model": {"likelihood": "categorical"}}
+    old = from_run(sprites, Path("old"))
+    assert (old.data.alpha, old.model.positions) == ("background", "all")
+    assert from_run({"data": {}, "model": {}}, Path("old")).model.positions == "open"
+    new = {"data": {"render": "indices", "alpha": "keep"}, "model": {"likelihood": "categorical", "positions": "open"}}
+    new = from_run(new, Path("new"))
+    assert (new.data.alpha, new.model.positions) == ("keep", "open")
 
 
 def test_the_reference_preset_equals_the_defaults_and_names_every_field():

@@ -75,7 +75,6 @@ def importance_samples(
     """(distortion, log p(z) - log q(z)) for k = count draws z from the posterior of one image."""
     mean, logvar = encode(module, params, image[None])
     z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
-    copies = module.likelihood.pixels(jnp.broadcast_to(image, (count, *image.shape)))
-    distortion = apply(module, params, copies, z, method="distortion")
+    distortion = apply(module, params, module.likelihood.pixels(image[None]), z, method="distortion")
     q = losses.gaussian_log_density(z, jnp.broadcast_to(mean, z.shape), jnp.broadcast_to(logvar, z.shape))
     return distortion, jnp.sum(log_prior(module, params, z) - q, axis=-1)

@@ -24,7 +24,7 @@ def gaussian_log_density(
     return -0.5 * (jnp.square(z - mean) * jnp.exp(-logvar) + logvar + jnp.log(2.0 * jnp.pi))
 
 
-def squared_error(images: Float[Array, "b h w c"], reconstructions: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+def squared_error(images: Float[Array, "#b h w c"], reconstructions: Float[Array, "b h w c"]) -> Float[Array, "b"]:
     """sum((images - reconstructions)^2) over all pixels and channels of an image, not averaged; pixels in [0, 1].
 
     The distortion of the `gaussian` likelihood.

@@ -15,7 +15,7 @@ Transposed      y[2i+p-1, 2j+q-1] += x[i, j] . k[p, q], bias added: the output i
                 row p = 2 of its own i and p = 0 of the next; likewise for columns
   wrt x, k      d = the nine patches dy[2i+p-1, 2j+q-1] concatenated, (b h w, 9 out); dx = d K^T and dK = x^T d
 
-Affine          y = x k + bias, with many more rows than columns
+Product         y = x k, with many more rows than columns
   wrt k         x^T dy, as a sum of products of blocks of rows, from a copy of dy with each block's columns first
 
 Pool and ReLU   ReLU is monotonic, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the values, and
@@ -93,36 +93,34 @@ def _convolution_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Ar
 convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-def _cpu_affine_gradients(block: int, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, Array]:
+def _cpu_product_gradients(block: int, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     # Without the barriers, XLA computes x and dy several times, and fuses transpositions into the product: it is slow.
     x, dy = lax.optimization_barrier((x, dy))
     columns = lax.optimization_barrier(dy.reshape(-1, block, dy.shape[1]).swapaxes(1, 2))
     products = lax.optimization_barrier(columns @ x.reshape(-1, block, x.shape[1]))
-    return dy @ kernel.T, products.sum(0).T, dy.sum(0)
+    return dy @ kernel.T, products.sum(0).T
 
 
-def _lax_affine_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, Array]:
-    return dy @ kernel.T, x.T @ dy, dy.sum(0)
+def _lax_product_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
+    return dy @ kernel.T, x.T @ dy
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def affine(
-    x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, "o"], block: int
-) -> Float[Array, "n o"]:
-    """x @ kernel + bias, for many rows of few columns; `block` is a divisor of n: see above."""
-    return x @ kernel + bias
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: Float[Array, "n i"], kernel: Float[Array, "i o"], block: int) -> Float[Array, "n o"]:
+    """x @ kernel, for many rows of few columns; `block` is a divisor of n: see above."""
+    return x @ kernel
 
 
-def _affine_forward(x: Array, kernel: Array, bias: Array, block: int) -> tuple[Array, tuple[Array, Array]]:
-    return affine(x, kernel, bias, block), (x, kernel)
+def _product_forward(x: Array, kernel: Array, block: int) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel, block), (x, kernel)
 
 
-def _affine_backward(block: int, residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
-    on_cpu = partial(_cpu_affine_gradients, block)
-    return lax.platform_dependent(*residuals, dy, cpu=on_cpu, default=_lax_affine_gradients)
+def _product_backward(block: int, residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    on_cpu = partial(_cpu_product_gradients, block)
+    return lax.platform_dependent(*residuals, dy, cpu=on_cpu, default=_lax_product_gradients)
 
 
-affine.defvjp(_affine_forward, _affine_backward)
+product.defvjp(_product_forward, _product_backward)
 
 
 def _lax_transposed_convolution(x: Array, kernel: Array) -> Array:

@@ -85,7 +85,7 @@ class Support:
         return values.reshape(-1, *values.shape[2:])[self.open]
 
     def negative_log_likelihood(
-        self, log_probabilities: Float[Array, "o b"], images: Integer[Array, "b h w 1"]
+        self, log_probabilities: Float[Array, "o b"], images: Integer[Array, "#b h w 1"]
     ) -> Float[Array, "b"]:
         """-log p(image), in nats, given log q(its colour) at each open position.
 

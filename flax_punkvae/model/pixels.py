@@ -65,11 +65,11 @@ class PixelDecoder(nn.Module):
         self.palette = Palette(self.support, _OUTPUT)
 
     def log_probabilities(
-        self, images: Integer[Array, "b h w 1"], features: Float[Array, "o b f"]
+        self, images: Integer[Array, "#b h w 1"], features: Float[Array, "o b f"]
     ) -> Float[Array, "o b"]:
-        """log q(its colour | features, earlier pixels) of each pixel at an open position."""
+        """log q(its colour | features, earlier pixels) of each pixel at an open position; one image may do for all."""
         colours = images.reshape(len(images), -1).astype(jnp.int32)
-        chosen = colours[:, self.support.open]
+        chosen = jnp.broadcast_to(colours[:, self.support.open], features.shape[1::-1])
         near = jnp.pad(colours, ((0, 0), (0, 1)), constant_values=self.support.colours)[:, self._near_places()]
         output, log_weights = self._mixture(features.swapaxes(0, 1), near)
         copied = jnp.where(near == chosen[..., None], log_weights[..., 1:], NEVER)
@@ -116,20 +116,25 @@ class PixelDecoder(nn.Module):
         return neighbours(height, width).reshape(height * width, -1)[self.support.open]
 
     def _mixture(
-        self, features: Float[Array, "*b f"], near: Integer[Array, "*b n"]
+        self, features: Float[Array, "*b f"], near: Integer[Array, "*#b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
+        (kernel, bias), *others = (layer() for layer in self.layers)
         embedded = self.embedding[near].reshape(*near.shape[:-1], -1)
-        x = jnp.concatenate([features, embedded], axis=-1).astype(self.dtype)
-        for index, layer in enumerate(self.layers):
-            kernel, bias = layer()
-            x = ops.affine(x.reshape(-1, x.shape[-1]), kernel, bias, x.shape[-2]).reshape(*x.shape[:-1], -1)
-            if index < len(self.layers) - 1:
-                x = nn.relu(x)
+        # Apart, so that one image's neighbours are multiplied once for all features.
+        x = _product(features.astype(self.dtype), kernel[: self.features]) + bias
+        x = x + _product(embedded.astype(self.dtype), kernel[self.features :])
+        for kernel, bias in others:
+            x = _product(nn.relu(x), kernel) + bias
         x = x.astype(jnp.float32)
         copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
         weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
         return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
+
+
+def _product(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
+    rows: Array = ops.product(x.reshape(-1, x.shape[-1]), kernel, x.shape[-2])
+    return rows.reshape(*x.shape[:-1], -1)
 
 
 def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:

@@ -42,12 +42,20 @@ class PunkVAE(nn.Module):
         """The class of p(z)."""
         return PRIORS[self.config.prior]
 
+    @property
+    def dense_support(self) -> Support | None:
+        """The support if encoder and decoder, without convolutions, see its open positions only."""
+        return None if self.config.positions == "all" or self.config.encoder_widths else self.support
+
     def setup(self) -> None:
         config, (height, width, channels) = self.config, self.image_shape
         stages = len(config.encoder_widths)
         if self.support:
             channels = config.embedding
             self.palette = Palette(self.support, channels)
+        if dense := self.dense_support:
+            # To the dense layers, the open positions are an image of one column.
+            height, width = len(dense.open), 1
         self.encoder = Encoder(
             self.support.colours if self.support else 0,
             config.embedding,
@@ -78,6 +86,8 @@ class PunkVAE(nn.Module):
         self, images: Shaped[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None = None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
         """(mean, logvar) of q(z | image); with keys, dropout is on."""
+        if dense := self.dense_support:
+            images = images.reshape(len(images), -1, 1, 1)[:, dense.open]
         return self.encoder(images, dropout_keys)
 
     def decode(self, z: Float[Array, "b d"], keys: Key[Array, "b"] | None = None) -> Shaped[Array, "b h w c"]:
@@ -85,11 +95,10 @@ class PunkVAE(nn.Module):
 
         With keys, an autoregressive decoder draws the colours of the pixels from their distributions.
         """
-        x = self.decoder(z, None)
         if not self.support:
             assert self.likelihood.image
-            return self.likelihood.image(x)
-        x = self.support.at_open(x.transpose(1, 2, 0, 3))
+            return self.likelihood.image(self.decoder(z, None))
+        x = self.features(z)
         if not self.config.pixel_hidden:
             return self.support.image(self.palette.most_probable(x))
         shape = (len(self.support.open),)
@@ -97,13 +106,13 @@ class PunkVAE(nn.Module):
         return self.support.image(self.pixels.decode(x, uniform))
 
     def distortion(
-        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+        self, images: Shaped[Array, "#b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> Float[Array, "b"]:
-        """The likelihood's distortion between images and decoded latents; with keys, dropout is on."""
+        """The likelihood's distortion between images, or one image, and decoded latents; with keys, dropout is on."""
         return self.distortions(images, z, dropout_keys)[0]
 
     def distortions(
-        self, images: Shaped[Array, "b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
+        self, images: Shaped[Array, "#b h w c"], z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None
     ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
         """(distortion, auxiliary loss); they are equal unless the decoder is autoregressive.
 
@@ -111,17 +120,23 @@ class PunkVAE(nn.Module):
         without latents; trained on both losses, it uses them (Lucas & Verbeek 2018, "Auxiliary Guided Autoregressive
         Variational Autoencoders").
         """
-        x = self.decoder(z, dropout_keys)
         if not self.support:
             assert self.likelihood.distortion
-            distortion = self.likelihood.distortion(images, x)
+            distortion = self.likelihood.distortion(images, self.decoder(z, dropout_keys))
             return distortion, distortion
-        x, chosen = (self.support.at_open(values.transpose(1, 2, 0, 3)) for values in (x, images))
-        independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen[..., 0]), images)
+        x = self.features(z, dropout_keys)
+        chosen = jnp.broadcast_to(self.support.at_open(images.transpose(1, 2, 0, 3))[..., 0], x.shape[:2])
+        independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen), images)
         if not self.config.pixel_hidden:
             return independent, independent
         log_probabilities = self.pixels.log_probabilities(images, x)
         return self.support.negative_log_likelihood(log_probabilities, images), independent
+
+    def features(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "o b f"]:
+        """The decoder's output at the open positions of sprites; with keys, dropout is on."""
+        assert self.support
+        x = self.decoder(z, dropout_keys)
+        return x[:, :, 0].swapaxes(0, 1) if self.dense_support else self.support.at_open(x.transpose(1, 2, 0, 3))
 
     def log_prior(self, z: Float[Array, "b d"]) -> Float[Array, "b d"]:
         """log p(z) per latent, in nats; for a learned prior, given the earlier latents."""

@@ -47,8 +47,12 @@ def _encoder(model: Model, params: Params) -> bytes:
     graph, stages = Graph(), len(model.description.model.encoder_widths)
     if model.module.support:
         inputs = {"indices": Kind(np.int32, (BATCH, height, width), _INDICES)}
-        x = graph.add("Gather", graph.constant("encoder.colours", params["encoder.colours"]), "indices")
-        channels = model.description.model.embedding
+        x, channels = "indices", model.description.model.embedding
+        if dense := model.module.dense_support:
+            x = graph.add("Reshape", x, integers(-1, height * width))
+            x = graph.add("Gather", x, dense.open.astype(np.int64), axis=1)
+            height, width = len(dense.open), 1
+        x = graph.add("Gather", graph.constant("encoder.colours", params["encoder.colours"]), x)
     else:
         inputs = {"image": Kind(np.uint8, (BATCH, height, width, channels), "RGB, 0..255")}
         x = graph.add("Div", graph.cast("image", _F32), _F32(255))
@@ -82,7 +86,11 @@ def _decoder(model: Model, params: Params) -> bytes:
         doc = "Decodes latents to images, the means of p(image | z)."
         return graph.model("decoder", doc, inputs, {"image": (image, kind)}, _metadata(model, "decoder"))
     features = model.description.model.embedding
-    x = onnx_draws.at_open(graph, _decoded(graph, model, params, features), support, features)
+    x = _decoded(graph, model, params, features)
+    if module.dense_support:
+        x = graph.add("Transpose", x, perm=[1, 0, 2])
+    else:
+        x = onnx_draws.at_open(graph, x, support, features)
     if model.description.model.pixel_hidden:
         inputs["uniform"] = Kind(_F32, (BATCH, len(support.open)), _UNIFORM)
         colours, margins = onnx_draws.decode_pixels(graph, x, "uniform", support, params)
@@ -147,13 +155,15 @@ def _metadata(model: Model, graph: str) -> dict[str, str]:
 
 
 def _decoded(graph: Graph, model: Model, params: Params, channels: int) -> str:
-    """The output of `networks.Decoder` for "z", [b h w c]."""
+    """The output of `networks.Decoder` for "z", [b h w c], or [b o c] if it decodes the open positions only."""
     config, (height, width, _) = model.description.model, model.description.image_shape
     stages = len(config.encoder_widths)
     start = (height >> stages, width >> stages, config.encoder_widths[-1] if stages else channels)
     x = graph.add("Relu", _dense(graph, "z", params, "decoder.dense_0"))
     x = _residual_blocks(graph, x, params, "decoder", config.residual_blocks)
     x = _dense(graph, x, params, "decoder.dense_1")
+    if dense := model.module.dense_support:
+        return graph.add("Reshape", x, integers(-1, len(dense.open), channels))
     if not stages:
         x = graph.add("Reshape", x, integers(-1, *start))
         return graph.add("Sigmoid", x) if model.module.likelihood.squashed else x

@@ -22,6 +22,8 @@ from flax_punkvae.training.description import Description, digests
 _BY_COLOUR = ("encoder.colours", "palette.kernel", "pixels.embedding", "pixels.palette.kernel")
 # Parameters with one number per open position and colour seen there.
 _BY_POSITION = ("palette.bias", "pixels.palette.bias")
+# Parameters whose axis, the given one, is the features of all positions or, depending on the model, of the open ones.
+_BY_FEATURES = {"encoder.dense.kernel": 0, "decoder.dense_1.kernel": 1, "decoder.dense_1.bias": 0}
 # Fields of ModelConfig that shape no parameter.
 _FREE = ("encoder_dropout", "decoder_dropout")
 
@@ -92,7 +94,8 @@ def transferred(
     """The initial `params` of a new model, with those of the trained one in their place, as NumPy arrays.
 
     palette, support: of the new model, if its images are indices. Where the new model has a colour at a position where
-    the trained one has not seen it, the bias of its logit stays. The two must have passed `check`.
+    the trained one has not seen it, the bias of its logit stays; so do a position's weights if it was not open to the
+    trained one. The two must have passed `check`.
     """
     ours: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
     theirs: dict[str, Any] = traverse_util.flatten_dict(trained.params, sep=".")
@@ -111,6 +114,9 @@ def transferred(
         for name in _BY_POSITION:
             if name in moved:
                 moved[name] = _biases(ours[name], moved[name], **places)
+        if old.model.positions == "open" and not old.model.encoder_widths:
+            for name, axis in _BY_FEATURES.items():
+                moved[name] = _features(ours[name], moved[name], places["rows"], axis, old.model.embedding)
     assert {name: leaf.shape for name, leaf in ours.items()} == {name: leaf.shape for name, leaf in moved.items()}
     return traverse_util.unflatten_dict(moved, sep=".")
 
@@ -142,3 +148,17 @@ def _biases(
     found: Bool[np.ndarray, "o m"],
 ) -> Float[np.ndarray, "o m"]:
     return np.where(found, theirs[rows[:, None], columns], ours)
+
+
+def _features(
+    ours: Float[np.ndarray, "..."],
+    theirs: Float[np.ndarray, "..."],
+    rows: Int[np.ndarray, "o"],
+    axis: int,
+    width: int,
+) -> Float[np.ndarray, "..."]:
+    """Our weights, with theirs at the positions that they have, by `rows`; `width` numbers of the axis each."""
+    ours, theirs = (np.moveaxis(values, axis, 0) for values in (ours, theirs))
+    found, rest = (rows >= 0).reshape(-1, *[1] * ours.ndim), ours.shape[1:]
+    moved = np.where(found, theirs.reshape(-1, width, *rest)[rows], ours.reshape(-1, width, *rest))
+    return np.moveaxis(moved.reshape(ours.shape), 0, axis)

@@ -3,6 +3,7 @@
 import functools
 import importlib
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import jax
@@ -92,6 +93,23 @@ def test_max_pool_relu_and_its_gradient(b: int, h: int, w: int, c: int, seed: in
     # Without ties: to the largest of the four, and only where it is positive.
     repeated = np.asarray(out).repeat(2, 1).repeat(2, 2)
     np.testing.assert_array_equal(gradient, np.where((x == repeated), cotangent.repeat(2, 1).repeat(2, 2), 0))
+
+
+@given(st.integers(1, 3), sides, channels, channels, st.integers(0, 99))
+@settings(max_examples=4)
+@x64
+def test_product_and_its_gradients(blocks: int, block: int, i: int, o: int, seed: int):
+    """Oracle: NumPy in double precision, dx = dy k^T and dk = x^T dy."""
+    x, kernel, dy = (normal(seed, *shape) for shape in ((blocks * block, i), (i, o), (blocks * block, o)))
+    found: Any = jax.vjp(lambda *given: ops.product(*given, block), jnp.asarray(x), jnp.asarray(kernel))
+    y, backward = found
+    np.testing.assert_allclose(y, x @ kernel, atol=1e-12)
+    here = backward(jnp.asarray(dy))
+    with mock.patch.object(jax.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments)):
+        elsewhere = backward(jnp.asarray(dy))
+    for *gradients, expected in zip(here, elsewhere, (dy @ kernel.T, x.T @ dy), strict=True):
+        for gradient in gradients:
+            np.testing.assert_allclose(gradient, expected, atol=1e-12)
 
 
 def test_of_equal_maxima_the_first_gets_the_gradient_and_zero_none():

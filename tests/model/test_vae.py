@@ -1,5 +1,7 @@
 """PunkVAE: the reference's shapes, its geometry against float64 NumPy, initialisation, noise."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import traverse_util
 
 from flax_punkvae.config import Config, ModelConfig
+from flax_punkvae.model.palette import Support
 from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.training import state as train_state
 from helpers.convolutions import convolution, transposed_convolution
@@ -146,6 +150,28 @@ def test_bf16_computes_nearly_the_same_with_f32_parameters_and_outputs(small_var
             assert ours.dtype == jnp.float32
             assert np.any(np.asarray(ours) != np.asarray(theirs))
             np.testing.assert_allclose(ours, theirs, atol=0.03)
+
+
+def test_dense_layers_see_the_open_positions_only():
+    """Oracle: a model whose dense layers see all positions, with weights of 0 at the closed ones."""
+    sprites = np.random.default_rng(0).integers(0, 4, (6, 3, 5, 1), np.uint8)
+    sprites[0], sprites[1], sprites[:, 1, 1:4] = 0, 1, 2
+    support, images = Support.of(sprites, 4), jnp.array(sprites)
+    config = ModelConfig("categorical", 3, (), (), 6, "all", pixel_hidden=4, latent=2)
+    ours, theirs = (PunkVAE(replace(config, positions=seen), (3, 5, 1), support) for seen in ("open", "all"))
+    params = jax.jit(lambda: ours.init(jax.random.key(0), images, keys(0, 6), train=False)["params"])()
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
+    places = (3 * support.open[:, None] + np.arange(3)).ravel()
+    assert len(support.open) == 12 and flat["encoder.dense.kernel"].shape == (36, 6)
+    flat["encoder.dense.kernel"] = jnp.zeros((45, 6)).at[places].set(flat["encoder.dense.kernel"])
+    flat["decoder.dense_1.kernel"] = jnp.zeros((6, 45)).at[:, places].set(flat["decoder.dense_1.kernel"])
+    flat["decoder.dense_1.bias"] = jnp.zeros(45).at[places].set(flat["decoder.dense_1.bias"])
+    all_params = traverse_util.unflatten_dict(flat, sep=".")
+    z = jax.random.normal(jax.random.key(1), (6, 2))
+    for method, given in (("encode", (images,)), ("distortions", (images, z)), ("decode", (z, keys(2, 6)))):
+        found = jax.jit(partial(ours.apply, method=method))({"params": params}, *given)
+        expected = jax.jit(partial(theirs.apply, method=method))({"params": all_params}, *given)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
 
 
 def test_extreme_images_stay_finite(small_variables):

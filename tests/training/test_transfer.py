@@ -88,6 +88,29 @@ def test_colours_keep_their_parameters_and_new_ones_begin_as_their_nearest():
     assert same > 20
 
 
+def test_positions_that_the_trained_model_saw_keep_their_weights():
+    """Oracle: by hand, position by position."""
+    source, sprites = state(0, OLD)
+    # To the trained model, the first row is closed; to the new one, the last row.
+    sprites[:, 0], other = 1, state(1, OLD)[1]
+    other[:, -1] = 2
+    source = create_state(CONFIG, jax.random.key(0), sprites, len(OLD))
+    target = create_state(CONFIG, jax.random.key(1), other, len(OLD))
+    found = flat(transfer.transferred(trained(OLD, source, sprites), target.params, OLD, target.model.support))
+    theirs, ours = flat(source.params), flat(target.params)
+    old, new = source.model.support, target.model.support
+    assert old and new and set(old.open) == set(range(4, 16)) and set(new.open) == set(range(12))
+    for name, axis in (("encoder.dense.kernel", 0), ("decoder.dense_1.kernel", 1), ("decoder.dense_1.bias", 0)):
+        for row, position in enumerate(new.open):
+            numbers = range(3 * row, 3 * row + 3)
+            if position in old.open:
+                at = 3 * int(np.flatnonzero(old.open == position)[0])
+                expected = theirs[name].take(range(at, at + 3), axis)
+            else:
+                expected = ours[name].take(numbers, axis)
+            np.testing.assert_array_equal(found[name].take(numbers, axis), expected, f"{name} {position}")
+
+
 def test_a_transparent_colour_begins_as_the_background_of_a_model_without_alpha():
     """Oracle: by hand. The model had its sprites over 200 200 200; half-transparent 0 0 0 on it is 100 100 100."""
     source, sprites = state(0, OLD)

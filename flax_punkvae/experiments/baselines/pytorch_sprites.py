@@ -97,7 +97,7 @@ class TorchSprites(nn.Module):
         super().__init__()
         model, (height, width, _) = config.model, support.lists.shape
         self.shape, self.embedding_size, self.outside = (height, width), model.embedding, support.colours
-        size = height * width * model.embedding
+        size = len(support.open) * model.embedding
         self.colours = nn.Embedding(support.colours, model.embedding)
         self.encoder = nn.Sequential(
             *(nn.Linear(size, model.hidden), nn.ReLU()),
@@ -126,13 +126,13 @@ class TorchSprites(nn.Module):
         self.seen, self.other = _constant(seen), _constant(other)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.encoder(self.colours(images).flatten(1))
+        chosen = images[:, self.open]
+        x = self.encoder(self.colours(chosen).flatten(1))
         mean, logvar = self.mean(x), self.logvar(x)
         noise = torch.randn_like(mean)
         z = mean + torch.exp(0.5 * logvar) * noise
         log_q = -0.5 * (noise.square() + logvar + math.log(2 * math.pi)).sum(-1)
-        features = self.decoder(z).reshape(len(images), -1, self.embedding_size)[:, self.open]
-        chosen = images[:, self.open]
+        features = self.decoder(z).reshape(len(images), -1, self.embedding_size)
         near = F.pad(images, (0, 1), value=self.outside)[:, self.near]
         x = self.pixels(torch.cat([features, self.neighbours(near).flatten(2)], -1))
         copies = torch.where(near < self.outside, x[..., _OUTPUT + 1 :], NEVER)

@@ -146,12 +146,13 @@ def _ours(precision: str, config: Config, product_side: int) -> tuple[dict[str, 
     multiply = jax.jit(lambda a: a @ a)
     gather = jax.jit(lambda images, batch: state.model.likelihood.pixels(images[batch]))
 
-    order = steps.epoch_order(key, 0, min(len(images), 4 * batch_size), (4, batch_size))
+    batch = np.arange(batch_size, dtype=np.int32)
 
     def train_some(count: int) -> None:
+        # In one call, as in a training run, whose calls take some seconds.
         nonlocal state
-        for begin in range(0, count, len(order)):
-            state, _ = steps.train_steps(state, images, order, key, 0, min(len(order), count - begin))
+        order = steps.epoch_order(key, 0, min(len(images), 4 * batch_size), (count, batch_size))
+        state, _ = steps.train_steps(state, images, order, key, 0, count)
         jax.block_until_ready(state.params)
 
     def repeat(function: Callable[[], Any]) -> Callable[[int], Any]:
@@ -160,9 +161,9 @@ def _ours(precision: str, config: Config, product_side: int) -> tuple[dict[str, 
     z = jax.random.normal(key, (batch_size, config.model.latent))
     return {
         "train": train_some,
-        "forward": repeat(lambda: steps.eval_step(state.model, state.params, state.beta, images, order[0], key)),
+        "forward": repeat(lambda: steps.eval_step(state.model, state.params, state.beta, images, batch, key)),
         "sample": repeat(lambda: inference.decode(state.model, state.params, z)),
-        "input": repeat(lambda: gather(images, order[0])),
+        "input": repeat(lambda: gather(images, batch)),
         "product": repeat(lambda: multiply(side)),
     }, {
         "backend": jax.default_backend(),
