@@ -16,7 +16,8 @@ Transposed      y[2i+p-1, 2j+q-1] += x[i, j] . k[p, q], bias added: the output i
   wrt x, k      d = the nine patches dy[2i+p-1, 2j+q-1] concatenated, (b h w, 9 out); dx = d K^T and dK = x^T d
 
 Product         y = x k, with many more rows than columns
-  wrt k         x^T dy, as a sum of products of blocks of rows, from a copy of dy with each block's columns first
+  wrt k         x^T dy, as a sum of products of blocks of rows, from a copy of x, or of dy if that is much narrower,
+                with each block's columns first
 
 Pool and ReLU   ReLU is monotonic, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the values, and
                 the gradient needs one byte per output: the index of the maximum, or 4 if the ReLU outputs 0
@@ -96,9 +97,13 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 def _cpu_product_gradients(block: int, x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
     # Without the barriers, XLA computes x and dy several times, and fuses transpositions into the product: it is slow.
     x, dy = lax.optimization_barrier((x, dy))
-    columns = lax.optimization_barrier(dy.reshape(-1, block, dy.shape[1]).swapaxes(1, 2))
-    products = lax.optimization_barrier(columns @ x.reshape(-1, block, x.shape[1]))
-    return dy @ kernel.T, products.sum(0).T
+    left, right = (part.reshape(-1, block, part.shape[1]) for part in (x, dy))
+    swapped = 2 * dy.shape[1] < x.shape[1]
+    if swapped:
+        left, right = right, left
+    columns_first = lax.optimization_barrier(left.swapaxes(1, 2))
+    dk = lax.optimization_barrier(columns_first @ right).sum(0)
+    return dy @ kernel.T, dk.T if swapped else dk
 
 
 def _lax_product_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
