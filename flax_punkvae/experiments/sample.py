@@ -178,7 +178,14 @@ def _reader(model: "Model", wanted: "Wanted", run: "Callable[[], OpenedRun]") ->
     reader, note = traits.shipped(model.description)
     if reader is None and wanted.labels:
         selection.check(wanted, model.description)
-        reader = probing.fit(run(), wanted.labels)
+        try:
+            images = run()
+        except UserError as error:
+            raise UserError(
+                "a reader of these labels is learned from the training images, which were not found: add --data.source "
+                f"({error})"
+            ) from error
+        reader = probing.fit(images, wanted.labels)
         note = reader.note
     elif reader is None and model.description.label_names:
         note += "; --with and --without learn to read the labels that they name"

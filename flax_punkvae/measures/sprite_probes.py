@@ -64,17 +64,21 @@ def most_images(shape: tuple[int, int, int]) -> int:
 
 
 def fit(sprites: UInt8[np.ndarray, "n h w c"], labels: UInt8[np.ndarray, "n a"]) -> SpriteProbe:
-    """The probe of labels, each of which some sprites have and some lack.
+    """The probe of labels; one that all or none of the sprites have is always or never read.
 
     Logistic regressions (`probes.regressions`), whose balanced classes are given their frequencies again: a logit is
     above 0 if the label is more likely present than not. So sprites read as having a rare label mostly do.
     """
     inputs = _in_parts(sprites)
     centre = inputs.mean(0, dtype=np.float64)
-    # Not divided by deviations, which would make much of pixels that hardly ever change.
-    weights, biases = probes.regressions(inputs - centre, labels, _TOLERANCE)
     frequency = labels.mean(0, dtype=np.float64)
-    return SpriteProbe(weights, biases - centre @ weights + np.log(frequency / (1 - frequency)))
+    varies = np.flatnonzero((frequency > 0) & (frequency < 1))
+    weights, biases = np.zeros((len(centre), len(frequency))), np.zeros(len(frequency))
+    if len(varies):
+        # Not divided by deviations, which would make much of pixels that hardly ever change.
+        weights[:, varies], biases[varies] = probes.regressions(inputs - centre, labels[:, varies], _TOLERANCE)
+    with np.errstate(divide="ignore"):
+        return SpriteProbe(weights, biases - centre @ weights + np.log(frequency) - np.log1p(-frequency))
 
 
 def read(probe: SpriteProbe, sprites: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n a"]:

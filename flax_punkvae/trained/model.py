@@ -251,7 +251,8 @@ class Model:
     ) -> Selected:
         """The first draws of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
 
-        `report` is called as `selection.select` does; `reader` is as for `selection.keep`. Raises UserError as `draw` and `selection.keep` do.
+        `report` is called as `selection.select` does, and labels are read by `reader`, as `selection.keep` does. Raises
+        UserError as `draw` and `selection.keep` do.
         """
         kept = selection.keep(wanted, self.description, reader)
         limit = wanted.draws(count) if wanted.selective else count

@@ -1,7 +1,7 @@
 """Readers of a run's own labels: linear probes of sprites, learned from the training images, measured on the others."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -23,14 +23,16 @@ LEAST_MEASURED = 10
 _MOST_TOLD = 4
 
 
-def reader_of(run: OpenedRun) -> Reader:
+def reader_of(run: OpenedRun, told: Sequence[str] = ()) -> Reader:
     """The reader of all labels of a run: the shipped one for punks, otherwise that of `fit`."""
     names = run.model.description.label_names
-    return traits.shipped(run.model.description)[0] or fit(run, names)
+    return traits.shipped(run.model.description)[0] or fit(run, names, told)
 
 
-def fit(run: OpenedRun, names: Sequence[str]) -> Reader:
+def fit(run: OpenedRun, names: Sequence[str], told: Sequence[str] = ()) -> Reader:
     """A reader of these labels: probes fitted to the training images and measured on the held-out ones.
+
+    The note says how well each of the labels `told` is read, by default of a few; of many, the mean.
 
     Labels that all or none of the training images have, or that are read badly, are unreadable. One of which there are
     too few held-out images to measure how well it is read is readable, and the note says so: whoever has a small set
@@ -38,75 +40,71 @@ def fit(run: OpenedRun, names: Sequence[str]) -> Reader:
     Raises UserError if a label is unknown.
     """
     names = tuple(dict.fromkeys(names))
-    columns = [traits.column(run.model.description, name) for name in names]
-    labels = run.dataset.labels[:, columns]
+    labels = run.dataset.labels[:, [traits.column(run.model.description, name) for name in names]]
     most = sprite_probes.most_images(run.dataset.originals.shape[1:])
     train, test = (_some(positions, most) for positions in (run.train_indices, run.test_indices))
-    varies = np.flatnonzero((labels[train] != labels[train[0]]).any(0))
-    unreadable = {names[i]: "all or none of the training images have it" for i in set(range(len(names))) - {*varies}}
-    found: dict[int, Accuracy] = {}
-    read = np.zeros(len(names), bool)
-    probe = None
-    if len(varies):
-        probe = sprite_probes.fit(_sprites(run, train), labels[train][:, varies])
-        measured = sprite_probes.accuracies(
-            sprite_probes.read(probe, _sprites(run, test)), labels[test][:, varies], LEAST_MEASURED
-        )
-        found = {int(varies[i]): accuracy for i, accuracy in measured.items()}
-        bad = {i: accuracy for i, accuracy in found.items() if not _is_good(accuracy)}
-        unreadable |= {names[i]: f"{_figures(accuracy)} on held-out images" for i, accuracy in bad.items()}
-        read[[i for i in varies if i not in bad]] = True
+    probe = sprite_probes.fit(_sprites(run, train), labels[train])
+    held_out = sprite_probes.read(probe, _sprites(run, test))
+    measured = sprite_probes.accuracies(held_out, labels[test], LEAST_MEASURED)
+    found = {names[column]: accuracy for column, accuracy in measured.items()}
+    unreadable = _unreadable(names, labels[train], found)
+    readable = np.array([name not in unreadable for name in names])
 
-    def present(sprites: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n a"]:
-        has = np.zeros((len(sprites), len(names)), bool)
-        if probe is not None:
-            has[:, varies] = sprite_probes.read(probe, sprites)
-        return has & read
+    def read(sprites: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n a"]:
+        return sprite_probes.read(probe, sprites) & readable
 
-    facts = hashlib.sha256(labels[train].tobytes() + "\n".join(names).encode()).hexdigest()
-    told = _note(names, found, unreadable, labels[test], len(train))
-    return Reader(names, present, told, f"linear probes {facts}", unreadable)
+    positives = dict(zip(names, labels[test].sum(0, dtype=int).tolist(), strict=True))
+    parts = (
+        f"traits are read by linear probes of pixels and edges, learned from {len(train)} training images",
+        *_quality({name: found[name] for name in found if name not in unreadable}, told, len(test)),
+        *_unknown({name: positives[name] for name in names if name not in {*found, *unreadable}}, len(test)),
+        *_unread(unreadable),
+    )
+    digest = hashlib.sha256(labels[train].tobytes() + "\n".join(names).encode()).hexdigest()
+    return Reader(names, read, "; ".join(parts), f"linear probes {digest}", unreadable)
 
 
-def _is_good(accuracy: Accuracy) -> bool:
-    # Not so if no sprite was read as having the label: nan.
-    return accuracy.balanced >= LEAST_BALANCED and accuracy.precision >= LEAST_PRECISION
+def _unreadable(names: Sequence[str], train: UInt8[np.ndarray, "n a"], found: Mapping[str, Accuracy]) -> dict[str, str]:
+    """The labels that are not to be read, and why."""
+    reasons = {}
+    for name, varies in zip(names, (train != train[0]).any(0), strict=True):
+        accuracy = found.get(name)
+        if not varies:
+            reasons[name] = "all or none of the training images have it"
+        # A precision is nan if the label was not read at all.
+        elif accuracy and not (accuracy.balanced >= LEAST_BALANCED and accuracy.precision >= LEAST_PRECISION):
+            reasons[name] = f"{_figures(accuracy)} on held-out images"
+    return reasons
 
 
 def _figures(accuracy: Accuracy) -> str:
-    return f"balanced accuracy {accuracy.balanced:.2f}, precision {accuracy.precision:.2f}"
+    precision = "no" if np.isnan(accuracy.precision) else f"{accuracy.precision:.2f}"
+    return f"balanced accuracy {accuracy.balanced:.2f}, precision {precision}"
 
 
-def _note(
-    names: tuple[str, ...],
-    found: dict[int, Accuracy],
-    unreadable: dict[str, str],
-    held_out: UInt8[np.ndarray, "n a"],
-    trained_on: int,
-) -> str:
-    """The line that says what reads these labels, and how well."""
-    parts = [f"traits are read by linear probes of pixels and edges, learned from {trained_on} training images"]
-    readable = [i for i, name in enumerate(names) if name not in unreadable]
-    good, unknown = [i for i in readable if i in found], [i for i in readable if i not in found]
-    where = f"on {len(held_out)} held-out images"
-    if good and len(good) <= _MOST_TOLD:
-        parts += [f"{where}, " + "; ".join(f"{names[i]!r} has {_figures(found[i])}" for i in good)]
-    elif good:
-        mean = Accuracy(*np.mean([found[i] for i in good], axis=0).tolist())
-        parts += [f"{where}, {len(good)} labels have, on average, {_figures(mean)}"]
-    if unknown:
-        few = ", ".join(f"{names[i]!r} ({_with(held_out[:, i])})" for i in unknown[:_MOST_TOLD])
-        more = f" and {len(unknown) - _MOST_TOLD} more" if len(unknown) > _MOST_TOLD else ""
-        parts += [f"how well is unknown for {few}{more}: look at the images"]
-    if unreadable:
-        few = ", ".join(map(repr, list(unreadable)[:_MOST_TOLD]))
-        more = f" and {len(unreadable) - _MOST_TOLD} more" if len(unreadable) > _MOST_TOLD else ""
-        parts += [f"not read: {few}{more}"]
-    return "; ".join(parts)
+def _quality(good: Mapping[str, Accuracy], told: Sequence[str], held_out: int) -> list[str]:
+    """How well labels are read: each of those to tell or, of many, on average."""
+    some = {name: good[name] for name in (told or good) if name in good}
+    words = [f"{name!r} has {_figures(accuracy)}" for name, accuracy in some.items()]
+    if len(some) > _MOST_TOLD:
+        mean = Accuracy(*np.mean(list(some.values()), axis=0).tolist())
+        words = [f"{len(some)} labels have, on average, {_figures(mean)}"]
+    return [f"on {held_out} held-out images, {'; '.join(words)}"] if words else []
 
 
-def _with(labels: UInt8[np.ndarray, "n"]) -> str:
-    return f"{int(labels.sum(dtype=int))} of {len(labels)} held-out images have it"
+def _unknown(positives: Mapping[str, int], held_out: int) -> list[str]:
+    """The readable labels of which it is not known how well they are read, and how many held-out images have them."""
+    words = [f"{name!r} ({count} of {held_out} held-out images have it)" for name, count in positives.items()]
+    return [f"how well is unknown for {_listed(words)}: look at the images"] if words else []
+
+
+def _unread(unreadable: Mapping[str, str]) -> list[str]:
+    return [f"not read: {_listed([repr(name) for name in unreadable])}"] if unreadable else []
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = len(words) - _MOST_TOLD
+    return ", ".join(words[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def _some(positions: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "m"]:

@@ -87,7 +87,7 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
     to_add, to_remove = ([traits.column(run.model.description, name) for name in names] for names in (add, remove))
     original, (z,), lines = _encode(run, number)
     shift = editing.shift(run, to_add, to_remove)
-    reader, eligible = probing.reader_of(run), editing.eligible(run, to_add, to_remove)
+    reader, eligible = probing.reader_of(run, (*add, *remove)), editing.eligible(run, to_add, to_remove)
     reason = editing.unmeasured(reader, eligible, (*add, *remove))
     measured = eligible[: 0 if reason else limit]
     effects = [] if reason else editing.measure(run, reader, measured, shift, to_add, to_remove, _STRENGTHS)
