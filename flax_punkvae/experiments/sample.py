@@ -210,7 +210,7 @@ def _draw(
             said = time.monotonic()
 
     arguments = (options.how, options.count, options.seed, options.temperature, posteriors, options.reencode)
-    found = model.select(wanted, *arguments, report, reader)
+    found = model.select(wanted, *arguments, report, reader=reader)
     if len(found.draws.latents) < options.count:
         conditions = (("--new", options.new), ("--with", options.having), ("--without", options.lacking))
         given = ", ".join(flag for flag, value in conditions if value)

@@ -51,7 +51,7 @@ def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
     if wanted.labels and library.learns_reader:
         facts.ready(library, library.reader, "the probes that read the traits")
     arguments = (how, count, seed, temperature, posteriors, passes)
-    found = model.select(wanted, *arguments, lambda *_: heard(), library.reader)
+    found = model.select(wanted, *arguments, lambda *_: heard(), reader=library.reader)
     drawn = [
         Recipe(z, seed if model.index_palette is not None else None)
         for z, seed in zip(found.draws.latents, found.draws.seeds.tolist(), strict=True)
