@@ -4,8 +4,9 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,11 +21,11 @@ from flax_punkvae.trained.samplers import SamplerName
 if TYPE_CHECKING:
     import numpy as np
 
-    from flax_punkvae.measures.features import Network
     from flax_punkvae.trained.model import Model
-    from flax_punkvae.trained.runs import TrainingSprites
+    from flax_punkvae.trained.runs import OpenedRun, TrainingSprites
     from flax_punkvae.trained.samplers import Draws
-    from flax_punkvae.trained.selection import Selected
+    from flax_punkvae.trained.selection import Selected, Wanted
+    from flax_punkvae.trained.traits import Reader
 
 PROG = "python -m flax_punkvae.experiments.sample"
 _COLUMNS = 8
@@ -59,8 +60,9 @@ class Options(Opening):
     new: bool = False
     """Keep sampling until --count sprites, snapped to the palette, are distinct and none is a training sprite."""
     having: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="with")] = ()
-    """Keep sampling until --count sprites have this label, according to the network that reads the traits; repeat it
-    for several labels, all of which they must have."""
+    """Keep sampling until --count sprites have this label; repeat it for several labels, all of which they must have.
+    Labels of CryptoPunks are read by a network that comes with this package; others by a reader that is learned from
+    the training images, which have to be on this machine. The program says how well it reads."""
     lacking: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="without")] = ()
     """As --with, for a label that the sprites must not have."""
     limit: int | None = None
@@ -77,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     _validate(options)
 
     from flax_punkvae.devices import backend
-    from flax_punkvae.trained import hub_models, runs, traits
+    from flax_punkvae.trained import hub_models, runs
+    from flax_punkvae.trained.selection import Wanted
 
     backend.prepare("auto")
     options = replace(options, run_dir=hub_models.local(options.run_dir))
@@ -87,8 +90,14 @@ def main(arguments: Sequence[str]) -> int:
         if enabled and described.palette is None:
             raise UserError(f"{name}: this run was trained on images that are not sprites: leave {name} out")
     known, reason = runs.find_training_sprites(options.run_dir, model, options.data)
-    network, note = traits.load_network(described)
-    draws, drawn = _draw(model, options)
+
+    @cache
+    def run() -> "OpenedRun":
+        return runs.with_images(options.run_dir, model, options.data)
+
+    wanted = Wanted(options.new, options.having, options.lacking, options.limit)
+    reader, note = _reader(model, wanted, run)
+    draws, drawn = _draw(model, options, wanted, reader, run)
     facts = {
         "step": described.step,
         "checkpoint": model.checkpoint,
@@ -106,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     output = options.output or _new_directory(options)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        certificates = _write(output, model, known, network, draws, options.snap)
+        certificates = _write(output, model, known, reader, draws, options.snap)
         (output / "samples.json").write_text(
             json.dumps({**facts, "samples": certificates}, indent=2) + "\n", encoding="utf-8"
         )
@@ -158,14 +167,39 @@ def _new_directory(options: Options) -> Path:
     return run_directory.free_name(root / "samples" / name)
 
 
-def _draw(model: "Model", options: Options) -> "Selected":
+def _reader(model: "Model", wanted: "Wanted", run: "Callable[[], OpenedRun]") -> "tuple[Reader | None, str]":
+    """What reads the traits of samples, if anything, and a line about it.
+
+    Labels other than those of punks are read only if they are wanted, since that takes the training images and seconds.
+    Raises UserError if such images are not at hand or a label is unknown.
+    """
+    from flax_punkvae.trained import probing, selection, traits
+
+    reader, note = traits.shipped(model.description)
+    if reader is None and wanted.labels:
+        selection.check(wanted, model.description)
+        try:
+            images = run()
+        except UserError as error:
+            raise UserError(
+                "a reader of these labels is learned from the training images, which were not found: add --data.source "
+                f"({error})"
+            ) from error
+        reader = probing.fit(images, wanted.labels)
+        note = reader.note
+    elif reader is None and model.description.label_names:
+        note += "; --with and --without learn to read the labels that they name"
+    return reader, note
+
+
+def _draw(
+    model: "Model", options: Options, wanted: "Wanted", reader: "Reader | None", run: "Callable[[], OpenedRun]"
+) -> "Selected":
     """The draws to decode. Raises UserError if there are not enough of those that are wanted."""
-    from flax_punkvae.trained import runs
-    from flax_punkvae.trained.selection import Wanted
 
     def posteriors() -> "tuple[np.ndarray, np.ndarray]":
-        run = runs.open_run(options.run_dir, options)
-        return run.encode(run.train_indices)
+        opened = run()
+        return opened.encode(opened.train_indices)
 
     said = time.monotonic()
 
@@ -175,9 +209,8 @@ def _draw(model: "Model", options: Options) -> "Selected":
             console.say(f"drew {drawn} samples, kept {kept} of {options.count}")
             said = time.monotonic()
 
-    wanted = Wanted(options.new, options.having, options.lacking, options.limit)
     arguments = (options.how, options.count, options.seed, options.temperature, posteriors, options.reencode)
-    found = model.select(wanted, *arguments, report)
+    found = model.select(wanted, *arguments, report, reader=reader)
     if len(found.draws.latents) < options.count:
         conditions = (("--new", options.new), ("--with", options.having), ("--without", options.lacking))
         given = ", ".join(flag for flag, value in conditions if value)
@@ -192,7 +225,7 @@ def _write(
     output: Path,
     model: "Model",
     known: "TrainingSprites | None",
-    network: "Network | None",
+    reader: "Reader | None",
     draws: "Draws",
     snap: bool,
 ) -> list[dict[str, Any]]:
@@ -209,7 +242,7 @@ def _write(
     for first in range(0, len(draws.latents), samplers.CHUNK):
         decoded = model.decode(*(values[first : first + samplers.CHUNK] for values in draws))
         sprites = model.to_sprites(decoded)
-        found = certificates.certify(model, known, network, decoded, sprites)
+        found = certificates.certify(model, known, reader, decoded, sprites)
         for number, (certificate, image) in enumerate(zip(found, sprites if snap else decoded, strict=True), first):
             name = f"{number:04d}.png"
             images.save_png(image, output / name)

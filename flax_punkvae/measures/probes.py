@@ -44,14 +44,15 @@ def label_probes(
 
 
 def regressions(
-    inputs: Float[np.ndarray, "n d"], labels: UInt8[np.ndarray, "n a"]
+    inputs: Float[np.ndarray, "n d"], labels: UInt8[np.ndarray, "n a"], tolerance: float = _TOLERANCE
 ) -> tuple[Float[np.ndarray, "d a"], Float[np.ndarray, "a"]]:
     """(weights, biases) of one logistic regression per label, each of which must have positives and negatives.
 
     Minimises sum_i s_i log(1 + exp(-y_i (x_i w + b))) + |w|^2 / 2, where y is 1 with the label and -1 without it, and s
     gives the positives and the negatives a total of n / 2 each: scikit-learn's LogisticRegression with balanced class
     weights. Newton's method, whose linear systems are solved by conjugate gradients (Nocedal & Wright 2006, algorithms
-    5.3 and 7.1), for all labels at once: so their work is in products of matrices.
+    5.3 and 7.1), for all labels at once: so their work is in products of matrices. `tolerance` is the largest entry of
+    the gradient, per image, at which a label is fitted.
     """
     n, a = labels.shape
     x = np.concatenate([inputs, np.ones((n, 1))], axis=1)
@@ -66,7 +67,7 @@ def regressions(
         probabilities = 0.5 + 0.5 * np.tanh(0.5 * scores)
         gradient = x.T @ (importance * (probabilities - targets)) + penalty * w
         found[:, left] = w
-        more = np.abs(gradient).max(0) > _TOLERANCE * n
+        more = np.abs(gradient).max(0) > tolerance * n
         if not more.any():
             break
         if not more.all():

@@ -48,7 +48,10 @@ def sample(library: Library, fields: Fields, heard: Heard) -> dict[str, Any]:
     def posteriors() -> tuple[np.ndarray, np.ndarray]:
         return facts.ready(library, library.posteriors, f"the training images, to which {how} is fitted,")
 
-    found = model.select(wanted, how, count, seed, temperature, posteriors, passes, lambda *_: heard())
+    if wanted.labels and library.learns_reader:
+        facts.ready(library, library.reader, "the probes that read the traits")
+    arguments = (how, count, seed, temperature, posteriors, passes)
+    found = model.select(wanted, *arguments, lambda *_: heard(), reader=library.reader)
     drawn = [
         Recipe(z, seed if model.index_palette is not None else None)
         for z, seed in zip(found.draws.latents, found.draws.seeds.tolist(), strict=True)
@@ -65,7 +68,7 @@ def certify(library: Library, given: list[Recipe]) -> list[dict[str, Any]]:
     model, known = library.model, library.known
     decoded = np.stack([model.decode_one(recipe.z, recipe.seed) for recipe in given])
     sprites = np.stack([recipes.sprite_in(model, *pair) for pair in zip(given, decoded, strict=True)])
-    rows = certificates.certify(model, known, library.network, decoded, sprites)
+    rows = certificates.certify(model, known, library.reader, decoded, sprites)
     for row, sprite, digest in zip(rows, sprites, map(bytes, digests(sprites)), strict=True):
         held_out = library.held_out.get(digest)
         row["status"] = "training" if not row["new"] else "new" if held_out is None else "held-out"

@@ -41,7 +41,7 @@ def about(library: Library) -> dict[str, Any]:
         "background": described.background,
         "transparent": recipes.has_background(described),
         "labels": described.label_names,
-        "reads_traits": traits.load_network(described)[0] is not None,
+        "reads_traits": traits.shipped(described)[0] is not None or library.learns_reader,
         "reencode": model.default_reencode,
         "samplers": tuple(SAMPLERS),
         "command": f"python -m flax_punkvae.experiments.explore {shlex.quote(str(library.given))} decode",
@@ -116,7 +116,7 @@ def edits(library: Library) -> dict[str, Any]:
     assert library.directions is not None
     columns = np.flatnonzero(~np.isnan(library.directions).any(axis=1))
     names = [library.model.description.label_names[column] for column in columns]
-    measuring = library.network is not None and not library.effects and bool(library.progress)
+    measuring = library.reader is not None and not library.effects and bool(library.progress)
     return {"labels": names, "effects": library.effects, "measuring": measuring, "strength": STRENGTH}
 
 

@@ -16,13 +16,13 @@ from jaxtyping import Float, Float32
 
 from flax_punkvae.data import LazyImages
 from flax_punkvae.errors import UserError
-from flax_punkvae.measures.features import Network
 from flax_punkvae.opening import Images
 from flax_punkvae.page import layout, parts
 from flax_punkvae.page.cache import Cache
-from flax_punkvae.trained import editing, latents, runs, traits
+from flax_punkvae.trained import editing, latents, probing, runs, traits
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import OpenedRun, TrainingSprites
+from flax_punkvae.trained.traits import Reader
 from flax_punkvae.training.description import digests
 
 # Edits are measured at this strength, on at most this many held-out images each.
@@ -50,7 +50,7 @@ class Library:
     given: how the user named the model. directory: where it is. run: the images. known: the training sprites. held_out:
     ids by the SHA-256 of sprites. means: of the posteriors of all images. posteriors: (means, logvars) of the training
     images. directions: of the labels. effects: by label, of adding and of removing it. progress: what is being computed
-    now; empty at the end.
+    now; empty at the end. reader: of the traits.
     """
 
     model: Model
@@ -58,7 +58,7 @@ class Library:
     directory: Path
     moved: Images
     cache: Cache
-    network: Network | None = None
+    reader: Reader | None = None
     run: OpenedRun | None = None
     known: TrainingSprites | None = None
     held_out: dict[bytes, int] = field(default_factory=dict)
@@ -99,6 +99,7 @@ class Library:
             ("encoding the training images", self._encode_images, False),
             ("laying out the map by PCA", self._lay_out, True),
             ("finding the directions of the traits", self._find_directions, False),
+            ("learning to read the traits", self._learn_reader, False),
             ("laying out the map by t-SNE, which takes about a minute for 10,000 images", self._run_tsne, True),
             ("measuring edits", self._measure_edits, False),
         )
@@ -125,8 +126,8 @@ class Library:
             raise _Stopped
 
     def _load_images(self) -> None:
-        self.network, note = traits.load_network(self.model.description)
-        if self.network is None:
+        self.reader, note = traits.shipped(self.model.description)
+        if self.reader is None and not self.learns_reader:
             self.notes.append(note)
         where = f"the training images ({self.model.description.source})"
         if not runs.is_local(self.directory, self.moved):
@@ -179,6 +180,20 @@ class Library:
             labels = self.run.dataset.labels[self.run.train_indices]
             self.directions = latents.directions(self.posteriors[0], labels)
 
+    @property
+    def learns_reader(self) -> bool:
+        """Whether a reader of the traits is, or will be, learned from the training images."""
+        described = self.model.description
+        if not described.label_names or not runs.is_local(self.directory, self.moved):
+            return False
+        return traits.shipped(described)[0] is None
+
+    def _learn_reader(self) -> None:
+        if self.run is not None and self.learns_reader:
+            self._rest()
+            self.reader = probing.reader_of(self.run)
+            self.notes.append(self.reader.note)
+
     def _run_tsne(self) -> None:
         if self.map is None or len(self.map.shown.ids) < layout.LEAST:
             return
@@ -200,10 +215,10 @@ class Library:
     def _measure_edits(self) -> None:
         if self.run is None or self.directions is None:
             return
-        if self.network is None:
+        if self.reader is None:
             self.notes.append("the success of edits is not measured, since the traits of samples cannot be read")
             return
-        self.effects = self.cache.table("edits", [*self._facts(), str(self.network.sha256)], self._effects)
+        self.effects = self.cache.table("edits", [*self._facts(), self.reader.key], self._effects)
 
     def _effects(self) -> dict[str, Any]:
         names = self.model.description.label_names
@@ -214,18 +229,16 @@ class Library:
         return found
 
     def _effect(self, column: int, adds: bool) -> dict[str, Any] | None:
-        """The measured effect of adding or removing one label; None if no held-out image can be edited so."""
+        """The measured effect of adding or removing one label; None if it cannot be measured."""
         self._rest()
-        assert self.run is not None and self.directions is not None and self.network is not None
+        assert self.run is not None and self.directions is not None and self.reader is not None
         add, remove = ([column], []) if adds else ([], [column])
         shift = self.directions[column] if adds else -self.directions[column]
-        try:
-            positions = editing.eligible(self.run, add, remove)[:_MEASURED]
-        except UserError:
+        positions = editing.eligible(self.run, add, remove)[:_MEASURED]
+        name = self.model.description.label_names[column]
+        if np.isnan(shift).any() or editing.unmeasured(self.reader, positions, [name]):
             return None
-        if np.isnan(shift).any():
-            return None
-        (effect,) = editing.measure(self.run, self.network, positions, shift, add, remove, [STRENGTH])
+        (effect,) = editing.measure(self.run, self.reader, positions, shift, add, remove, [STRENGTH])
         return {"images": len(positions), "succeeds": effect["succeeds"], "others_changed": effect["others_changed"]}
 
     def _facts(self) -> list[str]:

@@ -7,10 +7,9 @@ from jaxtyping import UInt8
 
 from flax_punkvae import images
 from flax_punkvae.measures import neighbours
-from flax_punkvae.measures.features import Network
-from flax_punkvae.trained import traits
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import TrainingSprites
+from flax_punkvae.trained.traits import Reader
 
 # Training images compared at a time.
 _CHUNK = 128
@@ -19,13 +18,13 @@ _CHUNK = 128
 def certify(
     model: Model,
     known: TrainingSprites | None,
-    network: Network | None,
+    reader: Reader | None,
     decoded: UInt8[np.ndarray, "n h w c"],
     sprites: UInt8[np.ndarray, "n hs ws c"],
 ) -> list[dict[str, Any]]:
     """The facts in samples.json about each decoded image and its sprite (from `Model.to_sprites`).
 
-    Without `known` they omit the nearest training image; without `network`, the traits.
+    Without `known` they omit the nearest training image; without `reader`, the traits.
     """
     described = model.description
     parts: list[list[dict[str, Any]]] = [[{"new": bool(new)} for new in model.is_new(sprites)]]
@@ -36,9 +35,9 @@ def certify(
         pairs = zip(decoded, images.render(sprites, described.render), strict=True)
         distances = [np.linalg.norm(image.astype(np.float32) - own, axis=-1) for image, own in pairs]
         parts.append([{"rgb_distance_to_sprite": {"mean": float(x.mean()), "max": float(x.max())}} for x in distances])
-    if network is not None:
-        present = traits.read(network, sprites)
-        parts.append([{"traits": [network.label_names[label] for label in np.flatnonzero(row)]} for row in present])
+    if reader is not None:
+        present = reader.read(sprites)
+        parts.append([{"traits": [reader.label_names[label] for label in np.flatnonzero(row)]} for row in present])
     return [{name: value for part in row for name, value in part.items()} for row in zip(*parts, strict=True)]
 
 

@@ -7,21 +7,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from flax_punkvae.errors import UserError
-from flax_punkvae.measures.features import Network
-from flax_punkvae.trained import latents, traits
+from flax_punkvae.trained import latents
 from flax_punkvae.trained.runs import OpenedRun
+from flax_punkvae.trained.traits import Reader
 
 
 def eligible(run: OpenedRun, add: list[int], remove: list[int]) -> Int[np.ndarray, "m"]:
-    """Positions of the held-out images that have none of the labels to add and all of the labels to remove.
-
-    Raises UserError if no image qualifies.
-    """
+    """Positions of the held-out images that have none of the labels to add and all of the labels to remove."""
     labels = run.dataset.labels[run.test_indices] == 1
-    positions = run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
+    return run.test_indices[~labels[:, add].any(axis=1) & labels[:, remove].all(axis=1)]
+
+
+def unmeasured(reader: Reader, positions: Int[np.ndarray, "m"], labels: Sequence[str]) -> str:
+    """Why the effect of an edit of these labels on these images cannot be measured; empty if it can."""
     if not len(positions):
-        raise UserError("edit: no held-out image lacks the labels to add and has those to remove: choose other labels")
-    return positions
+        return "no held-out image lacks the labels to add and has those to remove"
+    return "; ".join(f"{name!r} cannot be read: {why}" for name, why in reader.unreadable.items() if name in labels)
 
 
 def shift(run: OpenedRun, add: list[int], remove: list[int]) -> Float[np.ndarray, "d"]:
@@ -41,7 +42,7 @@ def shift(run: OpenedRun, add: list[int], remove: list[int]) -> Float[np.ndarray
 
 def measure(
     run: OpenedRun,
-    network: Network,
+    reader: Reader,
     positions: Int[np.ndarray, "m"],
     shift: Float[np.ndarray, "d"],
     add: list[int],
@@ -50,15 +51,15 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The `latents.Effect` of moving the posterior means of these images by strength * shift, for each strength.
 
-    Traits are read from decoded images, snapped to sprites, by the network of `traits.load_network`. Those before the
-    edit are read from the reconstructions.
+    Traits are read from decoded images, snapped to sprites, by a reader of all labels. Those before the edit are read
+    from the reconstructions.
     """
     names = run.dataset.label_names
     means, _ = run.encode(positions)
 
     def read(strength: float) -> np.ndarray:
         decoded = run.model.decode_sprites(means + np.float32(strength) * shift)
-        return traits.read(network, run.model.to_sprites(decoded))
+        return reader.read(run.model.to_sprites(decoded))
 
     before = read(0.0)
     effects = [latents.effect(before, read(strength), add, remove) for strength in strengths]

@@ -20,6 +20,7 @@ from flax_punkvae.model.vae import PunkVAE
 from flax_punkvae.trained import completion, samplers, selection
 from flax_punkvae.trained.samplers import Draws, Posteriors, SamplerName
 from flax_punkvae.trained.selection import Selected, Wanted
+from flax_punkvae.trained.traits import Reader
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import make_module
 
@@ -75,14 +76,16 @@ class Model:
         reencode: int | None = None,
         having: Sequence[str] = (),
         lacking: Sequence[str] = (),
+        reader: Reader | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
         """Sample `count` images from the prior; a larger count starts with the same images.
 
         `temperature` scales the latents' standard deviation; pixels are drawn as `decode` does with seeds. `reencode`
         is the number of times that each sample is decoded and encoded again, which corrects pixels that do not fit;
         None is `default_reencode`. With `new`, keeps sampling until `count` images are distinct and `is_new`; with
-        `having` and `lacking`, until they have and lack these labels according to the trait reader. Raises UserError if
-        an argument is out of range, a label is unknown or too few such images are found.
+        `having` and `lacking`, until they have and lack these labels according to `reader`: that of `probing.fit` or,
+        for punks, None. Raises UserError if an argument is out of range, a label is unknown or cannot be read or too
+        few such images are found.
         """
         passes = self.default_reencode if reencode is None else reencode
         _check_ranges("sample", count=(count, 1, 10**7), seed=(seed, 0, 2**31 - 1), reencode=(passes, 0, MOST_PASSES))
@@ -91,7 +94,7 @@ class Model:
         if not (math.isfinite(temperature) and 0 <= temperature <= 100):
             raise UserError(f"sample: expected a temperature from 0 to 100, got {temperature}")
         wanted = Wanted(new, tuple(having), tuple(lacking))
-        draws, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=passes)
+        draws, drawn = self.select(wanted, "prior", count, seed, temperature, reencode=passes, reader=reader)
         if len(draws.latents) < count:
             instead = "ask for other labels" if wanted.labels else "sample without new=True"
             raise UserError(
@@ -244,12 +247,14 @@ class Model:
         posteriors: Posteriors | None = None,
         reencode: int | None = None,
         report: selection.Report = lambda *_: None,
+        reader: Reader | None = None,
     ) -> Selected:
         """The first draws of `draw` whose sprites are wanted: `count`, or fewer after `wanted.draws(count)` draws.
 
-        `report` is called as `selection.select` does. Raises UserError as `draw` and `selection.keep` do.
+        `report` is called as `selection.select` does, and labels are read by `reader`, as `selection.keep` does. Raises
+        UserError as `draw` and `selection.keep` do.
         """
-        kept = selection.keep(wanted, self.description)
+        kept = selection.keep(wanted, self.description, reader)
         limit = wanted.draws(count) if wanted.selective else count
         chunks = self.draw(how, limit, seed, temperature, posteriors, reencode)
         if not wanted.selective:

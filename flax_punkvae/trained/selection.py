@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from flax_punkvae.errors import UserError
 from flax_punkvae.trained import traits
 from flax_punkvae.trained.samplers import Draws
+from flax_punkvae.trained.traits import Reader
 from flax_punkvae.training.description import Description, digests
 
 # The default limits on draws: this many per sprite, and with labels, of which some are rare, at least this many in all.
@@ -24,8 +25,8 @@ Keep = Callable[[UInt8[np.ndarray, "b h w c"]], Bool[np.ndarray, "b"]]
 class Wanted:
     """Which draws to keep; by default, all.
 
-    new: sprites that are distinct and not training sprites. having, lacking: labels that the trait reader must find in
-    a sprite, and those that it must not. limit: the largest number of draws, None for `draws`.
+    new: sprites that are distinct and not training sprites. having, lacking: labels that the reader of traits must find
+    in a sprite, and those that it must not. limit: the largest number of draws, None for `draws`.
     """
 
     new: bool = False
@@ -63,24 +64,38 @@ class Selected(NamedTuple):
     drawn: int
 
 
-def keep(wanted: Wanted, described: Description) -> Keep:
-    """A function that says which sprites of a batch to keep; it remembers the new ones of earlier batches.
-
-    Raises UserError if a label is unknown, both wanted and unwanted, or cannot be read.
-    """
+def check(wanted: Wanted, described: Description) -> None:
+    """Raise UserError if a label is unknown, or both wanted and unwanted."""
     if both := set(wanted.having) & set(wanted.lacking):
         raise UserError(f"no sprite can have and lack {min(both)!r}: name it once")
-    columns = [traits.column(described, name) for name in wanted.labels]
+    for name in wanted.labels:
+        traits.column(described, name)
+
+
+def keep(wanted: Wanted, described: Description, reader: Reader | None = None) -> Keep:
+    """A function that says which sprites of a batch to keep; it remembers the new ones of earlier batches.
+
+    Labels are read by `reader`, without one by that of `traits.shipped`. Raises UserError as `check` does, or if a
+    label cannot be read.
+    """
+    check(wanted, described)
+    columns, note = [], ""
+    if wanted.labels:
+        if reader is None:
+            reader, note = traits.shipped(described)
+        if reader is None:
+            raise UserError(
+                f"{note}, so a reader of labels has to be learned from the training images: use the program sample, or "
+                "pass reader=probing.fit(runs.open_run(RUN), LABELS)"
+            )
+        columns = [reader.check(name) for name in wanted.labels]
     expected = np.arange(len(columns)) < len(wanted.having)
-    network, note = traits.load_network(described) if columns else (None, "")
-    if columns and network is None:
-        raise UserError(f"labels of samples can be read for 24x24 punks only ({note}): leave the labels out")
     seen = set(map(bytes, described.train_digests))
 
     def kept(sprites: np.ndarray) -> np.ndarray:
         chosen = np.ones(len(sprites), bool)
-        if network is not None:
-            chosen &= (traits.read(network, sprites)[:, columns] == expected).all(axis=1)
+        if reader is not None and columns:
+            chosen &= (reader.read(sprites)[:, columns] == expected).all(axis=1)
         if wanted.new:
             for row in np.flatnonzero(chosen):
                 digest = bytes(digests(sprites[[row]])[0])

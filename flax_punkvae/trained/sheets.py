@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from flax_punkvae import images
 from flax_punkvae.data.decode import read_rgba
 from flax_punkvae.errors import UserError
-from flax_punkvae.trained import editing, latents, traits
+from flax_punkvae.trained import editing, latents, probing, traits
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import OpenedRun
 
@@ -81,15 +81,16 @@ def traverse(run: OpenedRun, number: int, top: int) -> Sheet:
 def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str], limit: int) -> Sheet:
     """Edit an image along label directions at growing strengths; measure the effect on up to `limit` held-out images.
 
-    Without a network that reads the model's sprites, the effect is not measured, and the lines say why. Raises
-    UserError if a label is unknown.
+    If it cannot be measured, the lines say why. Raises UserError if a label is unknown, or all or none of the training
+    images have it.
     """
     to_add, to_remove = ([traits.column(run.model.description, name) for name in names] for names in (add, remove))
-    network, note = traits.load_network(run.model.description)
-    measured = editing.eligible(run, to_add, to_remove)[:limit] if network else np.zeros(0, int)
     original, (z,), lines = _encode(run, number)
     shift = editing.shift(run, to_add, to_remove)
-    effects = editing.measure(run, network, measured, shift, to_add, to_remove, _STRENGTHS) if network else []
+    reader, eligible = probing.reader_of(run, (*add, *remove)), editing.eligible(run, to_add, to_remove)
+    reason = editing.unmeasured(reader, eligible, (*add, *remove))
+    measured = eligible[: 0 if reason else limit]
+    effects = [] if reason else editing.measure(run, reader, measured, shift, to_add, to_remove, _STRENGTHS)
     facts = {
         "step": run.model.description.step,
         "checkpoint": run.model.checkpoint,
@@ -97,7 +98,7 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
         "add": list(add),
         "remove": list(remove),
         "held_out_images_measured": len(measured),
-        "traits": note,
+        "traits": reader.note,
         "by_strength": effects,
     }
     legend = "columns: the original, then one per strength"
@@ -106,8 +107,8 @@ def edit(run: OpenedRun, number: int, add: Sequence[str], remove: Sequence[str],
     if run.dataset.palette is None:
         rows += [original, _snapped(run, edited)]
         legend += "; rows: as decoded, snapped to sprites and the palette"
-    done = f"measured on {len(measured)} held-out images" if network else "its effect is not measured"
-    lines = [*lines, f"{done}; strength 0 is the plain reconstruction", note, legend]
+    done = f"its effect is not measured ({reason})" if reason else f"measured on {len(measured)} held-out images"
+    lines = [*lines, f"{done}; strength 0 is the plain reconstruction", reader.note, legend]
     return Sheet(np.concatenate(rows), len(_STRENGTHS) + 1, lines, _effects(effects) if effects else None, facts)
 
 

@@ -1,6 +1,8 @@
-"""Traits of sprites, predicted by the feature network."""
+"""Traits of sprites, and who reads them: the feature network (punks) or a probe of the run's own labels (`probing`)."""
 
 import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -10,6 +12,36 @@ from flax_punkvae.errors import UserError
 from flax_punkvae.measures import features
 from flax_punkvae.measures.features import Network
 from flax_punkvae.training.description import Description
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What reads the traits of sprites.
+
+    read: whether each sprite (snapped to the training palette; or image, if the model was not trained on sprites) has
+    each of `label_names`. note: a line that says what reads and how well. unreadable: labels that are never found, and
+    why. key: the same for readers that read alike.
+    """
+
+    label_names: tuple[str, ...]
+    read: Callable[[UInt8[np.ndarray, "n h w c"]], Bool[np.ndarray, "n a"]]
+    note: str
+    key: str
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, name: str) -> int:
+        """The column of a label in what is read. Raises UserError if it cannot be read."""
+        if name in self.unreadable:
+            raise UserError(f"{name!r} cannot be read from samples ({self.unreadable[name]}): leave it out")
+        return self.label_names.index(name)
+
+
+def shipped(described: Description) -> tuple[Reader | None, str]:
+    """The reader by the feature network, or None; and its note or a line that says why not."""
+    network, note = load_network(described)
+    if network is None:
+        return None, note
+    return Reader(network.label_names, lambda sprites: read(network, sprites), note, str(network.sha256)), note
 
 
 def load_network(described: Description) -> tuple[Network | None, str]:

@@ -180,7 +180,8 @@ def test_samples_are_those_of_the_program(page: Page, how: SamplerName):
         assert row["pixels_differ"] == distances.min() == len(row["differing"])
         nearest, _ = neighbours.nearest_sprites(sprite[None], known.sprites)
         assert row["nearest"] == known.ids[nearest[0]]
-        present = traits.read(page.library.network, sprite[None])[0]  # pyright: ignore[reportArgumentType]
+        assert page.library.reader is not None
+        present = page.library.reader.read(sprite[None])[0]
         assert row["traits"] == [LABELS[i] for i in np.flatnonzero(present)]
     assert page.ask("certificate", recipe=found["sprites"][0]["recipe"]) == {
         name: value for name, value in found["sprites"][0].items() if name != "recipe"
@@ -218,13 +219,13 @@ def test_an_edit_is_that_of_explore(page: Page):
 def test_edits_are_measured_on_held_out_sprites(page: Page):
     """Oracle: `editing.measure` for one label."""
     found, run = page.get("/api/edits").json(), page.library.run
-    assert run is not None and page.library.network is not None
+    assert run is not None and page.library.reader is not None
     assert set(found["labels"]) <= set(LABELS) and set(found["effects"]) == set(LABELS)
     name = next(name for name in found["labels"] if found["effects"][name]["add"])
     column = LABELS.index(name)
     positions = editing.eligible(run, [column], [])[:64]
     (effect,) = editing.measure(
-        run, page.library.network, positions, editing.shift(run, [column], []), [column], [], [library.STRENGTH]
+        run, page.library.reader, positions, editing.shift(run, [column], []), [column], [], [library.STRENGTH]
     )
     measured = found["effects"][name]["add"]
     assert measured["images"] == len(positions) and measured["succeeds"] == pytest.approx(effect["succeeds"], abs=0.05)

@@ -15,7 +15,7 @@ from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
 from flax_punkvae.measures import features
-from flax_punkvae.trained import latents, samplers
+from flax_punkvae.trained import latents, probing, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from flax_punkvae.trained.selection import Wanted
@@ -301,25 +301,48 @@ def test_other_images_have_a_nearest_image_and_no_traits(tmp_path: Path, photos:
     assert explore.main([str(run), "reconstruct", str(dataset.ids[0])]) == 0
 
 
-def test_runs_of_other_labels_are_told_that_traits_are_not_read(run: Path, tmp_path: Path, reader):
+def test_other_labels_are_read_by_a_reader_that_is_learned(
+    run: Path, tmp_path: Path, reader, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Oracle: the reader itself, on the sprites that were written. Without a condition, nothing is learned."""
     reader(("pipe",))
-    assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "out")]) == 0
-    facts = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert sample.main([str(run), "--count", "1", "--output", str(tmp_path / "plain")]) == 0
+    facts = json.loads((tmp_path / "plain" / "samples.json").read_text())
     assert "do not have the labels of punks" in facts["traits"] and "traits" not in facts["samples"][0]
+    assert "--with and --without learn to read the labels that they name" in facts["traits"]
+    learned, out = probing.fit(open_run(run), [LABELS[0]]), tmp_path / "out"
+    read = learned.read(open_run(run).model.to_sprites(open_run(run).model.sample(40)))[:, 0]
+    which = ("--with", "--without")[int(read.mean() < 0.5)]
+    arguments = [str(run), which, LABELS[0], "--count", "2", "--snap", "--output"]
+    assert sample.main([*arguments, str(out)]) == 0
+    facts, which = json.loads((out / "samples.json").read_text()), which == "--with"
+    assert facts["traits"] == learned.note and learned.note in " ".join(capsys.readouterr().out.split())
+    sprites = np.stack([opened(out / row["file"]) for row in facts["samples"]])
+    assert (learned.read(sprites)[:, 0] == which).all()
+    assert all(row["traits"] == [LABELS[0]] * which for row in facts["samples"])
+
+    def missing(*_: object) -> None:
+        raise UserError("there is no file")
+
+    monkeypatch.setattr("flax_punkvae.trained.runs.with_images", missing)
+    with pytest.raises(UserError, match=r"learned from the training images, .*: add --data.source \(there is no file"):
+        sample.main([*arguments, str(tmp_path / "none")])
 
 
-def test_edits_to_other_labels_are_drawn_unmeasured(
+def test_edits_to_other_labels_are_measured_by_a_reader_that_is_learned(
     run: Path, tmp_path: Path, reader, capsys: pytest.CaptureFixture[str]
 ):
-    """Oracle: the sheet of the same edit, measured."""
+    """Oracle: the sheet of the same edit, measured by the other reader."""
     edit = [str(run), "edit", "3", "--add", LABELS[0], "--output"]
     assert explore.main([*edit, str(tmp_path / "measured.png")]) == 0
     reader(("pipe",))
     capsys.readouterr()
     assert explore.main([*edit, str(tmp_path / "drawn.png")]) == 0
-    assert "its effect is not measured" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "measured on" in printed and "read by linear probes" in printed
     assert (tmp_path / "drawn.png").read_bytes() == (tmp_path / "measured.png").read_bytes()
-    assert json.loads((tmp_path / "drawn.json").read_text())["by_strength"] == []
+    facts = json.loads((tmp_path / "drawn.json").read_text())
+    assert len(facts["by_strength"]) == 6 and facts["by_strength"][0]["others_changed"] == 0
 
 
 SHEETS = [

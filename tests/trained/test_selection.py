@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from flax_punkvae.errors import UserError
-from flax_punkvae.trained import selection, traits
+from flax_punkvae.trained import selection
 from flax_punkvae.trained.samplers import Draws
 from flax_punkvae.trained.selection import Wanted
+from flax_punkvae.trained.traits import Reader
 from flax_punkvae.training.description import digests
 from helpers.descriptions import DESCRIPTION
 
@@ -22,16 +23,13 @@ KNOWN = {"train_indices": np.arange(20), "train_digests": digests(SPRITES[:20])}
 DESCRIBED = dataclasses.replace(DESCRIPTION, label_names=NAMES, **KNOWN)
 
 
-@pytest.fixture(autouse=True)
-def reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traits, "load_network", lambda _: (object(), ""))
-    monkeypatch.setattr(traits, "read", lambda _, sprites: sprites[:, 0, 0] == 1)
+READER = Reader(NAMES, lambda sprites: sprites[:, 0, 0] == 1, "", "")
 
 
 @pytest.mark.parametrize("new", [False, True])
 def test_sprites_are_kept_that_have_and_lack_the_labels(new: bool):
     """Oracle: the labels that the sprites were made with; the first twenty are training sprites."""
-    kept = selection.keep(Wanted(new, having=("pipe", "mole"), lacking=("top hat",)), DESCRIBED)
+    kept = selection.keep(Wanted(new, having=("pipe", "mole"), lacking=("top hat",)), DESCRIBED, READER)
     expected = LABELS[:, 0] & LABELS[:, 2] & ~LABELS[:, 1]
     if new:
         expected[:20] = False
@@ -76,6 +74,8 @@ def test_limits():
 )
 def test_labels_that_cannot_be_wanted(wanted: Wanted, named: str):
     with pytest.raises(UserError, match=named):
-        selection.keep(wanted, DESCRIBED)
+        selection.keep(wanted, DESCRIBED, READER)
+    with pytest.raises(UserError, match=r"labels of punks, so a reader of labels has to be learned .* use the program"):
+        selection.keep(Wanted(having=("pipe",)), DESCRIBED)
     with pytest.raises(UserError, match="made up has no labels, so 'pipe' is unknown"):
         selection.keep(Wanted(having=("pipe",)), dataclasses.replace(DESCRIBED, label_names=()))
