@@ -18,6 +18,8 @@ install_import_hook("flax_punkvae", "beartype.beartype")
 
 # After the hook, which checks what is imported from now on.
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig  # noqa: E402
+from flax_punkvae.measures import features  # noqa: E402
+from flax_punkvae.trained import model  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Traced functions are many objects that stay: looking through them as often as Python does by default takes time.
@@ -27,6 +29,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if jax.__version__ != "0.5.0":  # which does not know it and would abort
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# Tests ask for few images at a time, and these sizes are padded to: most of the computing would be of padding. Programs
+# that are started have their own.
+model._BATCH = features._BATCH = 8
 # Programs that the tests start compile the same steps over and over: they share what one of them compiled. So do
 # pytest-xdist's workers, which inherit the directory from the process that starts them. They also share small runs that
 # several files only read (helpers/pages.py).

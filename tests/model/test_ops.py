@@ -39,6 +39,13 @@ def x64(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def pulled_back(op: Callable[..., jax.Array], cotangent: jax.Array, *inputs: jax.Array) -> tuple[Any, Any]:
+    """(op(*inputs), the gradients of <cotangent, op> with respect to them), compiled as one."""
+    out, pullback = jax.vjp(op, *inputs)
+    return out, pullback(cotangent)
+
+
 CONVOLUTIONS = [(ops.convolution, convolution), (ops.transposed_convolution, transposed_convolution)]
 ids = ("convolution", "transposed")
 
@@ -55,10 +62,10 @@ def test_convolutions_and_their_gradients(ours, oracle, b: int, h: int, w: int, 
     x, v = normal(seed, 2, b, h, w, i)
     kernel, u = normal(seed + 1, 2, 3, 3, i, o)
     bias = normal(seed + 2, o)
-    out, pullback = jax.vjp(ours, jnp.array(x), jnp.array(kernel), jnp.array(bias))
-    np.testing.assert_allclose(out, oracle(x, kernel) + bias, rtol=1e-12, atol=1e-12)
-    cotangent = normal(seed + 3, *out.shape)
-    dx, dkernel, dbias = pullback(jnp.array(cotangent))
+    expected = oracle(x, kernel) + bias
+    cotangent = normal(seed + 3, *expected.shape)
+    out, (dx, dkernel, dbias) = pulled_back(ours, cotangent, x, kernel, bias)
+    np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(np.sum(dx * v), np.sum(cotangent * oracle(v, kernel)), rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(np.sum(dkernel * u), np.sum(cotangent * oracle(x, u)), rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(dbias, cotangent.sum((0, 1, 2)), rtol=1e-12, atol=1e-12)
@@ -86,10 +93,9 @@ def test_the_cpu_form_equals_the_form_of_other_backends(op, b: int, h: int, w: i
 def test_max_pool_relu_and_its_gradient(b: int, h: int, w: int, c: int, seed: int):
     x = normal(seed, b, 2 * h, 2 * w, c).astype(np.float32)
     blocks = np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
-    out, pullback = jax.vjp(ops.max_pool_relu, jnp.array(x))
+    cotangent = normal(seed + 1, b, h, w, c).astype(np.float32)
+    out, (gradient,) = pulled_back(ops.max_pool_relu, cotangent, x)
     np.testing.assert_array_equal(out, np.maximum(blocks.max(0), 0))
-    cotangent = normal(seed + 1, *out.shape).astype(np.float32)
-    (gradient,) = pullback(jnp.array(cotangent))
     # Without ties: to the largest of the four, and only where it is positive.
     repeated = np.asarray(out).repeat(2, 1).repeat(2, 2)
     np.testing.assert_array_equal(gradient, np.where((x == repeated), cotangent.repeat(2, 1).repeat(2, 2), 0))

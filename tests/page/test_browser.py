@@ -98,10 +98,7 @@ def stage(page: Page) -> np.ndarray:
 
 
 def pixels(canvas: Locator) -> np.ndarray:
-    width, height, levels = canvas.evaluate(
-        "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
-    )
-    return np.array(levels, np.uint8).reshape(height, width, 4)[..., :3]
+    return browsers.pixels(canvas)[..., :3]
 
 
 def address_of(page: Page) -> str:

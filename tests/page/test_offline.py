@@ -155,10 +155,7 @@ def pictures(page: Page, texts: list[str], shape: tuple[int, int] = (24, 24)) ->
 
 
 def pixels(canvas: Locator) -> np.ndarray:
-    width, height, levels = canvas.evaluate(
-        "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
-    )
-    return np.array(levels, np.uint8).reshape(height, width, 4)[..., :3]
+    return browsers.pixels(canvas)[..., :3]
 
 
 def shown(page: Page, site: Site, after: str = "") -> str:

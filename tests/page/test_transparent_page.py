@@ -107,9 +107,7 @@ def opened(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def pixels(page: Page, selector: str) -> np.ndarray:
-    script = "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
-    width, height, levels = page.locator(selector).first.evaluate(script)
-    return np.array(levels, np.uint8).reshape(height, width, 4)
+    return browsers.pixels(page.locator(selector).first)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from flax_punkvae.training import checkpoints, retention, run_directory
 from flax_punkvae.training import state as train_state
 from helpers.descriptions import DESCRIPTION
-from helpers.programs import SMALL, start, train, trained, wait_for
+from helpers.programs import SMALL, ended, start, trained, wait_for
 
 MOMENTS = ("in a save", "in training", "at any time")
 # Set it to the seed that a run printed, to have the same kills again.
@@ -164,7 +164,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_a_run_goes_on_from_the_newest_good_checkpoint(cwd: Path, three_epochs: str):
     spoil(cwd / "run" / "checkpoints" / "8")
-    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    done = ended(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert "skipped damaged checkpoint 8 (damaged: " in done.stdout
     assert "resuming run at step 4\n" in done.stdout
     assert f"final parameters: SHA-256 {three_epochs}" in done.stdout
@@ -176,7 +176,7 @@ def test_with_no_good_checkpoint_nothing_is_touched(cwd: Path):
     for checkpoint in (cwd / "run" / "checkpoints").iterdir():
         spoil(checkpoint)
     before = contents(cwd)
-    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    done = ended(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "no intact checkpoint, only 8 (damaged: " in done.stderr
     assert contents(cwd) == before
@@ -217,7 +217,7 @@ def test_a_run_is_one_processs_at_a_time(tmp_path: Path):
     with start(tmp_path, *LONG, "--run-dir", "run") as first:
         assert first.stdout is not None
         assert any(line.startswith("epoch 1/100000  train") for line in first.stdout)
-        second = train(tmp_path, "--run-dir", "run", "--resume")
+        second = ended(tmp_path, "--run-dir", "run", "--resume")
         assert second.returncode == 2
         assert "another process is working on this run" in second.stderr and second.stderr.count("\n") == 1
         first.kill()
@@ -239,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, tar
     state = restored.state.replace(params=mad, step=restored.state.step + 2)
     checkpoints.save(directory, state, {"totals": {"loss": 1.0, "mse": 1.0, "kl": 1.0}}, DESCRIPTION)
     before = contents(directory)
-    done = train(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
+    done = ended(cwd, "--run-dir", "run", "--resume", "--train.epochs", "3")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert re.search(r"training diverged \(loss (nan|inf) .*\) in epoch 3 at step 3 of 4", done.stderr)
     assert "the checkpoint of step 10 is unchanged" in done.stderr
@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(cwd: Path, tar
 
 
 def test_a_collapsed_run_is_warned_of(tmp_path: Path):
-    done = train(tmp_path, "--run-dir", "run", *SMALL, "--train.epochs", "3", "--train.beta", "100000")
+    done = ended(tmp_path, "--run-dir", "run", *SMALL, "--train.epochs", "3", "--train.beta", "100000")
     assert done.returncode == 0, done.stderr
     assert "warning: posterior collapse: the latents hold " in done.stdout
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])

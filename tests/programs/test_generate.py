@@ -143,10 +143,13 @@ def test_new_samples_are_no_training_sprites_and_no_two_the_same(run: Path, monk
         np.testing.assert_array_equal(new, np.concatenate(drawn)[[1, 3, 5]])
 
 
-def test_samples_with_and_without_labels(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_samples_with_and_without_labels(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """Oracle: the first draws whose traits qualify, by hand; the count of draws is the place of the last one."""
+    monkeypatch.setattr(samplers, "CHUNK", 16)
     model = open_run(run).model
-    drawn = model.to_sprites(model.sample(400, temperature=5.0, reencode=1))
+    drawn = model.to_sprites(model.sample(64, temperature=5.0, reencode=1))
     present = label_logits(features.Network(None, LABELS, None), drawn) > 0
     shares = np.argsort(np.abs(present.mean(0) - 0.5), kind="stable")
     has, lacks = int(shares[0]), int(shares[1])
