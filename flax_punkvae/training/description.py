@@ -18,7 +18,7 @@ from flax_punkvae import images
 from flax_punkvae.config import Config, ModelConfig, TrainConfig, batches
 from flax_punkvae.data import Dataset, Parts
 from flax_punkvae.model.palette import Support
-from flax_punkvae.presets import from_table
+from flax_punkvae.presets import from_run
 
 _FACTS = "model.json"
 _ARRAYS = "model.safetensors"
@@ -155,7 +155,7 @@ def unpack(facts: dict[str, Any], arrays: dict[str, Any], where: Path) -> Descri
     tables = facts["config"]
     # A description has no split, but a config with early stopping is valid only with a validation split.
     tables["data"]["validation_fraction"] = 0.5
-    config = from_table(tables, where)
+    config = from_run(tables, where)
     height, width, channels = facts["image_shape"]
     support = None
     if config.data.render == "indices":

@@ -1,6 +1,8 @@
 """Fine-tuning: which parameters of a trained model go where in another one."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ from flax import traverse_util
 
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_punkvae.errors import UserError
-from flax_punkvae.training import transfer
+from flax_punkvae.training import description, transfer
 from flax_punkvae.training.description import Description, digests
 from flax_punkvae.training.state import TrainState, create_state
 from helpers.descriptions import DESCRIPTION
@@ -157,3 +159,15 @@ def test_what_it_says_of_colours_and_of_images_that_are_no_longer_held_out():
     assert "it was trained on 2 of the 2 test images, whose losses are too low" in line
     unseen: Description = dataclasses.replace(DESCRIPTION, model=MODEL)
     assert "test images" not in transfer.describe(transfer.Trained({}, unseen, "x"), None, OLD[sprites[:2, ..., 0]])
+
+
+def test_a_description_of_before_has_dense_layers_that_see_all_positions():
+    """So checkpoints and published models of versions without `model.positions` keep their shapes."""
+    source, sprites = state(0, OLD)
+    described = trained(OLD, source, sprites).description
+    facts, arrays = description.pack(described)
+    # As they are in a file.
+    facts = json.loads(json.dumps(facts))
+    assert description.unpack(facts, arrays, Path("model.json")).model.positions == "open"
+    del facts["config"]["model"]["positions"]
+    assert description.unpack(facts, arrays, Path("model.json")).model.positions == "all"
