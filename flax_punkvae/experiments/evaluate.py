@@ -42,8 +42,8 @@ class Options(Opening):
     """Importance samples per image: 1, 100 or 1000."""
     output: Path | None = None
     """Directory for evaluation.json and evaluation.png, by default the run directory or, for a published model, the
-    working directory; for several runs, which each
-    keep their own, the directory for seeds.json, with the headline figures."""
+    working directory; for several runs, which each keep their own, the directory for seeds.json, with the headline
+    figures."""
 
 
 def main(arguments: Sequence[str]) -> int:
