@@ -125,7 +125,9 @@ def test_steps_in_one_call_equal_steps_in_many_and_it_ends_in_time(sprites: np.n
         plain = jax.tree.map(jnp.copy, looped.replace(augmentation=Augmentation()))
         looped, _ = steps.train_steps(looped, images, indices, key, step, step + 1)
         alone, _ = steps.train_steps(plain, images, indices, key, step, step + 1)
-        as_plain.append(digest(alone.params) == digest(looped.params))
+        # Programs with and without augmentation may round differently.
+        pairs = zip(jax.tree.leaves(alone.params), jax.tree.leaves(looped.params), strict=True)
+        as_plain.append(all(np.allclose(*pair, atol=1e-5) for pair in pairs))
     assert digest(together.params) == digest(looped.params)
     assert as_plain == [False] * 4 + [True] * 2
 

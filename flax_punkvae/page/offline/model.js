@@ -13,7 +13,7 @@ export function build(tensor) {
   const { open, only, height, width } = colours;
   const { values: palette, shape: [, channels] } = tensor("model.palette");
   const chooses = tensor("params.pixels.embedding") ? autoregressive : independent;
-  const [features, choose, posterior] = [decoder(tensor, open), chooses(tensor, colours), encoder(tensor)];
+  const [features, choose, posterior] = [decoder(tensor, open), chooses(tensor, colours), encoder(tensor, open)];
   const indexOf = nearest(palette, channels);
   const digests = tensor("model.train_digests").values;
 

@@ -43,14 +43,17 @@ function residual(x, [inner, outer]) {
   return y.map((value, i) => x[i] + value);
 }
 
-/** A function from the palette's indices of a sprite to { mean, logvar } of its posterior. */
-export function encoder(tensor) {
+/** A function from the palette's indices of a sprite to { mean, logvar } of its posterior. Depending on the model, the
+ *  dense layer sees the open positions or all. */
+export function encoder(tensor, open) {
   const { values: colours, shape: [, size] } = tensor("params.encoder.colours");
   const blocks = residualLayers(tensor, "encoder");
   const [first, mean, logvar] = ["dense", "mean", "logvar"].map((name) => layer(tensor, `encoder.${name}`));
+  const onlyOpen = tensor("params.encoder.dense.kernel").shape[0] === open.length * size;
   return (indices) => {
-    const pixels = new Float32Array(indices.length * size);
-    indices.forEach((index, place) => pixels.set(colours.subarray(index * size, (index + 1) * size), place * size));
+    const seen = onlyOpen ? open.map((position) => indices[position]) : indices;
+    const pixels = new Float32Array(seen.length * size);
+    seen.forEach((index, place) => pixels.set(colours.subarray(index * size, (index + 1) * size), place * size));
     const x = blocks.reduce(residual, relu(dense(pixels, first)));
     return { mean: dense(x, mean), logvar: dense(x, logvar) };
   };
@@ -59,8 +62,10 @@ export function encoder(tensor) {
 /** A function from latents to the features of the open positions, one after another. */
 export function decoder(tensor, open) {
   const blocks = residualLayers(tensor, "decoder");
-  const first = layer(tensor, "decoder.dense_0");
-  const last = columns(layer(tensor, "decoder.dense_1"), open, tensor("params.palette.kernel").shape[1]);
+  const [first, all] = ["dense_0", "dense_1"].map((name) => layer(tensor, `decoder.${name}`));
+  const size = tensor("params.palette.kernel").shape[1];
+  // Depending on the model, its outputs are already those of the open positions.
+  const last = all.bias.length === open.length * size ? all : columns(all, open, size);
   return (z) => dense(blocks.reduce(residual, relu(dense(z, first))), last);
 }
 
