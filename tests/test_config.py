@@ -124,7 +124,7 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, table: dict[s
 
 
 def test_a_run_of_before_a_field_keeps_what_it_did():
-    """The dense layers of sprite models saw all positions; without a palette there are none to choose from."""
+    """In old sprite models the dense layers saw all positions. Models without a palette have no such choice."""
     sprites = {"data": {"render": "indices"}, "model": {"likelihood": "categorical"}}
     old = from_run(sprites, Path("old"))
     assert (old.data.alpha, old.model.positions) == ("background", "all")

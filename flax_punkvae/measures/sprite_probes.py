@@ -33,7 +33,7 @@ class Accuracy(NamedTuple):
     """How well a label is read.
 
     balanced: (fraction of the sprites with it that are read so + fraction of those without it that are read so) / 2.
-    precision: fraction of the sprites read as having it that do; nan if there are none.
+    precision: of the sprites that are read as having the label, the fraction that do have it; nan if none is.
     """
 
     balanced: float
