@@ -8,18 +8,21 @@ x moved to y, x, in, out, not flipped); dense kernels are (in, out); images are 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from flax_punkvae.model import ops
 
 Initializer = Callable[..., Array]
 # A kernel and a bias.
 Layer = tuple[Array, Array]
+# Which elements of the activations of each layer dropout keeps; None: no dropout.
+Masks = Sequence[Bool[Array, "b ..."] | None]
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
@@ -72,7 +75,9 @@ class Encoder(nn.Module):
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
         if layers:
-            x = _in_micro_batches(encoder_blocks, self.dropout, dropout_keys, layers, x)
+            shapes = [(x.shape[1] >> n, x.shape[2] >> n, width) for n, width in enumerate(self.widths, 1)]
+            masks = _masks(dropout_keys, self.dropout, 0, shapes)
+            x = ops.by_micro_batch(partial(encoder_blocks, self.dropout), layers, x, masks)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense")()))
         x = _residual_blocks(x, self.residual_blocks, dropout_keys, len(layers), self.dropout)
@@ -111,10 +116,14 @@ class Decoder(nn.Module):
             for index, (i, o) in enumerate(itertools.pairwise(widths))
         ]
 
-        def blocks(layers: Sequence[Layer], rate: float, x: Array, keys: Array | None) -> Array:
-            return self._output(decoder_blocks(layers, rate, x, keys))
+        height, width, _ = self.start
+        shapes = [(height << n, width << n, channels) for n, channels in enumerate(self.widths, 1)]
 
-        return _in_micro_batches(blocks, self.dropout, dropout_keys, layers, nn.relu(x).reshape(-1, *self.start))
+        def blocks(layers: Sequence[Layer], x: Array, masks: Masks) -> Array:
+            return self._output(decoder_blocks(self.dropout, layers, x, masks))
+
+        x = nn.relu(x).reshape(-1, *self.start)
+        return ops.by_micro_batch(blocks, layers, x, _masks(dropout_keys, self.dropout, 0, shapes))
 
     def _output(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         x = x.astype(jnp.float32)
@@ -131,43 +140,40 @@ def _residual_blocks(
 ) -> Float[Array, "b i"]:
     """Apply x + dense(dropout(relu(dense(x)))) `count` times; parameters belong to the calling module."""
     width, dtype = x.shape[1], x.dtype
-    for index in range(count):
+    masks = _masks(keys, rate, first_noise, [(width,)] * count)
+    for index, kept in enumerate(masks):
         inner, outer = (Affine((width, width), width, dtype, name=f"residual_{index}_{half}")() for half in (0, 1))
-        y = nn.relu(_dense(x, inner))
-        if rate:
-            y = _dropout(y, keys, first_noise + index, rate)
-        x = x + _dense(y, outer)
+        x = x + _dense(ops.relu_dropout(_dense(x, inner), kept, rate), outer)
     return x
 
 
 def encoder_blocks(
-    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
+    rate: float, layers: Sequence[Layer], x: Float[Array, "b h w c"], masks: Masks
 ) -> Float[Array, "b h2 w2 c2"]:
-    """The encoder's convolutions, each followed by 2x2 max pooling, ReLU and, with keys, dropout."""
-    for index, (kernel, bias) in enumerate(layers):
-        x = _dropout(ops.max_pool_relu(ops.convolution(x, kernel, bias)), keys, index, rate)
+    """The encoder's convolutions, each followed by 2x2 max pooling, ReLU and, with masks, dropout."""
+    for (kernel, bias), kept in zip(layers, masks, strict=True):
+        x = ops.max_pool_relu_dropout(ops.convolution(x, kernel, bias), kept, rate)
     return x
 
 
 def decoder_blocks(
-    layers: Sequence[Layer], rate: float, x: Float[Array, "b h w c"], keys: Key[Array, "b"] | None
+    rate: float, layers: Sequence[Layer], x: Float[Array, "b h w c"], masks: Masks
 ) -> Float[Array, "b h2 w2 c2"]:
-    """The decoder's transposed convolutions, each doubling the image; between them ReLU and, with keys, dropout."""
+    """The decoder's transposed convolutions, each doubling the image; between them ReLU and, with masks, dropout."""
     *inner, (kernel, bias) = layers
-    for index, layer in enumerate(inner):
-        x = _dropout(nn.relu(ops.transposed_convolution(x, *layer)), keys, index, rate)
+    for layer, kept in zip(inner, masks, strict=True):
+        x = ops.relu_dropout(ops.transposed_convolution(x, *layer), kept, rate)
     return ops.transposed_convolution(x, kernel, bias)
 
 
-def _in_micro_batches(
-    blocks: Callable[..., Array], rate: float, keys: Key[Array, "b"] | None, layers: Sequence[Layer], x: Array
-) -> Array:
+def _masks(keys: Key[Array, "b"] | None, rate: float, first_noise: int, shapes: Sequence[tuple[int, ...]]) -> Masks:
+    """What dropout keeps of the activations of these shapes; None for each without keys or dropout.
+
+    For whole batches, since random bits are drawn faster outside the loop over micro-batches.
+    """
     if keys is None or rate == 0:
-        return ops.by_micro_batch(lambda layers, x: blocks(layers, rate, x, None), layers, x)
-    return ops.by_micro_batch(lambda layers, x, keys: blocks(layers, rate, x, keys), layers, x, keys)
-
-
-def _dropout(x: Array, keys: Key[Array, "b"] | None, index: int, rate: float) -> Array:
-    if keys is None:
-        return x
-    return ops.dropout(x, jax.vmap(lambda key: jax.random.fold_in(key, index))(keys), rate)
+        return [None] * len(shapes)
+    return [
+        ops.kept(jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys), shape, rate)
+        for index, shape in enumerate(shapes, first_noise)
+    ]

@@ -19,10 +19,11 @@ Product         y = x k, with many more rows than columns
   wrt k         x^T dy, as a sum of products of blocks of rows, from a copy of x, or of dy if that is much narrower,
                 with each block's columns first
 
-Pool and ReLU   ReLU is monotonic, so max_pool(relu(x)) = relu(max_pool(x)): the ReLU sees a quarter of the values, and
-                the gradient needs one byte per output: the index of the maximum, or 4 if the ReLU outputs 0
+ReLU            is monotonic, so max_pool(relu(x)) = relu(max_pool(x)) sees a quarter of the values. Its gradient needs
+                one byte per output: the index of the maximum, or 4 if ReLU or dropout made it 0. Without pooling, the
+                output itself, which the next layer keeps, says where it passed
 
-Dropout         an element is kept with probability 1 - rate and then divided by 1 - rate; see `dropout`
+Dropout         an element is kept with probability 1 - rate and then divided by 1 - rate; see `kept`
 """
 
 import math
@@ -186,83 +187,126 @@ def _transposed_convolution_backward(residuals: tuple[Array, Array], dy: Array) 
 transposed_convolution.defvjp(_transposed_convolution_forward, _transposed_convolution_backward)
 
 
-@jax.custom_vjp
-def max_pool_relu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """max(0, maximum of each 2x2 block); the first of equal maxima gets the gradient. h and w must be even."""
-    return _max_pool_relu_forward(x)[0]
+def max_pool_relu_dropout(
+    x: Float[Array, "b h w c"], kept: Bool[Array, "b h2 w2 c"] | None, rate: float
+) -> Float[Array, "b h2 w2 c"]:
+    """`relu_dropout` of the maximum of each 2x2 block, the first of equal ones. h and w must be even."""
+    return _max_pool_relu_dropout(x, kept, 0.0 if kept is None else rate)
 
 
-def _max_pool_relu_forward(x: Array) -> tuple[Array, UInt8[Array, "b h2 w2 c"]]:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _max_pool_relu_dropout(x: Array, kept: Array | None, rate: float) -> Array:
+    return _max_pool_relu_dropout_forward(x, kept, rate)[0]
+
+
+def _max_pool_relu_dropout_forward(
+    x: Array, kept: Array | None, rate: float
+) -> tuple[Array, UInt8[Array, "b h2 w2 c"]]:
     if x.shape[1] % 2 or x.shape[2] % 2:
         raise ValueError(f"expected an even height and width, got {x.shape}: pad or crop the images")
     x00, x01, x10, x11 = (x[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
     top, bottom = jnp.maximum(x00, x01), jnp.maximum(x10, x11)
     largest = jnp.maximum(top, bottom)
     winner = jnp.where(top >= bottom, jnp.where(x00 >= x01, 0, 1), jnp.where(x10 >= x11, 2, 3))
-    return jnp.maximum(largest, 0), jnp.where(largest > 0, winner, 4).astype(jnp.uint8)
+    passed = _passed(largest, kept)
+    return jnp.where(passed, largest / (1 - rate), 0), jnp.where(passed, winner, 4).astype(jnp.uint8)
 
 
-def _max_pool_relu_backward(winner: Array, dy: Array) -> tuple[Array]:
+def _max_pool_relu_dropout_backward(rate: float, winner: Array, dy: Array) -> tuple[Array, None]:
     b, h, w, c = dy.shape
     position = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
-    dx = jnp.where(winner[:, :, None, :, None] == position, dy[:, :, None, :, None], 0)
-    return (dx.reshape(b, 2 * h, 2 * w, c),)
+    dx = jnp.where(winner[:, :, None, :, None] == position, (dy / (1 - rate))[:, :, None, :, None], 0)
+    return dx.reshape(b, 2 * h, 2 * w, c), None
 
 
-max_pool_relu.defvjp(_max_pool_relu_forward, _max_pool_relu_backward)
+_max_pool_relu_dropout.defvjp(_max_pool_relu_dropout_forward, _max_pool_relu_dropout_backward)
 
 
-def _bytes_of(words: UInt32[Array, "n"]) -> UInt8[Array, "n 4"]:
+def relu_dropout(
+    x: Float[Array, "b *rest"], kept: Bool[Array, "b *rest"] | None, rate: float
+) -> Float[Array, "b *rest"]:
+    """max(0, x), divided by 1 - rate where it is kept and 0 elsewhere (Srivastava et al. 2014); None: no dropout."""
+    return _relu_dropout(x, kept, 0.0 if kept is None else rate)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _relu_dropout(x: Array, kept: Array | None, rate: float) -> Array:
+    return _relu_dropout_forward(x, kept, rate)[0]
+
+
+def _relu_dropout_forward(x: Array, kept: Array | None, rate: float) -> tuple[Array, Array]:
+    y = jnp.where(_passed(x, kept), x / (1 - rate), 0)
+    return y, y
+
+
+def _relu_dropout_backward(rate: float, y: Array, dy: Array) -> tuple[Array, None]:
+    # y, which the next layer keeps for its gradient too, is positive exactly where x passed.
+    return jnp.where(y > 0, dy / (1 - rate), 0), None
+
+
+_relu_dropout.defvjp(_relu_dropout_forward, _relu_dropout_backward)
+
+
+def _passed(x: Array, kept: Array | None) -> Array:
+    # So that nan passes, as through max(0, x): a run must see that it diverged.
+    positive = ~(x <= 0)
+    return positive if kept is None else positive & kept
+
+
+def _bytes_of(words: UInt32[Array, "b n"]) -> UInt8[Array, "b n 4"]:
     """The four bytes of each word, lowest first, the same on every platform."""
     shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)
     return lax.platform_dependent(
         words,
         cpu=lambda words: lax.bitcast_convert_type(words, jnp.uint8),
-        default=lambda words: (words[:, None] >> shifts & jnp.uint32(255)).astype(jnp.uint8),
+        default=lambda words: (words[..., None] >> shifts & jnp.uint32(255)).astype(jnp.uint8),
     )
 
 
-def _keep_mask(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array, "*rest"]:
-    """The mask of one image; True with probability 1 - rate: a random byte is at least a threshold.
+# Rotations of the rounds of Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 
-    256 rate is rarely an integer, so each image draws its threshold, floor(256 rate) or one more, with the probability
-    that makes its mean 256 rate. The rate is therefore exact for every element.
+
+def random_words(keys: Key[Array, "b"], count: int) -> UInt32[Array, "b n"]:
+    """`jax.random.bits(key, (count,), uint32)` of each key: Threefry-2x32 of the counters 0 to count - 1, 20 rounds.
+
+    On a CPU, JAX's own is a loop that keeps its state in memory, and takes seven times as long.
     """
-    key_bytes, key_threshold = jax.random.split(key)
-    size = math.prod(shape)
-    words = jax.random.bits(key_bytes, (-(-size // 4),), jnp.uint32)
-    draws = _bytes_of(words).reshape(-1)[:size].reshape(shape)
-    whole, fraction = divmod(256 * rate, 1)
-    one_more = jax.random.uniform(key_threshold, (), jnp.float32) < fraction
-    return draws >= jnp.uint8(int(whole)) + one_more.astype(jnp.uint8)
+    first, second = jnp.moveaxis(jax.random.key_data(keys), -1, 0)[:, :, None]
+    schedule = (first, second, first ^ second ^ jnp.uint32(_PARITY))
+    x, y = jnp.broadcast_to(first, (len(keys), count)), jnp.arange(count, dtype=jnp.uint32) + second
+    for number in range(5):
+        for rotation in _ROTATIONS[number % 2]:
+            x = x + y
+            y = (y << rotation | y >> 32 - rotation) ^ x
+        x = x + schedule[(number + 1) % 3]
+        y = y + schedule[(number + 2) % 3] + jnp.uint32(number + 1)
+    return x ^ y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def dropout(x: Float[Array, "b *rest"], keys: Key[Array, "b"], rate: float) -> Float[Array, "b *rest"]:
-    """x / (1 - rate) with probability 1 - rate, else 0, for each element (Srivastava et al. 2014).
+def kept(keys: Key[Array, "b"], shape: tuple[int, ...], rate: float) -> Bool[Array, "b *rest"]:
+    """Which elements of each image, of `shape`, dropout keeps: each with probability 1 - rate.
 
     Each image has its own key, so its noise does not depend on how a batch is split. Raises ValueError for rates
     outside [0, 255/256].
     """
-    return _dropout_forward(x, keys, rate)[0]
-
-
-def _dropout_forward(x: Array, keys: Key[Array, "b"], rate: float) -> tuple[Array, Array]:
     if not 0 <= rate <= 255 / 256:
         raise ValueError(f"expected a dropout rate from 0 to 255/256, got {rate}")
-    kept = jax.vmap(lambda key: _keep_mask(key, x.shape[1:], rate))(keys)
-    return jnp.where(kept, x / (1 - rate), 0), kept
+    keys_bytes, keys_threshold = jax.vmap(jax.random.split, out_axes=1)(keys)
+    size = math.prod(shape)
+    words = random_words(keys_bytes, -(-size // 4))
+    # An element is kept if its byte is at least a threshold. 256 rate is rarely an integer, so each image draws its
+    # threshold, floor(256 rate) or one more, with the probability that makes its mean 256 rate: the rate is exact.
+    whole, fraction = divmod(256 * rate, 1)
+    one_more = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys_threshold) < fraction
+    threshold = jnp.uint8(int(whole)) + one_more.astype(jnp.uint8)
+    draws = _bytes_of(words).reshape(len(keys), -1)[:, :size]
+    return (draws >= threshold[:, None]).reshape(-1, *shape)
 
 
-def _dropout_backward(rate: float, kept: Array, dy: Array) -> tuple[Array, None]:
-    return jnp.where(kept, dy / (1 - rate), 0), None
-
-
-dropout.defvjp(_dropout_forward, _dropout_backward)
-
-
-def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -> Array:
-    """function(params, *batch), whose examples must not depend on each other.
+def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Any) -> Array:
+    """function(params, *batch), trees of arrays whose examples, along the first axis, must not depend on each other.
 
     A CPU processes a few images at a time, so that their data stays in its cache, as independent lanes, so that several
     cores have work even if XLA runs an op on one. Other backends process the whole batch.
@@ -271,12 +315,16 @@ def by_micro_batch(function: Callable[..., Array], params: Any, *batch: Array) -
     # Under jit, so that it is traced once rather than once per lane.
     one = jax.jit(function)
 
-    def in_pieces(params: Any, *batch: Array) -> Array:
-        size = len(batch[0])
+    def in_pieces(params: Any, *batch: Any) -> Array:
+        size = len(jax.tree.leaves(batch)[0])
         lanes = math.gcd(size, _LANES)
         piece = math.gcd(size // lanes, _PIECE)
-        pieces = [array.reshape(-1, lanes, piece, *array.shape[1:]) for array in batch]
-        out = lax.map(lambda piece: jnp.stack([one(params, *(x[i] for x in piece)) for i in range(lanes)]), pieces)
+        pieces = jax.tree.map(lambda array: array.reshape(-1, lanes, piece, *array.shape[1:]), batch)
+
+        def lane(pieces: Any, index: int) -> Array:
+            return one(params, *jax.tree.map(lambda array: array[index], pieces))
+
+        out = lax.map(lambda pieces: jnp.stack([lane(pieces, index) for index in range(lanes)]), pieces)
         return out.reshape(size, *out.shape[3:])
 
     return lax.platform_dependent(params, *batch, cpu=in_pieces, default=function)

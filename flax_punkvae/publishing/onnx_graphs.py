@@ -186,7 +186,7 @@ def _residual_blocks(graph: Graph, x: str, params: Params, of: str, count: int) 
 
 
 def _convolution(graph: Graph, x: str, params: Params, layer: str) -> str:
-    """One block of the encoder, channels first: `ops.convolution` and `ops.max_pool_relu`."""
+    """One block of the encoder, channels first: `ops.convolution` and `ops.max_pool_relu_dropout`."""
     kernel = graph.constant(f"{layer}.kernel", params[f"{layer}.kernel"].transpose(3, 2, 0, 1))
     bias = graph.constant(f"{layer}.bias", params[f"{layer}.bias"])
     x = graph.add("Conv", x, kernel, bias, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])

@@ -88,17 +88,41 @@ def test_the_cpu_form_equals_the_form_of_other_backends(op, b: int, h: int, w: i
         np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("rate", [None, 0.5])
 @given(st.integers(1, 3), sides, sides, channels, st.integers(0, 99))
-@settings(max_examples=8)
-def test_max_pool_relu_and_its_gradient(b: int, h: int, w: int, c: int, seed: int):
+@settings(max_examples=4)
+def test_max_pool_relu_dropout_and_its_gradient(rate: float | None, b: int, h: int, w: int, c: int, seed: int):
     x = normal(seed, b, 2 * h, 2 * w, c).astype(np.float32)
-    blocks = np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    largest = np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]).max(0)
     cotangent = normal(seed + 1, b, h, w, c).astype(np.float32)
-    out, (gradient,) = pulled_back(ops.max_pool_relu, cotangent, x)
-    np.testing.assert_array_equal(out, np.maximum(blocks.max(0), 0))
-    # Without ties: to the largest of the four, and only where it is positive.
-    repeated = np.asarray(out).repeat(2, 1).repeat(2, 2)
-    np.testing.assert_array_equal(gradient, np.where((x == repeated), cotangent.repeat(2, 1).repeat(2, 2), 0))
+    kept = None if rate is None else jnp.asarray(np.random.default_rng(seed).random(largest.shape) < 0.7)
+    scale, passed = (1, largest > 0) if kept is None else (2, (largest > 0) & kept)
+    out, (gradient,) = pulled_back(lambda x: ops.max_pool_relu_dropout(x, kept, rate or 0.0), cotangent, x)
+    np.testing.assert_array_equal(out, np.where(passed, scale * largest, 0))
+    # Without ties: to the largest of the four, and only where it passed.
+    largest, passed, cotangent = (np.asarray(part).repeat(2, 1).repeat(2, 2) for part in (largest, passed, cotangent))
+    np.testing.assert_array_equal(gradient, np.where((x == largest) & passed, scale * cotangent, 0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.38])
+def test_relu_dropout_and_its_gradient(rate: float):
+    x, dy = normal(0, 3, 33).astype(np.float32), normal(1, 3, 33).astype(np.float32)
+    kept = jnp.asarray(np.random.default_rng(2).random(x.shape) < 0.6)
+    out, (gradient,) = pulled_back(lambda x: ops.relu_dropout(x, kept, rate), dy, x)
+    # XLA multiplies by the reciprocal.
+    np.testing.assert_allclose(out, np.where((x > 0) & kept, x / (1 - rate), 0), rtol=3e-7)
+    np.testing.assert_allclose(gradient, np.where((x > 0) & kept, dy / (1 - rate), 0), rtol=3e-7)
+    out, (gradient,) = pulled_back(lambda x: ops.relu_dropout(x, None, rate), dy, x)
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+    np.testing.assert_array_equal(gradient, np.where(x > 0, dy, 0))
+
+
+@pytest.mark.parametrize("op", [ops.relu_dropout, ops.max_pool_relu_dropout])
+def test_nan_passes_where_it_is_kept(op: Callable[..., jax.Array]):
+    x = jnp.full((1, 2, 2, 1), jnp.nan)
+    kept = jnp.ones(op(x, None, 0.0).shape, bool)
+    assert np.isnan(op(x, None, 0.0)).all() and np.isnan(op(x, kept, 0.5)).all()
+    assert not np.any(op(x, ~kept, 0.5))
 
 
 @given(st.integers(1, 3), sides, channels, channels, st.integers(0, 99))
@@ -120,63 +144,56 @@ def test_product_and_its_gradients(blocks: int, block: int, i: int, o: int, seed
 
 def test_of_equal_maxima_the_first_gets_the_gradient_and_zero_none():
     x = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, -1.0]])[None, :, :, None]
-    gradient = jax.grad(lambda x: ops.max_pool_relu(x).sum())(x)
+    gradient = jax.grad(lambda x: ops.max_pool_relu_dropout(x, None, 0.0).sum())(x)
     assert gradient[0, :, :, 0].tolist() == [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
 
 
 def test_odd_sides_cannot_be_pooled():
     with pytest.raises(ValueError, match="expected an even height and width"):
-        ops.max_pool_relu(jnp.ones((1, 3, 4, 1)))
+        ops.max_pool_relu_dropout(jnp.ones((1, 3, 4, 1)), None, 0.0)
 
 
 def split(seed: int, count: int) -> jax.Array:
     return jax.random.split(jax.random.key(seed), count)
 
 
+@pytest.mark.parametrize("count", [1, 2, 33])
+def test_random_words_are_those_of_jax(count: int):
+    keys = split(5, 3)
+    expected = jax.vmap(lambda key: jax.random.bits(key, (count,), jnp.uint32))(keys)
+    np.testing.assert_array_equal(ops.random_words(keys, count), expected)
+
+
 @pytest.mark.parametrize("rate", [0.36, 0.38, 0.5, 0.9, 0.001])
 def test_dropout_keeps_at_the_exact_rate(rate: float):
     """Oracle: the binomial's standard error, and that of the images' thresholds, whole numbers with mean 256 rate."""
     images = 400
-    x = jnp.ones((images, 50, 50), jnp.float32)
-    out = np.asarray(ops.dropout(x, split(0, images), rate), np.float64)
-    assert set(np.unique(out)) <= {0.0, float(np.float32(1) / np.float32(1 - rate))}
-    kept = np.mean(out > 0)
+    kept = np.asarray(ops.kept(split(0, images), (50, 50), rate))
     fraction = 256 * rate % 1
-    variance = rate * (1 - rate) / x.size + fraction * (1 - fraction) / 256**2 / images
-    assert abs(kept - (1 - rate)) < 4 * np.sqrt(variance)
+    variance = rate * (1 - rate) / kept.size + fraction * (1 - fraction) / 256**2 / images
+    assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(variance)
 
 
 def test_dropout_is_independent_between_elements_and_keys():
-    x = jnp.ones((64, 64, 64), jnp.float32)
-    kept = np.asarray(ops.dropout(x, split(1, 64), 0.5)) > 0
-    other = np.asarray(ops.dropout(x, split(2, 64), 0.5)) > 0
+    kept, other = (np.asarray(ops.kept(split(seed, 64), (64, 64), 0.5)) for seed in (1, 2))
     for shifted in (other, *(np.roll(kept, 1, axis) for axis in range(3))):
         # Agreement of two independent fair coins: 1/2, within four standard errors.
         assert abs(np.mean(kept == shifted) - 0.5) < 4 * 0.5 / np.sqrt(kept.size)
 
 
-def test_dropout_of_rate_zero_changes_nothing():
-    x = jnp.arange(8.0).reshape(2, 4)
-    np.testing.assert_array_equal(ops.dropout(x, split(0, 2), 0.0), x)
+def test_dropout_of_rate_zero_keeps_everything():
+    assert np.all(ops.kept(split(0, 2), (4,), 0.0))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 0.999, float("nan")])
 def test_a_rate_that_a_byte_cannot_tell_is_refused(rate: float):
     with pytest.raises(ValueError, match="expected a dropout rate"):
-        ops.dropout(jnp.ones((2, 2)), split(0, 2), rate)
-
-
-def test_dropout_passes_the_gradient_where_it_kept():
-    x = jnp.ones((3, 33), jnp.float32)
-    keys = split(3, 3)
-    gradient = jax.grad(lambda x: jnp.sum(ops.dropout(x, keys, 0.38)))(x)
-    np.testing.assert_array_equal(gradient, ops.dropout(x, keys, 0.38))
+        ops.kept(split(0, 2), (2,), rate)
 
 
 def test_dropout_of_an_image_does_not_depend_on_its_batch():
-    x = jnp.ones((5, 6, 7), jnp.float32)
-    whole = np.asarray(ops.dropout(x, split(4, 5), 0.38))
-    np.testing.assert_array_equal(whole[3:4], ops.dropout(x[3:4], split(4, 5)[3:4], 0.38))
+    whole = np.asarray(ops.kept(split(4, 5), (6, 7), 0.38))
+    np.testing.assert_array_equal(whole[3:4], ops.kept(split(4, 5)[3:4], (6, 7), 0.38))
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 12])
@@ -185,11 +202,12 @@ def test_micro_batches_change_neither_values_nor_order(size: int):
     scale = jnp.array([1.0, 2.0, 3.0])
     seen = []
 
-    def function(scale, x):
+    def function(scale, x, others):
         seen.append(len(x))
-        return (x * scale)[:, None, :]
+        return (others[0] * x * scale)[:, None, :]
 
-    np.testing.assert_array_equal(ops.by_micro_batch(function, scale, x), (x * scale)[:, None, :])
-    gradient = jax.grad(lambda scale: ops.by_micro_batch(function, scale, x).sum())(scale)
-    np.testing.assert_allclose(gradient, x.sum(0), rtol=1e-5, atol=1e-6)
+    others = [jnp.full((size, 1), 2.0), None]
+    np.testing.assert_array_equal(ops.by_micro_batch(function, scale, x, others), (2 * x * scale)[:, None, :])
+    gradient = jax.grad(lambda scale: ops.by_micro_batch(function, scale, x, others).sum())(scale)
+    np.testing.assert_allclose(gradient, 2 * x.sum(0), rtol=1e-5, atol=1e-6)
     assert max(seen) <= 2
