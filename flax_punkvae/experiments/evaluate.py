@@ -133,18 +133,18 @@ def _measured(run: "OpenedRun", options: Options) -> tuple[dict[str, Any], list[
         }
     }
     posteriors = evaluation.Posteriors(run)
-    # What compresses or computes in NumPy runs beside what XLA computes.
+    # Samples, from which the critics are trained, take about as long as everything else, which runs beside them.
     with threads.background() as pool:
         codes = pool.submit(evaluation.other_codes, run)
         parts["rate_distortion"] = evaluation.rate_distortion(run, posteriors, options.seed)
         probes = pool.submit(evaluation.label_probes, run, posteriors)
-        bound = evaluation.importance(run, options.iwae_images, options.iwae_samples, options.seed)
-        if bound is not None:
-            parts["iwae"] = bound
-        else:
-            notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
+        bound = pool.submit(evaluation.importance, run, options.iwae_images, options.iwae_samples, options.seed)
         reason = _why_no_samples(run)
         of_samples = None if reason else _measured_samples(run, posteriors, options.seed, pool)
+        if (found := bound.result()) is not None:
+            parts["iwae"] = found
+        else:
+            notes.append(f"train.beta is {run.config.train.beta:g}, so sigma is 0: skipped -ELBO and IWAE bound")
         if (found := codes.result()) is not None:
             parts["other_codes"] = found
         parts["label_probes"] = probes.result()
@@ -175,16 +175,17 @@ def _measured_samples(run: "OpenedRun", posteriors: "Posteriors", seed: int, poo
     from flax_punkvae.trained import evaluation, sample_quality, sample_sets
 
     samples = sample_sets.draw(run, posteriors, seed)
-    copying = pool.submit(sample_quality.copying, run, samples, seed)
-    validity = pool.submit(sample_quality.local_validity, run, samples)
-    parts: dict[str, Any] = {
-        "reconstruction": evaluation.reconstruction(run, posteriors),
-        "sample_fidelity": sample_quality.sample_fidelity(run, samples, seed),
-        "critic": sample_quality.critic_auc(run, samples, seed),
+    beside = {
+        "copying": pool.submit(sample_quality.copying, run, samples, seed),
+        "local_validity": pool.submit(sample_quality.local_validity, run, samples),
+        "reconstruction": pool.submit(evaluation.reconstruction, run, posteriors),
+        "sample_fidelity": pool.submit(sample_quality.sample_fidelity, run, samples, seed),
+        "label_frequencies": pool.submit(sample_quality.label_frequencies, run, samples, seed),
     }
-    frequencies = sample_quality.label_frequencies(run, samples, seed)
-    parts |= {"copying": copying.result(), "local_validity": validity.result()}
-    return parts if frequencies is None else {**parts, "label_frequencies": frequencies}
+    critic = sample_quality.critic_auc(run, samples, seed)
+    found = {"critic": critic, **{part: future.result() for part, future in beside.items()}}
+    order = ("reconstruction", "sample_fidelity", "critic", "copying", "local_validity", "label_frequencies")
+    return {part: found[part] for part in order if found[part] is not None}
 
 
 def _notes_on_samples(run: "OpenedRun", parts: dict[str, Any]) -> list[str]:

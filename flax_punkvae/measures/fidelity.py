@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 _ROWS = 512
+# Numbers that are worked on at a time after a product.
+_IN_CACHE = 2**15
 # With fewer generated points in a cell, Mann-Whitney's normal approximation does not hold.
 _IN_CELL = 20
 _ROUNDS = 50
@@ -223,7 +225,7 @@ def _checked(name: str, x: Float[np.ndarray, "n f"], least: int, k: int = 1) -> 
         raise ValueError(f"{name}: expected at least {least} rows, got {len(x)}")
     if not np.isfinite(x).all():
         raise ValueError(f"{name}: expected finite numbers, got {int((~np.isfinite(x)).sum())} that are not finite")
-    return x.astype(np.float64)
+    return x.astype(np.float64, copy=False)
 
 
 def _slices(count: int) -> Iterator[slice]:
@@ -231,8 +233,14 @@ def _slices(count: int) -> Iterator[slice]:
 
 
 def _squared_distances(x: Float[np.ndarray, "n f"], y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
-    norms = (x**2).sum(1)[:, None] + (y**2).sum(1)
-    distances = norms - 2.0 * (x @ y.T)
-    # Between equal points only rounding is left, and float32 features resolve no smaller distance.
-    distances[distances < 1e-12 * norms] = 0.0
+    distances = x @ y.T
+    ours, theirs = np.einsum("nf,nf->n", x, x), np.einsum("mf,mf->m", y, y)
+    # A few rows at a time, which stay in the cache.
+    few = max(_IN_CACHE // len(y), 1)
+    for start in range(0, len(x), few):
+        rows = slice(start, start + few)
+        norms, part = ours[rows, None] + theirs, distances[rows]
+        np.subtract(norms, 2.0 * part, out=part)
+        # Between equal points only rounding is left, and float32 features resolve no smaller distance.
+        part[part < 1e-12 * norms] = 0.0
     return distances

@@ -3,13 +3,14 @@
 Samples are compared with the run's held-out sprites. Every part states its n, and its seed if it has one.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flax_punkvae import transparency
+from flax_punkvae import images, transparency
 from flax_punkvae.devices import threads
 from flax_punkvae.measures import critic, features, fidelity, neighbours, validity
 from flax_punkvae.trained import traits
@@ -167,26 +168,61 @@ def copying(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c"]], se
         "n_unseen": len(unseen),
         "n_train": len(train),
         "seed": seed,
+        "rows": {},
     }
-    flat = _flat(train)
-    own, of_held_out = fidelity.nearest_other(flat), fidelity.nearest(_flat(held_out), flat)
-    halves = [of_held_out[1][half] for half in _halves(len(held_out), seed)]
-
-    def measured(content: UInt8[np.ndarray, "n h w c"]) -> dict[str, Any]:
-        snapped, floor = run.model.to_sprites(content), content is held_out
-        nearest = of_held_out if floor else fidelity.nearest(_flat(content), flat)
-        test, generated = halves if floor else (of_held_out[1], nearest[1])
-        return {
-            "exact_copies": fidelity.exact_copies(train, snapped),
-            "held_out_hits": None if floor else fidelity.exact_copies(unseen, snapped),
-            "median_pixels_to_nearest": float(np.median(neighbours.nearest_sprites(snapped, train)[1])),
-            "c_t": fidelity.distances_z(generated, test),
-            "auth_pct": 100 * fidelity.authenticity(nearest, own),
-        }
-
     rows = {"held-out (floor)": held_out, **samples}
-    found["rows"] = dict(zip(rows, threads.each(measured, rows.values()), strict=True))
+    ends = np.cumsum([len(content) for content in rows.values()])[:-1]
+    every = np.concatenate(list(rows.values()))
+    snapped = run.model.to_sprites(every)
+    own, *others = _nearest_training_sprites(train, every, snapped)
+    test = others[1][: len(held_out)]
+    parts = (np.split(part, ends) for part in (snapped, *others))
+    for row, content, indices, distances, differing in zip(rows, *parts, strict=True):
+        floor = row == "held-out (floor)"
+        first, second = (test[half] for half in _halves(len(held_out), seed)) if floor else (test, distances)
+        found["rows"][row] = {
+            "exact_copies": fidelity.exact_copies(train, content),
+            "held_out_hits": None if floor else fidelity.exact_copies(unseen, content),
+            "median_pixels_to_nearest": float(np.median(differing)),
+            "c_t": fidelity.distances_z(second, first),
+            "auth_pct": 100 * fidelity.authenticity((indices, distances), own),
+        }
     return found
+
+
+def _nearest_training_sprites(
+    train: UInt8[np.ndarray, "n h w c"], sprites: UInt8[np.ndarray, "m h w c"], snapped: UInt8[np.ndarray, "m h w c"]
+) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "m"], Float[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """(squared distance of each training sprite to the nearest other one; position of the training sprite nearest to
+    each sprite; squared distance to it; number of pixels in which the snapped sprite differs from the nearest one)."""
+    # Sets of samples share many sprites: each is compared once.
+    rows = np.ascontiguousarray(sprites).reshape(len(sprites), -1)
+    _, distinct, places = np.unique(rows.view(f"V{rows.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    flat, known, others = _flat(train), *_as_indices(train, snapped)
+
+    def nearest(chosen: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+        return fidelity.nearest(_flat(sprites[chosen]), flat)
+
+    tasks: list[Callable[[], Any]] = [
+        lambda: neighbours.nearest_sprites(others[distinct], known)[1],
+        lambda: fidelity.nearest_other(flat),
+        *(partial(nearest, chosen) for chosen in np.array_split(distinct, 2) if len(chosen)),
+    ]
+    differing, own, *parts = threads.each(lambda task: task(), tasks)
+    indices, distances = (np.concatenate(part)[places] for part in zip(*parts, strict=True))
+    return own, indices, distances, differing[places]
+
+
+def _as_indices(
+    first: UInt8[np.ndarray, "n h w c"], second: UInt8[np.ndarray, "m h w c"]
+) -> tuple[UInt8[np.ndarray, "n h w _"], UInt8[np.ndarray, "m h w _"]]:
+    """Indices of their common colours, which are faster to compare; the sprites themselves if these are over 256."""
+    both = np.concatenate([first, second])
+    palette = images.palette_of(both)
+    if len(palette) > 256:
+        return first, second
+    indices = images.to_indices(both, palette)[..., None]
+    return indices[: len(first)], indices[len(first) :]
 
 
 def _halves(count: int, seed: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:

@@ -1,5 +1,7 @@
 """The critic against sets whose AUC is known: it tells what differs, and does not tell what does not."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -83,6 +85,25 @@ def test_folding_keeps_all_pixels():
     assert folded.shape == (2, 24, 14, 27)
     np.testing.assert_array_equal(folded[1, 2, 3].reshape(3, 3, 3), x[1, 6:9, 9:12])
     np.testing.assert_array_equal(np.sort(folded[folded > 0]), np.sort(x.ravel()))
+
+
+@pytest.mark.parametrize(("size", "channels"), [((5, 7), 3), ((40, 33), 4)])
+def test_the_first_convolution_is_of_colours_neighbours_and_positions(size: tuple[int, int], channels: int):
+    """Oracle: all features as float64, in NumPy, and the sum over the nine pixels of a neighbourhood."""
+    random, (h, w) = np.random.default_rng(0), size
+    sprites = random.integers(0, 3, (2, h, w, channels), np.uint8) * np.uint8(120)
+    padded = np.pad(sprites, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    equal = [(padded[:, y : y + h, x : x + w] == sprites).all(-1) for y, x in ((0, 1), (1, 0), (1, 2), (2, 1))]
+    position = np.broadcast_to(
+        np.stack(np.meshgrid(*map(partial(np.linspace, -1, 1), size), indexing="ij"), -1), (2, h, w, 2)
+    )
+    features = np.concatenate([sprites * (4 / 255) - 2, np.stack(equal, -1), position], -1).astype(np.float32)
+    x = np.pad(np.asarray(critic._folded(jax.numpy.asarray(features)), np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    h, w, kernel = x.shape[1] - 2, x.shape[2] - 2, random.normal(size=(3, 3, x.shape[3], 5)).astype(np.float32)
+    expected = sum(x[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3))
+    weights = jax.numpy.asarray(kernel.reshape(-1, 5))
+    found = critic._first_convolution(jax.numpy.asarray(sprites), critic._shared(sprites.shape), weights)
+    np.testing.assert_allclose(np.asarray(found).transpose(3, 1, 2, 0), expected, atol=1e-4)
 
 
 def test_too_few_are_refused():

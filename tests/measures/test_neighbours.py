@@ -20,10 +20,11 @@ def test_nearest_sprites_are_those_with_the_fewest_other_pixels():
     assert (nearest[2], differing[2]) == (3, 0)
 
 
-def test_many_sprites_are_compared_as_a_few_are():
+@pytest.mark.parametrize("channels", [1, 4])
+def test_many_sprites_are_compared_as_a_few_are(channels: int):
     """Oracle: the sprites a few at a time, which another loop compares; positions and colours that all share."""
     random = np.random.default_rng(9)
-    sprites, references = random.integers(0, 3, (70, 5, 3, 4), np.uint8), random.integers(0, 3, (90, 5, 3, 4), np.uint8)
+    sprites, references = (random.integers(0, 3, (count, 5, 3, channels), np.uint8) for count in (70, 90))
     references[:, 2] = 1
     sprites[:9] = references[80:89]
     few = [neighbours.nearest_sprites(sprites[start : start + 5], references) for start in range(0, 70, 5)]
