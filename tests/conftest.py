@@ -28,7 +28,9 @@ gc.set_threshold(100_000, 20, 100)
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if jax.__version__ != "0.5.0":  # which does not know it and would abort
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    # Nor are modules split into parts to compile in turn: each part has a price, and the workers keep every core busy.
+    _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 # Tests ask for few images at a time, and these sizes are padded to: most of the computing would be of padding. Programs
 # that are started have their own.
 model._BATCH = features._BATCH = 8

@@ -1,6 +1,7 @@
 """The exported page's files."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from helpers import pages
 
 
 @pytest.fixture(scope="module")
-def library() -> Library:
-    return pages.library(pages.trained("drawn"))
+def library() -> Iterator[Library]:
+    # All edits are measured anew for each export.
+    with pytest.MonkeyPatch.context() as patch:
+        pages.measure_few(patch, 1)
+        yield pages.library(pages.trained("drawn"))
 
 
 def test_without_images_nothing_of_them_is_in_the_files(library: Library):

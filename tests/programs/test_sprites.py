@@ -46,6 +46,8 @@ SMALL = (
 EIGHT_COLOURS = np.array([[x * 255, y * 255, z * 255] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.uint8)
 # More than a byte can index.
 MANY_COLOURS = np.unique(np.random.default_rng(6).integers(0, 256, (300, 3), np.uint8), axis=0)
+# Compiled as one: op by op, each of hundreds would be compiled for itself.
+applied = jax.jit(inference.apply, static_argnums=0, static_argnames="method")
 
 
 def small(**model: Any) -> Config:
@@ -159,6 +161,7 @@ def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainStat
     x = dense(x, p["decoder"]["dense_1"]).reshape(16, 8, 12, 4)
     support = Support.of(indices, colours)
     expected = np.zeros(16)
+    decoded = np.asarray(inference.decode(state.model, state.params, z))
     for number, position in enumerate(support.open):
         place = np.unravel_index(position, (8, 12))
         listed = np.unique(indices[:, *place])
@@ -168,10 +171,9 @@ def test_the_categorical_model_equals_float64_numpy(state: train_state.TrainStat
             (1 - support.other[place]) * probability[range(16), list(map(listed.tolist().index, indices[:, *place, 0]))]
             + support.other[place] / colours
         )
-        decoded = np.asarray(inference.decode(state.model, state.params, z))[:, *place, 0]
-        np.testing.assert_array_equal(decoded, listed[probability.argmax(-1)])
+        np.testing.assert_array_equal(decoded[:, *place, 0], listed[probability.argmax(-1)])
     assert len(support.open) == 96
-    distortion = inference.apply(state.model, state.params, jnp.array(indices), jnp.array(z), method="distortion")
+    distortion = applied(state.model, state.params, jnp.array(indices), jnp.array(z), method="distortion")
     np.testing.assert_allclose(distortion, expected, rtol=1e-4)
 
 
@@ -214,14 +216,17 @@ def test_a_step_with_convolutions_on_sprites(render: str):
         12,
         1 if render == "indices" else 3,
     )
-    metrics: dict[str, Any] = {}
-    for number in range(300):
-        state, metrics = steps.train_step(state, pixels, jax.random.key(number))
     colours = EIGHT_COLOURS[indices[..., 0]] / 255
     blind = ((colours - colours.mean(0)) ** 2).sum((1, 2, 3)).mean()
     if render == "indices":
         blind = (indices[0] != indices[1]).sum() * math.log(2)
-    assert float(metrics["loss"]) < 0.5 * blind and bool(steps.is_finite(state))
+    loss = math.inf
+    for number in range(300):
+        state, metrics = steps.train_step(state, pixels, jax.random.key(number))
+        loss = float(metrics["loss"])
+        if loss < 0.5 * blind:
+            break
+    assert loss < 0.5 * blind and bool(steps.is_finite(state))
 
 
 @pytest.mark.parametrize("colours", [8], indirect=True)
@@ -429,9 +434,7 @@ def test_a_sprite_run_is_evaluated(
     noise = np.random.default_rng(0).standard_normal((500, *means.shape)).astype(np.float32)
     z = (means + np.exp(logvars / 2) * noise).reshape(-1, 4)
     copies = np.tile(opened.dataset.images[chosen], (500, 1, 1, 1))
-    distortion = inference.apply(
-        opened.model.module, opened.model.params, jnp.array(copies), jnp.array(z), method="distortion"
-    )
+    distortion = applied(opened.model.module, opened.model.params, jnp.array(copies), jnp.array(z), method="distortion")
     posterior = -0.5 * (noise**2 + logvars + np.log(2 * np.pi)).sum(-1).reshape(-1)
     kl = posterior - np.asarray(inference.log_prior(opened.model.module, opened.model.params, jnp.array(z))).sum(-1)
     np.testing.assert_allclose(bits["1"], (np.asarray(distortion) + kl).mean() / math.log(2), rtol=0.02)
