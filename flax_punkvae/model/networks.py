@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
-from flax_punkvae.model import ops
+from flax_punkvae.model import dropout, ops
 
 Initializer = Callable[..., Array]
 # A kernel and a bias.
@@ -174,6 +174,6 @@ def _masks(keys: Key[Array, "b"] | None, rate: float, first_noise: int, shapes: 
     if keys is None or rate == 0:
         return [None] * len(shapes)
     return [
-        ops.kept(jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys), shape, rate)
+        dropout.kept(jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys), shape, rate)
         for index, shape in enumerate(shapes, first_noise)
     ]
