@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     def __call__(
         self, images: Shaped[Array, "b h w c"], dropout_keys: Key[Array, "b"] | None
     ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+        rate = 0.0 if dropout_keys is None else self.dropout
         if self.colours:
             colours = self.param("colours", nn.initializers.normal(0.5), (self.colours, self.embedding))
             images = colours[images[..., 0].astype(jnp.int32)]
@@ -76,11 +77,10 @@ class Encoder(nn.Module):
         ]
         if layers:
             shapes = [(x.shape[1] >> n, x.shape[2] >> n, width) for n, width in enumerate(self.widths, 1)]
-            masks = _masks(dropout_keys, self.dropout, 0, shapes)
-            x = ops.by_micro_batch(partial(encoder_blocks, self.dropout), layers, x, masks)
+            x = ops.by_micro_batch(partial(encoder_blocks, rate), layers, x, _masks(dropout_keys, rate, 0, shapes))
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense")()))
-        x = _residual_blocks(x, self.residual_blocks, dropout_keys, len(layers), self.dropout)
+        x = _residual_blocks(x, self.residual_blocks, dropout_keys, len(layers), rate)
         mean, logvar = (
             _dense(x, Affine((self.hidden, self.latent), self.hidden, self.dtype, name=head)())
             for head in ("mean", "logvar")
@@ -103,9 +103,10 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None) -> Float[Array, "b h w c"]:
+        rate = 0.0 if dropout_keys is None else self.dropout
         x = z.astype(self.dtype)
         x = nn.relu(_dense(x, Affine((x.shape[1], self.hidden), x.shape[1], self.dtype, name="dense_0")()))
-        x = _residual_blocks(x, self.residual_blocks, dropout_keys, self.stages, self.dropout)
+        x = _residual_blocks(x, self.residual_blocks, dropout_keys, self.stages, rate)
         x = _dense(x, Affine((self.hidden, math.prod(self.start)), self.hidden, self.dtype, name="dense_1")())
         if not self.stages:
             return self._output(x.reshape(-1, *self.start))
@@ -120,10 +121,10 @@ class Decoder(nn.Module):
         shapes = [(height << n, width << n, channels) for n, channels in enumerate(self.widths, 1)]
 
         def blocks(layers: Sequence[Layer], x: Array, masks: Masks) -> Array:
-            return self._output(decoder_blocks(self.dropout, layers, x, masks))
+            return self._output(decoder_blocks(rate, layers, x, masks))
 
         x = nn.relu(x).reshape(-1, *self.start)
-        return ops.by_micro_batch(blocks, layers, x, _masks(dropout_keys, self.dropout, 0, shapes))
+        return ops.by_micro_batch(blocks, layers, x, _masks(dropout_keys, rate, 0, shapes))
 
     def _output(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         x = x.astype(jnp.float32)

@@ -187,15 +187,11 @@ def _transposed_convolution_backward(residuals: tuple[Array, Array], dy: Array) 
 transposed_convolution.defvjp(_transposed_convolution_forward, _transposed_convolution_backward)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def max_pool_relu_dropout(
     x: Float[Array, "b h w c"], kept: Bool[Array, "b h2 w2 c"] | None, rate: float
 ) -> Float[Array, "b h2 w2 c"]:
     """`relu_dropout` of the maximum of each 2x2 block, the first of equal ones. h and w must be even."""
-    return _max_pool_relu_dropout(x, kept, 0.0 if kept is None else rate)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _max_pool_relu_dropout(x: Array, kept: Array | None, rate: float) -> Array:
     return _max_pool_relu_dropout_forward(x, kept, rate)[0]
 
 
@@ -219,18 +215,17 @@ def _max_pool_relu_dropout_backward(rate: float, winner: Array, dy: Array) -> tu
     return dx.reshape(b, 2 * h, 2 * w, c), None
 
 
-_max_pool_relu_dropout.defvjp(_max_pool_relu_dropout_forward, _max_pool_relu_dropout_backward)
-
-
-def relu_dropout(
-    x: Float[Array, "b *rest"], kept: Bool[Array, "b *rest"] | None, rate: float
-) -> Float[Array, "b *rest"]:
-    """max(0, x), divided by 1 - rate where it is kept and 0 elsewhere (Srivastava et al. 2014); None: no dropout."""
-    return _relu_dropout(x, kept, 0.0 if kept is None else rate)
+max_pool_relu_dropout.defvjp(_max_pool_relu_dropout_forward, _max_pool_relu_dropout_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _relu_dropout(x: Array, kept: Array | None, rate: float) -> Array:
+def relu_dropout(
+    x: Float[Array, "b *rest"], kept: Bool[Array, "b *rest"] | None, rate: float
+) -> Float[Array, "b *rest"]:
+    """max(0, x), divided by 1 - rate where it is kept and 0 elsewhere (Srivastava et al. 2014).
+
+    `kept` is drawn with this rate (see `dropout`); None, with a rate of 0: everything is kept.
+    """
     return _relu_dropout_forward(x, kept, rate)[0]
 
 
@@ -244,7 +239,7 @@ def _relu_dropout_backward(rate: float, y: Array, dy: Array) -> tuple[Array, Non
     return jnp.where(y > 0, dy / (1 - rate), 0), None
 
 
-_relu_dropout.defvjp(_relu_dropout_forward, _relu_dropout_backward)
+relu_dropout.defvjp(_relu_dropout_forward, _relu_dropout_backward)
 
 
 def _passed(x: Array, kept: Array | None) -> Array:

@@ -36,10 +36,12 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
     if "sample_fidelity" in parts:
         network = "trained" if "trained" in parts["sample_fidelity"] else "random"
         rows = parts["sample_fidelity"][network]
-        distance.bar(list(rows), [row["frechet"] for row in rows.values()])
+        # Lying, since names would overlap below standing bars.
+        distance.barh(list(rows), [row["frechet"] for row in rows.values()])
+        distance.invert_yaxis()
         distance.set(
-            title=f"Frechet distance to half of the held-out sprites, features of the {network} network",
-            ylabel="lower is better",
+            title=f"Frechet distance to half of the held-out sprites,\nfeatures of the {network} network",
+            xlabel="lower is better",
         )
         names = ("precision", "recall", "density", "coverage")
         for number, (row, found) in enumerate(rows.items()):
@@ -47,12 +49,12 @@ def evaluation_page(parts: dict[str, Any], path: Path) -> None:
             scores.bar(positions, [found[name] for name in names], width=0.8 / len(rows), label=row)
         scores.set_xticks(np.arange(len(names)), names)
         scores.set(
-            title=f"comparison with half of the held-out sprites, features of the {network} network",
+            title=f"comparison with half of the held-out sprites,\nfeatures of the {network} network",
             ylabel="best: at the floor",
         )
         # Leave room for the legend above the bars.
-        scores.margins(y=0.4)
-        scores.legend(ncols=3, loc="upper center", fontsize="small")
+        scores.margins(y=0.55)
+        scores.legend(ncols=2, loc="upper center", fontsize="small")
     else:
         distance.set_axis_off()
         scores.set_axis_off()

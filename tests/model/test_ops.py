@@ -112,7 +112,7 @@ def test_relu_dropout_and_its_gradient(rate: float):
     # XLA multiplies by the reciprocal.
     np.testing.assert_allclose(out, np.where((x > 0) & kept, x / (1 - rate), 0), rtol=3e-7)
     np.testing.assert_allclose(gradient, np.where((x > 0) & kept, dy / (1 - rate), 0), rtol=3e-7)
-    out, (gradient,) = pulled_back(lambda x: ops.relu_dropout(x, None, rate), dy, x)
+    out, (gradient,) = pulled_back(lambda x: ops.relu_dropout(x, None, 0.0), dy, x)
     np.testing.assert_array_equal(out, np.maximum(x, 0))
     np.testing.assert_array_equal(gradient, np.where(x > 0, dy, 0))
 
@@ -144,7 +144,7 @@ def test_product_and_its_gradients(blocks: int, block: int, i: int, o: int, seed
 
 def test_of_equal_maxima_the_first_gets_the_gradient_and_zero_none():
     x = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, -1.0]])[None, :, :, None]
-    gradient = jax.grad(lambda x: ops.max_pool_relu_dropout(x, None, 0.0).sum())(x)
+    _, (gradient,) = pulled_back(lambda x: ops.max_pool_relu_dropout(x, None, 0.0), jnp.ones((1, 1, 2, 1)), x)
     assert gradient[0, :, :, 0].tolist() == [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
 
 
