@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt, UInt8, UInt32
@@ -27,6 +27,11 @@ _VIEWING_SIZE = 128
 _AT_ONCE = 2**18
 
 Render = Literal["reference", "crisp", "sprite", "indices"]
+
+
+def enlarges(how: Render) -> TypeGuard[Literal["reference", "crisp"]]:
+    """Whether a rendering turns sprites into larger images; the others leave them as they are."""
+    return how in ("reference", "crisp")
 
 
 def to_uint8(images: Float[np.ndarray, "*n h w c"]) -> UInt8[np.ndarray, "*n h w c"]:
@@ -85,7 +90,7 @@ def render(sprites: UInt8[np.ndarray, "n h w c"], how: Render) -> UInt8[np.ndarr
     (nearest), as the hub stores them, then applies `resize`; `crisp` enlarges 5 times (nearest) and repeats the edge
     pixels into a 4-pixel border, which `read_crisp` inverts exactly.
     """
-    if how in ("sprite", "indices"):
+    if not enlarges(how):
         return sprites
     if how == "crisp":
         border = (CRISP_BORDER, CRISP_BORDER)
@@ -105,7 +110,7 @@ def read_sprites(images: UInt8[np.ndarray, "n hi wi c"], how: Render) -> UInt8[n
 
     A sprite pixel is 5.33 pixels wide in a `reference` image, and resizing mixes only pixels within 1 of its edges.
     """
-    if how in ("sprite", "indices"):
+    if not enlarges(how):
         return images
     if how == "crisp":
         return read_crisp(images)

@@ -27,7 +27,7 @@ class LazyImages:
     def shape(self) -> tuple[int, int, int, int]:
         """(count, height, width, channels)."""
         count, height, width, channels = self.pixels.shape
-        if self.render in ("reference", "crisp"):
+        if im.enlarges(self.render):
             height = width = im.IMAGE_SIZE
         return count, height, width, channels
 
@@ -42,7 +42,7 @@ class LazyImages:
     def __getitem__(self, where: Any) -> UInt[np.ndarray, "..."]:
         """The images there, or an image if `where` is one position."""
         found = self.pixels[where]
-        if self.render in ("sprite", "indices"):
+        if not im.enlarges(self.render):
             return found
         return im.render(found, self.render) if found.ndim == 4 else im.render(found[None], self.render)[0]
 

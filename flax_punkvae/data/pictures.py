@@ -17,6 +17,7 @@ from flax_punkvae.data.layouts import Region
 from flax_punkvae.data.naming import counted
 from flax_punkvae.data.trees import Tree
 from flax_punkvae.errors import UserError
+from flax_punkvae.images import enlarges
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def enlargement(tree: Tree, found: list[Picture], config: DataConfig | None) -> 
 
     All images decide, whatever data.limit is: those before the first that is not enlarged are read twice.
     """
-    if config is None or config.render not in ("sprite", "indices"):
+    if config is None or enlarges(config.render):
         return 1
     images = read(tree, found, config.frames, {}, Counter())
     return scaling.common(pixels[None] for _, pixels in images)

@@ -8,6 +8,7 @@ from typing import Any
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig, batches
 from flax_punkvae.data import Dataset, address
 from flax_punkvae.data.inspection import facing
+from flax_punkvae.images import enlarges
 from flax_punkvae.presets import to_toml
 
 # From this many training images on, the sprite preset's settings, which were chosen on 8,000 punks.
@@ -119,7 +120,7 @@ def _expectations(config: Config, count: int) -> list[str]:
 
 
 def _model(data: DataConfig, count: int) -> ModelConfig:
-    if data.render in ("reference", "crisp"):
+    if enlarges(data.render):
         return ModelConfig()
     rate = 0.3 if count < 2_000 else 0.2 if count < LARGE else 0.1
     model = ModelConfig(encoder_dropout=rate, decoder_dropout=rate, **_DENSE)

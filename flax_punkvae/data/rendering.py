@@ -85,7 +85,7 @@ def _fitted(image: UInt8[np.ndarray, "1 h w c"], count: int, where: str, config:
         return image[0]
     image = _reduced(image, config)
     _check_render(image.shape[1], image.shape[2], False, where, config)
-    if config.render in ("sprite", "indices"):
+    if not im.enlarges(config.render):
         return image[0]
     _check_room(count, where, config)
     return im.resize(image)[0]
@@ -141,7 +141,7 @@ def to_sprites(
     if sprites is not None and sprites.shape != pixels.shape:
         # Copied, since a view would keep the large images in memory.
         pixels = sprites = sprites.copy()
-    if sprites is None and config.render in ("sprite", "indices"):
+    if sprites is None and not im.enlarges(config.render):
         sprites = pixels
     return pixels, sprites
 
@@ -150,7 +150,7 @@ def _check_render(height: int, width: int, sprites: bool, where: str, config: Da
     """Raise UserError if images of this size do not allow `config.render`; `sprites`: they are 24x24 sprites."""
     if sprites:
         return
-    if config.render in ("sprite", "indices") and max(height, width) > _LARGEST_SPRITE:
+    if not im.enlarges(config.render) and max(height, width) > _LARGEST_SPRITE:
         raise UserError(
             f"{where}: expected sprites of at most {_LARGEST_SPRITE}x{_LARGEST_SPRITE} pixels for "
             f"--data.render {config.render}, got {width}x{height}: scale them down to one pixel per sprite pixel, or "

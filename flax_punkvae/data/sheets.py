@@ -15,6 +15,7 @@ from flax_punkvae.data.decode import head, open_rgba
 from flax_punkvae.data.raw import Raw, unlabelled
 from flax_punkvae.data.tiling import Grid
 from flax_punkvae.errors import UserError
+from flax_punkvae.images import enlarges
 
 _PUNKS = Grid((24, 24), 0, 0, (100, 100), (0.0, 0.0), 0.0)
 _ADVICE = (
@@ -48,7 +49,7 @@ def load(path: Path, tile: tuple[int, int] | None, config: DataConfig | None = N
     left_out = [f"{empty} empty"] * (empty > 0) + [f"{plain.sum()} of a single colour"] * bool(plain.any())
     if left_out:
         notes += (f"left out {' and '.join(left_out)} of {len(drawn)} tiles; ids are positions in the sheet",)
-    if config and config.render in ("sprite", "indices"):
+    if config and not enlarges(config.render):
         by = scaling.common(pixels[start : start + 1024] for start in range(0, len(pixels), 1024))
         pixels, notes = pixels if by == 1 else pixels[:, ::by, ::by].copy(), notes + scaling.note(by)
     if (found := head(path)) and found.deep:

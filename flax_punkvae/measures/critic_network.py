@@ -57,9 +57,9 @@ class _Layer(nn.Module):
 def _first_convolution(
     sprites: UInt8[Array, "b h w c"], shared: Float[Array, "f h2 w2 1"], kernel: Float[Array, "f9 o"]
 ) -> Float[Array, "o h2 w2 b"]:
-    """The convolution of all features of the pixels: `shared`, the same in all sprites, and those in bytes.
+    """The convolution of all features of the pixels: the `shared` ones, the same in all sprites, and the rest.
 
-    The first are convolved once, and of the second a quarter is copied of what floats would take.
+    The shared ones are convolved once; the rest are copied as bytes, a quarter of the memory of floats.
     """
     # Sprites last: shifting whole sets of them copies long runs, which makes a step 1.6 times as fast on a CPU.
     patches = _patches(_folded(_bytes(sprites)).transpose(3, 1, 2, 0), 1)

@@ -137,7 +137,7 @@ def _samples(model: Model, notes: list[str]) -> bytes | None:
 
 
 def _reconstructions(opened: OpenedRun) -> bytes:
-    """Held-out images, or training images if there are none, above their reconstructions."""
+    """A PNG: a row of held-out images (training images if none are held out), their reconstructions below."""
     shown = (opened.test_indices if len(opened.test_indices) else opened.train_indices)[:_COLUMNS]
     means, _ = opened.encode(shown)
     return _grid(np.concatenate([opened.dataset.pictures(shown), opened.model.decode(means)]), len(shown))

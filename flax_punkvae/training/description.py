@@ -68,8 +68,7 @@ class Description:
         """(height, width) of a sprite; None if the images are not sprites."""
         if self.palette is None:
             return None
-        unscaled = self.render in ("sprite", "indices")
-        return self.image_shape[:2] if unscaled else (images.SPRITE_SIZE, images.SPRITE_SIZE)
+        return (images.SPRITE_SIZE, images.SPRITE_SIZE) if images.enlarges(self.render) else self.image_shape[:2]
 
     def at(self, step: int, params_sha256: str) -> "Description":
         """The description of the same model at another step."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, Int32, Integer
 from flax_punkvae import resampling
 from flax_punkvae.data import LazyImages
 from flax_punkvae.devices import parallel
-from flax_punkvae.images import Render
+from flax_punkvae.images import Render, enlarges
 
 
 class Placed(struct.PyTreeNode):
@@ -36,7 +36,7 @@ def rows(
     if not isinstance(images, Placed):
         return parallel.rows(mesh, images, indices)
     found = parallel.rows(mesh, images.pixels, indices)
-    if images.render in ("sprite", "indices"):
+    if not enlarges(images.render):
         return found
     taps = resampling.taps(images.render)
     # Like Pillow, across, then down, rounded to 8 bits in between.
