@@ -3,6 +3,7 @@
 The module is a static argument: equal modules share compiled code.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,9 @@ from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from flax_punkvae.model import losses
 from flax_punkvae.model.vae import PunkVAE
+
+# On a CPU, the pixels of so many sprites are computed at a time, whose data stays in its cache.
+_PIECE = 10
 
 
 def apply(module: PunkVAE, params: Any, *arguments: Any, **options: Any) -> Any:
@@ -70,11 +74,38 @@ def kl(
 
 @partial(jax.jit, static_argnames=("module", "count"))
 def importance_samples(
-    module: PunkVAE, params: Any, image: Integer[Array, "h w c"], key: Key[Array, ""], count: int
+    module: PunkVAE, params: Any, image: Integer[Array, "h w c"], keys: Key[Array, "n"], count: int
 ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
-    """(distortion, log p(z) - log q(z)) for k = count draws z from the posterior of one image."""
+    """(distortion, log p(z) - log q(z)) for k = n * count draws z from the posterior of one image, `count` per key.
+
+    The image is encoded once; only `count` draws at a time are held in memory.
+    """
     mean, logvar = encode(module, params, image[None])
-    z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
-    distortion = apply(module, params, module.likelihood.pixels(image[None]), z, method="distortion")
-    q = losses.gaussian_log_density(z, jnp.broadcast_to(mean, z.shape), jnp.broadcast_to(logvar, z.shape))
-    return distortion, jnp.sum(log_prior(module, params, z) - q, axis=-1)
+    pixels = module.likelihood.pixels(image[None])
+
+    def draws(key: Key[Array, ""]) -> tuple[Array, Array]:
+        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, (count, mean.shape[1]), mean.dtype)
+        q = losses.gaussian_log_density(z, jnp.broadcast_to(mean, z.shape), jnp.broadcast_to(logvar, z.shape))
+        return _distortion(module, params, pixels, z), jnp.sum(log_prior(module, params, z) - q, axis=-1)
+
+    distortion, log_ratio = jax.lax.map(draws, keys)
+    return distortion.ravel(), log_ratio.ravel()
+
+
+def _distortion(
+    module: PunkVAE, params: Any, pixels: Shaped[Array, "1 h w c"], z: Float[Array, "b d"]
+) -> Float[Array, "b"]:
+    """The distortion between one image and decoded latents."""
+    if module.support is None or not module.config.pixel_hidden:
+        return apply(module, params, pixels, z, method="distortion")
+
+    def whole(features: Array) -> Array:
+        return apply(module, params, pixels, features, method="pixel_distortion")
+
+    def in_pieces(features: Array) -> Array:
+        piece = math.gcd(len(z), _PIECE)
+        pieces = features.reshape(len(features), -1, piece, features.shape[2]).swapaxes(0, 1)
+        return jax.lax.map(whole, pieces).ravel()
+
+    features = apply(module, params, z, method="features")
+    return jax.lax.platform_dependent(features, cpu=in_pieces, default=whole)

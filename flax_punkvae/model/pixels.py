@@ -91,23 +91,23 @@ class PixelDecoder(nn.Module):
         canvas = jnp.append(support.lists[..., 0].ravel(), support.colours)
         canvas = jnp.broadcast_to(canvas[:, None], (len(canvas), batch))
 
+        # Sprites along the last axis: a step is made of loops over them, which the compiler vectorises.
         def choose(number: Array, canvas: Array) -> Array:
-            near = canvas[near_places[number]].T
-            output, log_weights = self._mixture(features[number], near)
-            weights = jnp.exp(log_weights)
-            softmax = weights[:, :1] * nn.softmax(output @ kernel[number].T + bias[number])
+            near = canvas[near_places[number]]
+            output, weights = self._mixture_of_columns(features[number], near)
+            softmax = weights[0] * nn.softmax(kernel[number] @ output + bias[number][:, None], axis=0)
             # A neighbour outside has no weight.
-            candidates = jnp.concatenate([jnp.broadcast_to(lists[number], softmax.shape), near], axis=1)
-            same = candidates[:, :, None] == near[:, None]
-            probabilities = (
-                jnp.where(same, weights[:, None, 1:], 0.0).sum(axis=-1).at[:, : softmax.shape[1]].add(softmax)
-            )
+            candidates = jnp.concatenate([jnp.broadcast_to(lists[number][:, None], softmax.shape), near])
+            copied = (jnp.where(candidates == near[n], weights[1 + n], 0.0) for n in range(NEIGHBOURS))
+            probabilities = sum(copied, jnp.zeros(())).at[: len(softmax)].add(softmax)
             if uniform is None:
-                best = jnp.argmax(probabilities, axis=1, keepdims=True)
+                best = jnp.argmax(probabilities, axis=0)
             else:
-                likely = probabilities >= LEAST * probabilities.max(axis=1, keepdims=True)
-                best = _draw(jnp.where(likely & _first(same, softmax.shape[1]), probabilities, 0.0), uniform[number])
-            return canvas.at[positions[number]].set(jnp.take_along_axis(candidates, best, axis=1)[:, 0])
+                likely = probabilities >= LEAST * probabilities.max(axis=0)
+                first = _first(jnp.asarray(self._listed())[number, near], near)
+                likely &= jnp.concatenate([jnp.ones_like(softmax, bool), first])
+                best = _draw(jnp.where(likely, probabilities, 0.0), uniform[number])
+            return canvas.at[positions[number]].set(jnp.take_along_axis(candidates, best[None], axis=0)[0])
 
         return jax.lax.fori_loop(0, len(positions), choose, canvas)[positions]
 
@@ -115,21 +115,41 @@ class PixelDecoder(nn.Module):
         height, width, _ = self.support.lists.shape
         return neighbours(height, width).reshape(height * width, -1)[self.support.open]
 
+    def _listed(self) -> Bool[np.ndarray, "o p1"]:
+        """Whether each colour, or none, was seen at each open position."""
+        lists, colours = self.support.open_lists, self.support.colours
+        found = np.zeros((len(lists), colours + 1), bool)
+        found[np.arange(len(lists))[:, None], lists] = True
+        found[:, colours] = False
+        return found
+
     def _mixture(
         self, features: Float[Array, "*b f"], near: Integer[Array, "*#b n"]
     ) -> tuple[Float[Array, "*b o"], Float[Array, "*b m"]]:
         """What is multiplied with the colours' embeddings, and the log-weights of the softmax and of each copy."""
-        (kernel, bias), *others = (layer() for layer in self.layers)
+        kernel, bias = self.layers[2]()
+        x = (_product(self._hidden(features, near), kernel) + bias).astype(jnp.float32)
+        copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
+        weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
+        return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
+
+    def _mixture_of_columns(
+        self, features: Float[Array, "b f"], near: Integer[Array, "n b"]
+    ) -> tuple[Float[Array, "o b"], Float[Array, "m b"]]:
+        """`_mixture`, with the weights themselves and sprites along the last axis."""
+        kernel, bias = self.layers[2]()
+        x = (jnp.einsum("io,bi->ob", kernel, self._hidden(features, near.T)) + bias[:, None]).astype(jnp.float32)
+        copies = jnp.where(near < self.support.colours, x[_OUTPUT + 1 :], NEVER)
+        return x[:_OUTPUT], nn.softmax(jnp.concatenate([x[_OUTPUT : _OUTPUT + 1], copies]), axis=0)
+
+    def _hidden(self, features: Float[Array, "*b f"], near: Integer[Array, "*#b n"]) -> Float[Array, "*b i"]:
+        """The input of the last layer."""
+        (kernel, bias), (second, second_bias) = (layer() for layer in self.layers[:2])
         embedded = self.embedding[near].reshape(*near.shape[:-1], -1)
         # Apart, so that one image's neighbours are multiplied once for all features.
         x = _product(features.astype(self.dtype), kernel[: self.features]) + bias
         x = x + _product(embedded.astype(self.dtype), kernel[self.features :])
-        for kernel, bias in others:
-            x = _product(nn.relu(x), kernel) + bias
-        x = x.astype(jnp.float32)
-        copies = jnp.where(near < self.support.colours, x[..., _OUTPUT + 1 :], NEVER)
-        weights = jnp.concatenate([x[..., _OUTPUT : _OUTPUT + 1], copies], axis=-1)
-        return x[..., :_OUTPUT], nn.log_softmax(weights, axis=-1)
+        return nn.relu(_product(nn.relu(x), second) + second_bias)
 
 
 def _product(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
@@ -137,15 +157,16 @@ def _product(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Arra
     return rows.reshape(*x.shape[:-1], -1)
 
 
-def _first(same: Bool[Array, "b c n"], listed: int) -> Bool[Array, "b c"]:
-    """Whether a candidate is the first of its colour: `listed` distinct ones, then the neighbours, each the `same`."""
-    number = same.shape[-1]
-    earlier = same[:, :listed].any(axis=1) | (same[:, listed:] & jnp.tri(number, k=-1, dtype=bool)).any(axis=2)
-    return jnp.concatenate([jnp.ones_like(same[:, :listed, 0]), ~earlier], axis=1)
+def _first(listed: Bool[Array, "n b"], near: Integer[Array, "n b"]) -> Bool[Array, "n b"]:
+    """Whether a neighbour is the first candidate of its colour: not `listed`, and no earlier neighbour's."""
+    return jnp.stack([~sum((near[m] == near[n] for m in range(n)), listed[n]) for n in range(len(near))])
 
 
-def _draw(masses: Float[Array, "b c"], uniform: Float[Array, "b"]) -> Integer[Array, "b 1"]:
+def _draw(masses: Float[Array, "c b"], uniform: Float[Array, "b"]) -> Integer[Array, "b"]:
     """The index of one candidate, with probability proportional to its mass."""
     # A cumulative sum as a product, since the reduction that `cumsum` compiles to is not known to every backend.
-    ends = masses @ jnp.tri(masses.shape[1]).T
-    return jnp.argmax((masses > 0) & (ends > uniform[:, None] * ends[:, -1:]), axis=1, keepdims=True)
+    ends = jnp.tri(len(masses)) @ masses
+    after = (masses > 0) & (ends > uniform * ends[-1])
+    # A least index is found faster than by `argmax`. Rounding may leave none.
+    least = jnp.where(after, jnp.arange(len(masses))[:, None], len(masses)).min(axis=0)
+    return jnp.where(least < len(masses), least, 0)

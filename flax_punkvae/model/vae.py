@@ -129,8 +129,13 @@ class PunkVAE(nn.Module):
         independent = self.support.negative_log_likelihood(self.palette.log_probabilities(x, chosen), images)
         if not self.config.pixel_hidden:
             return independent, independent
-        log_probabilities = self.pixels.log_probabilities(images, x)
-        return self.support.negative_log_likelihood(log_probabilities, images), independent
+        return self.pixel_distortion(images, x), independent
+
+    def pixel_distortion(self, images: Shaped[Array, "#b h w c"], features: Float[Array, "o b f"]) -> Float[Array, "b"]:
+        """The distortion between images, or one image, and the `features` of latents; the decoder is autoregressive."""
+        assert self.support
+        log_probabilities = self.pixels.log_probabilities(images, features)
+        return self.support.negative_log_likelihood(log_probabilities, images)
 
     def features(self, z: Float[Array, "b d"], dropout_keys: Key[Array, "b"] | None = None) -> Float[Array, "o b f"]:
         """The decoder's output at the open positions of sprites; with keys, dropout is on."""

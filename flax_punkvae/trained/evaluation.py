@@ -98,13 +98,11 @@ def importance(run: OpenedRun, count: int, samples: int, seed: int) -> dict[str,
     chunk = min(_CHUNK, samples)
 
     def log_weights(row: int) -> Float[np.ndarray, "k"]:
-        parts = []
-        for start in range(0, samples, chunk):
-            one = jax.random.fold_in(jax.random.fold_in(key, row), start)
-            found = inference.importance_samples(run.model.module, run.model.params, chosen[row], one, chunk)
-            distortion, log_ratio = (np.asarray(part, np.float64) for part in found)
-            parts.append(likelihood.log_likelihood(distortion, beta, chosen[row].size) + log_ratio)
-        return np.concatenate(parts)
+        own = jax.random.fold_in(key, row)
+        keys = jax.vmap(lambda start: jax.random.fold_in(own, start))(np.arange(0, samples, chunk))
+        found = inference.importance_samples(run.model.module, run.model.params, chosen[row], keys, chunk)
+        distortion, log_ratio = (np.asarray(part, np.float64) for part in found)
+        return likelihood.log_likelihood(distortion, beta, chosen[row].size) + log_ratio
 
     weights = np.stack(threads.each(log_weights, range(len(chosen))))
     bounds = {k: metrics.iwae_bound(weights, k) for k in (1, 100, 1000) if k <= samples and samples % k == 0}

@@ -198,10 +198,11 @@ def _nearest_training_sprites(
     # Sets of samples share many sprites: each is compared once.
     rows = np.ascontiguousarray(sprites).reshape(len(sprites), -1)
     _, distinct, places = np.unique(rows.view(f"V{rows.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-    flat, known, others = _flat(train), *_as_indices(train, snapped)
+    whole = all(np.isin(each[..., 3:], (0, 255)).all() for each in (train, sprites))
+    flat, known, others = _flat(train, whole), *_as_indices(train, snapped)
 
     def nearest(chosen: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-        return fidelity.nearest(_flat(sprites[chosen]), flat)
+        return fidelity.nearest(_flat(sprites[chosen], whole), flat)
 
     tasks: list[Callable[[], Any]] = [
         lambda: neighbours.nearest_sprites(others[distinct], known)[1],
@@ -238,6 +239,13 @@ def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h 
     return run.dataset.sprites[np.sort(chosen)]
 
 
-def _flat(sprites: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n p"]:
-    """Premultiplied colours in units of 1 / 255^2: whole numbers, whose distances have no rounding errors."""
-    return np.rint(255**2 * transparency.premultiplied(sprites / 255.0)).reshape(len(sprites), -1)
+def _flat(
+    sprites: UInt8[np.ndarray, "n h w c"], whole: bool
+) -> UInt8[np.ndarray, "n p"] | Float[np.ndarray, "n p"]:
+    """Premultiplied colours as whole numbers, whose distances have no rounding errors: in units of 1 / 255^2 or, if all
+    pixels are `whole`, opaque or transparent, in bytes."""
+    if whole:
+        premultiplied = np.where(sprites[..., 3:] == 0, 0, sprites) if sprites.shape[-1] == 4 else sprites
+    else:
+        premultiplied = np.rint(255**2 * transparency.premultiplied(sprites / 255.0))
+    return premultiplied.reshape(len(sprites), -1)

@@ -33,10 +33,11 @@ def test_importance_samples_are_those_of_copies_of_the_image(module: PunkVAE, im
     copies = module.likelihood.pixels(jnp.asarray(np.repeat(image[None], 20, axis=0)))
     keys = jax.random.split(jax.random.key(0), 20)
     params = jax.jit(partial(module.init, train=False))(jax.random.key(1), copies, keys)["params"]
-    key = jax.random.key(2)
-    distortion, log_ratio = inference.importance_samples(module, params, image, key, 20)
+    keys = jax.random.split(jax.random.key(2), 2)
+    distortion, log_ratio = inference.importance_samples(module, params, image, keys, 10)
     mean, logvar = (np.asarray(part) for part in inference.encode(module, params, image[None]))
-    z = mean + np.exp(logvar / 2) * np.asarray(jax.random.normal(key, (20, 3)))
+    noise = np.concatenate([np.asarray(jax.random.normal(key, (10, 3))) for key in keys])
+    z = mean + np.exp(logvar / 2) * noise
     expected = jax.jit(partial(module.apply, method="distortion"))({"params": params}, copies, jnp.asarray(z))
     np.testing.assert_allclose(distortion, np.asarray(expected), rtol=1e-5)
     prior, posterior = stats.norm.logpdf(z), stats.norm.logpdf(z, mean, np.exp(logvar / 2))
