@@ -15,7 +15,7 @@ from flax_punkvae.model import losses
 from flax_punkvae.model.vae import PunkVAE
 
 # On a CPU, the pixels of so many sprites are computed at a time, whose data stays in its cache.
-_PIECE = 10
+_PIECE = 20
 
 
 def apply(module: PunkVAE, params: Any, *arguments: Any, **options: Any) -> Any:

@@ -99,9 +99,9 @@ class PixelDecoder(nn.Module):
             # A neighbour outside has no weight.
             candidates = jnp.concatenate([jnp.broadcast_to(lists[number][:, None], softmax.shape), near])
             copied = (jnp.where(candidates == near[n], weights[1 + n], 0.0) for n in range(NEIGHBOURS))
-            probabilities = sum(copied, jnp.zeros(())).at[: len(softmax)].add(softmax)
+            probabilities = sum(copied, jnp.pad(softmax, ((0, NEIGHBOURS), (0, 0))))
             if uniform is None:
-                best = jnp.argmax(probabilities, axis=0)
+                best = _first_true(probabilities == probabilities.max(axis=0))
             else:
                 likely = probabilities >= LEAST * probabilities.max(axis=0)
                 first = _first(jnp.asarray(self._listed())[number, near], near)
@@ -166,7 +166,10 @@ def _draw(masses: Float[Array, "c b"], uniform: Float[Array, "b"]) -> Integer[Ar
     """The index of one candidate, with probability proportional to its mass."""
     # A cumulative sum as a product, since the reduction that `cumsum` compiles to is not known to every backend.
     ends = jnp.tri(len(masses)) @ masses
-    after = (masses > 0) & (ends > uniform * ends[-1])
-    # A least index is found faster than by `argmax`. Rounding may leave none.
-    least = jnp.where(after, jnp.arange(len(masses))[:, None], len(masses)).min(axis=0)
-    return jnp.where(least < len(masses), least, 0)
+    return _first_true((masses > 0) & (ends > uniform * ends[-1]))
+
+
+def _first_true(x: Bool[Array, "c b"]) -> Integer[Array, "b"]:
+    """The index of the first true value, 0 if there is none: `argmax`, which takes several times as long on a CPU."""
+    least = jnp.where(x, jnp.arange(len(x))[:, None], len(x)).min(axis=0)
+    return jnp.where(least < len(x), least, 0)

@@ -239,9 +239,7 @@ def _some_training_sprites(run: OpenedRun, seed: int) -> UInt8[np.ndarray, "n h 
     return run.dataset.sprites[np.sort(chosen)]
 
 
-def _flat(
-    sprites: UInt8[np.ndarray, "n h w c"], whole: bool
-) -> UInt8[np.ndarray, "n p"] | Float[np.ndarray, "n p"]:
+def _flat(sprites: UInt8[np.ndarray, "n h w c"], whole: bool) -> UInt8[np.ndarray, "n p"] | Float[np.ndarray, "n p"]:
     """Premultiplied colours as whole numbers, whose distances have no rounding errors: in units of 1 / 255^2 or, if all
     pixels are `whole`, opaque or transparent, in bytes."""
     if whole:
