@@ -3,10 +3,11 @@
 Several runs that differ in the seed only are evaluated one by one, and then the headline figures' mean and spread.
 """
 
+import importlib
 import importlib.util
 import json
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def _evaluate(directory: Path, options: Options, elsewhere: Path | None) -> dict
 def _measured(run: "OpenedRun", options: Options) -> tuple[dict[str, Any], list[str]]:
     """All parts of evaluation.json, and notes on what is not among them."""
     from flax_punkvae.devices import threads
-    from flax_punkvae.trained import evaluation
+    from flax_punkvae.trained import evaluation, sample_quality, sample_sets
 
     notes: list[str] = []
     parts: dict[str, Any] = {
@@ -138,9 +139,14 @@ def _measured(run: "OpenedRun", options: Options) -> tuple[dict[str, Any], list[
         codes = pool.submit(evaluation.other_codes, run)
         parts["rate_distortion"] = evaluation.rate_distortion(run, posteriors, options.seed)
         probes = pool.submit(evaluation.label_probes, run, posteriors)
-        bound = pool.submit(evaluation.importance, run, options.iwae_images, options.iwae_samples, options.seed)
+        # Imported beside the rest, not when only the plot is left to do.
+        pool.submit(importlib.import_module, "matplotlib.figure")
         reason = _why_no_samples(run)
-        of_samples = None if reason else _measured_samples(run, posteriors, options.seed, pool)
+        samples = None if reason else sample_sets.draw(run, posteriors, options.seed)
+        beside = {} if samples is None else _beside_critics(run, posteriors, samples, options.seed, pool)
+        # Last, since its many small tasks keep all cores busy until the end.
+        bound = pool.submit(evaluation.importance, run, options.iwae_images, options.iwae_samples, options.seed)
+        critic = None if samples is None else sample_quality.critic_auc(run, samples, options.seed)
         if (found := bound.result()) is not None:
             parts["iwae"] = found
         else:
@@ -150,8 +156,11 @@ def _measured(run: "OpenedRun", options: Options) -> tuple[dict[str, Any], list[
         parts["label_probes"] = probes.result()
     if not run.dataset.label_names:
         notes.append("the images have no labels: skipped label probes")
-    if of_samples is None:
+    if samples is None:
         return parts, [*notes, f"{reason}: skipped reconstruction and all measures of samples"]
+    found = {"critic": critic, **{part: future.result() for part, future in beside.items()}}
+    order = ("reconstruction", "sample_fidelity", "critic", "copying", "local_validity", "label_frequencies")
+    of_samples = {part: found[part] for part in order if found[part] is not None}
     return parts | of_samples, notes + _notes_on_samples(run, of_samples)
 
 
@@ -170,22 +179,19 @@ def _why_no_samples(run: "OpenedRun") -> str | None:
     return None
 
 
-def _measured_samples(run: "OpenedRun", posteriors: "Posteriors", seed: int, pool: Executor) -> dict[str, Any]:
-    """The parts that compare samples, and reconstructions, with the held-out sprites."""
-    from flax_punkvae.trained import evaluation, sample_quality, sample_sets
+def _beside_critics(
+    run: "OpenedRun", posteriors: "Posteriors", samples: dict[str, Any], seed: int, pool: Executor
+) -> dict[str, Future[Any]]:
+    """The parts, but that of the critics, that compare samples, and reconstructions, with the held-out sprites."""
+    from flax_punkvae.trained import evaluation, sample_quality
 
-    samples = sample_sets.draw(run, posteriors, seed)
-    beside = {
+    return {
         "copying": pool.submit(sample_quality.copying, run, samples, seed),
         "local_validity": pool.submit(sample_quality.local_validity, run, samples),
         "reconstruction": pool.submit(evaluation.reconstruction, run, posteriors),
         "sample_fidelity": pool.submit(sample_quality.sample_fidelity, run, samples, seed),
         "label_frequencies": pool.submit(sample_quality.label_frequencies, run, samples, seed),
     }
-    critic = sample_quality.critic_auc(run, samples, seed)
-    found = {"critic": critic, **{part: future.result() for part, future in beside.items()}}
-    order = ("reconstruction", "sample_fidelity", "critic", "copying", "local_validity", "label_frequencies")
-    return {part: found[part] for part in order if found[part] is not None}
 
 
 def _notes_on_samples(run: "OpenedRun", parts: dict[str, Any]) -> list[str]:
