@@ -19,16 +19,21 @@ def locally_valid(
         raise ValueError(f"expected a window of 1 to {min(height, width)} pixels, got {side}")
     both = np.concatenate([train, sprites])
     # As indices, which are a third of the bytes to compare or less.
-    indices = images.to_indices(both, images.palette_of(both))
+    known, others = np.split(images.to_indices(both, images.palette_of(both)), [len(train)])
     valid = np.ones(len(sprites), bool)
     for top in range(height - side + 1):
         for left in range(width - side + 1):
-            window = indices[:, top : top + side, left : left + side].reshape(len(both), -1)
-            rows = np.ascontiguousarray(window).view(np.dtype((np.void, window.dtype.itemsize * window.shape[1])))[:, 0]
+            # A sprite with a window that was never seen needs no more comparisons.
+            left_over = np.flatnonzero(valid)
+            if not len(left_over):
+                return valid
+            where = np.s_[:, top : top + side, left : left + side]
+            window = np.concatenate([known[where], others[where][left_over]]).reshape(-1, side**2)
+            rows = window.view(np.dtype((np.void, window.dtype.itemsize * side**2)))[:, 0]
             _, numbers = np.unique(rows, return_inverse=True)
             seen = np.zeros(numbers.max() + 1, bool)
             seen[numbers[: len(train)]] = True
-            valid &= seen[numbers[len(train) :]]
+            valid[left_over] = seen[numbers[len(train) :]]
     return valid
 
 

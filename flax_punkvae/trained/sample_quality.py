@@ -104,9 +104,12 @@ def local_validity(run: OpenedRun, samples: dict[str, UInt8[np.ndarray, "n h w c
     train, held_out = sprites[run.train_indices], sprites[run.test_indices]
     rows = {"held-out (floor)": held_out, **{row: run.model.to_sprites(content) for row, content in samples.items()}}
     found: dict[str, Any] = {"n": len(held_out), "no_power": {}, "rows": {row: {} for row in rows}}
+    every = np.concatenate(list(rows.values()))
+    valid = np.ones(len(every), bool)
     for side in (side for side in (3, 5, 7) if side <= min(sprites.shape[1:3])):
-        # Rows share the work of finding the windows of the training sprites.
-        valid = validity.locally_valid(train, np.concatenate(list(rows.values())), side)
+        # Rows share the work of finding the windows of the training sprites. A window that occurs in a training sprite
+        # contains none that occurs in no training sprite.
+        valid[valid] = validity.locally_valid(train, every[valid], side)
         parts = np.split(valid, np.cumsum([len(content) for content in rows.values()])[:-1])
         shares = {row: float(part.mean()) for row, part in zip(rows, parts, strict=True)}
         if shares["held-out (floor)"] < LEAST_FLOOR:
