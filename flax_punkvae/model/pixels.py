@@ -98,8 +98,8 @@ class PixelDecoder(nn.Module):
             softmax = weights[0] * nn.softmax(kernel[number] @ output + bias[number][:, None], axis=0)
             # A neighbour outside has no weight.
             candidates = jnp.concatenate([jnp.broadcast_to(lists[number][:, None], softmax.shape), near])
-            copied = (jnp.where(candidates == near[n], weights[1 + n], 0.0) for n in range(NEIGHBOURS))
-            probabilities = sum(copied, jnp.pad(softmax, ((0, NEIGHBOURS), (0, 0))))
+            copied = jnp.where(candidates[:, None] == near, weights[1:], 0.0).sum(axis=1)
+            probabilities = copied.at[: len(softmax)].add(softmax)
             if uniform is None:
                 best = _first_true(probabilities == probabilities.max(axis=0))
             else:
