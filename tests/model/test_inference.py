@@ -29,14 +29,15 @@ def categorical(pixel_hidden: int) -> PunkVAE:
     ("module", "image"), [(GAUSSIAN, PICTURES[0]), (categorical(0), SPRITES[0]), (categorical(7), SPRITES[0])]
 )
 def test_importance_samples_are_those_of_copies_of_the_image(module: PunkVAE, image: np.ndarray):
-    """Oracles: the distortion of as many copies of the image as there are latents; SciPy's log densities."""
-    copies = module.likelihood.pixels(jnp.asarray(np.repeat(image[None], 20, axis=0)))
-    keys = jax.random.split(jax.random.key(0), 20)
+    """Oracles: the distortion of as many copies of the image as there are latents; SciPy's log densities. Two keys,
+    and 30 latents of each, which a CPU decodes in three pieces."""
+    copies = module.likelihood.pixels(jnp.asarray(np.repeat(image[None], 60, axis=0)))
+    keys = jax.random.split(jax.random.key(0), 60)
     params = jax.jit(partial(module.init, train=False))(jax.random.key(1), copies, keys)["params"]
     keys = jax.random.split(jax.random.key(2), 2)
-    distortion, log_ratio = inference.importance_samples(module, params, image, keys, 10)
+    distortion, log_ratio = inference.importance_samples(module, params, image, keys, 30)
     mean, logvar = (np.asarray(part) for part in inference.encode(module, params, image[None]))
-    noise = np.concatenate([np.asarray(jax.random.normal(key, (10, 3))) for key in keys])
+    noise = np.concatenate([np.asarray(jax.random.normal(key, (30, 3))) for key in keys])
     z = mean + np.exp(logvar / 2) * noise
     expected = jax.jit(partial(module.apply, method="distortion"))({"params": params}, copies, jnp.asarray(z))
     np.testing.assert_allclose(distortion, np.asarray(expected), rtol=1e-5)
