@@ -31,6 +31,8 @@ _OUTPUT = 16
 # Colours less than this times as probable as the most probable one are not drawn: each is rare, but over all pixels
 # they would add up to wrong pixels ("min-p sampling", Nguyen et al. 2024).
 LEAST = 0.05
+# The largest table, in bytes, of whether each colour was seen at each position. Without it, decoding is slower.
+_MOST_LISTED = 2**22
 
 
 def neighbours(height: int, width: int) -> Int[np.ndarray, "h w n"]:
@@ -104,7 +106,7 @@ class PixelDecoder(nn.Module):
                 best = _first_true(probabilities == probabilities.max(axis=0))
             else:
                 likely = probabilities >= LEAST * probabilities.max(axis=0)
-                first = _first(jnp.asarray(self._listed())[number, near], near)
+                first = _first(self._listed(number, near), near)
                 likely &= jnp.concatenate([jnp.ones_like(softmax, bool), first])
                 best = _draw(jnp.where(likely, probabilities, 0.0), uniform[number])
             return canvas.at[positions[number]].set(jnp.take_along_axis(candidates, best[None], axis=0)[0])
@@ -115,13 +117,14 @@ class PixelDecoder(nn.Module):
         height, width, _ = self.support.lists.shape
         return neighbours(height, width).reshape(height * width, -1)[self.support.open]
 
-    def _listed(self) -> Bool[np.ndarray, "o p1"]:
-        """Whether each colour, or none, was seen at each open position."""
-        lists, colours = self.support.open_lists, self.support.colours
-        found = np.zeros((len(lists), colours + 1), bool)
+    def _listed(self, number: Integer[Array, ""], near: Integer[Array, "n b"]) -> Bool[Array, "n b"]:
+        """Whether the neighbours' colours were seen at an open position."""
+        lists, size = self.support.open_lists, self.support.colours + 1
+        if len(lists) * size > _MOST_LISTED:
+            return (jnp.asarray(lists)[number][:, None, None] == near).any(axis=0)
+        found = np.zeros((len(lists), size), bool)
         found[np.arange(len(lists))[:, None], lists] = True
-        found[:, colours] = False
-        return found
+        return jnp.asarray(found)[number, near]
 
     def _mixture(
         self, features: Float[Array, "*b f"], near: Integer[Array, "*#b n"]

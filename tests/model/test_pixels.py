@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flax_punkvae.model import pixels
 from flax_punkvae.model.palette import Support
 from flax_punkvae.model.pixels import NEIGHBOURS, OFFSETS, PixelDecoder, neighbours
 
@@ -111,6 +112,16 @@ def test_drawn_pixels_have_their_probabilities_less_the_least_of_them(variables)
                 bound = 5 * np.sqrt(expected * (1 - expected) / len(members)) + 1e-6
                 assert (np.abs(counts / len(members) - expected) <= bound).all()
     assert dropped > 0
+
+
+def test_without_a_table_of_listed_colours_the_same_pixels_are_drawn(variables, monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(2)
+    features = jnp.array(random.normal(size=(len(OPEN), 50, FEATURES)).astype(np.float32))
+    uniform = jnp.array(random.random((len(OPEN), 50), np.float32))
+    expected = decode(variables, features, uniform)
+    monkeypatch.setattr(pixels, "_MOST_LISTED", 0)
+    found = jax.jit(partial(MODULE.apply, method="decode"))(variables, features, uniform)
+    np.testing.assert_array_equal(found, expected)
 
 
 @given(st.integers(1, 7), st.integers(1, 7))
