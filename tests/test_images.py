@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flax_punkvae import images as im
-from flax_punkvae.data import punks
+from helpers import all_punks
 
 SPRITES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(24), st.just(24), st.just(3)))
 
@@ -46,7 +46,7 @@ def test_reference_is_pillows_resize_of_the_hubs_image(sprites: np.ndarray):
 def test_the_reference_of_punks_and_noise_is_pillows_too():
     random = np.random.default_rng(4)
     noise = np.concatenate([random.integers(0, 256, (100, 24, 24, 3)), random.choice((0, 255), (100, 24, 24, 3))])
-    shown = im.over_background(punks.load().pixels[::50], im.parse_colour("#638596"))
+    shown = im.over_background(all_punks.load().pixels[::50], im.parse_colour("#638596"))
     sprites = np.concatenate([noise.astype(np.uint8), shown])
     tracemalloc.start()
     rendered = im.render(sprites, "reference")

@@ -17,13 +17,14 @@ from flax_punkvae.data import files, hub, punks, synthetic
 from flax_punkvae.data.decode import read_rgba
 from flax_punkvae.data.raw import Raw, Unavailable
 from flax_punkvae.errors import UserError
+from helpers import all_punks
 from helpers.bad_input import BAD_IMAGES, animated, encoded, saved
 from helpers.sources import refusal, tiled, write, write_folder
 
 
 @pytest.fixture(scope="session")
 def package() -> Raw:
-    return punks.load()
+    return all_punks.load()
 
 
 @pytest.fixture(scope="session")

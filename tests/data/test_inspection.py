@@ -9,6 +9,7 @@ from flax_punkvae import data
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import Dataset, inspection, punks, synthetic
 from flax_punkvae.data.raw import Raw
+from helpers import all_punks
 from helpers.sources import tiled, write, write_folder
 
 
@@ -77,13 +78,13 @@ def test_own_sets(source: str, own: bool):
 
 
 def test_lines_about_punks_are_for_punks(tmp_path: Path):
-    raw = punks.load()
+    pixels = all_punks.load().pixels.copy()
     assert data.load(DataConfig(source="punks", render="sprite")).verification == punks.VERIFIED
-    sheet = write(tmp_path / "punks.png", tiled(raw.pixels, 100))
+    sheet = write(tmp_path / "punks.png", tiled(pixels, 100))
     dataset = data.load(DataConfig(source=str(sheet), render="sprite"))
     assert dataset.verification == punks.VERIFIED and dataset.provenance()["verification"] == punks.VERIFIED
     # A set of the punks' number and size, which is another one.
-    raw.pixels[17, 3, 5] = (1, 2, 3, 255)
-    sheet = write(tmp_path / "other.png", tiled(raw.pixels, 100))
+    pixels[17, 3, 5] = (1, 2, 3, 255)
+    sheet = write(tmp_path / "other.png", tiled(pixels, 100))
     dataset = data.load(DataConfig(source=str(sheet), render="sprite"))
     assert dataset.verification == "" and "verification" not in dataset.provenance()

@@ -18,11 +18,12 @@ from flax_punkvae.data import punks
 from flax_punkvae.data.raw import Raw, Unavailable, unlabelled
 from flax_punkvae.errors import UserError
 from flax_punkvae.images import over_background
+from helpers import all_punks
 
 
 @pytest.fixture(scope="session")
 def raw() -> Raw:
-    return punks.load()
+    return all_punks.load()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from PIL import Image
 from flax_punkvae.config import DataConfig
 from flax_punkvae.data import files, grids, guessing, punks, synthetic, tiling
 from flax_punkvae.data.tiling import Grid
+from helpers import all_punks
 from helpers.characters import sprites
 from helpers.sources import refusal, tiled, write
 
@@ -155,5 +156,5 @@ def test_unused_space_at_the_right_and_below(tmp_path: Path):
 
 
 def test_the_cryptopunks_are_known_without_a_guess(tmp_path: Path):
-    raw = files.load(write(tmp_path / "punks.png", tiled(punks.load().pixels, 100)))
+    raw = files.load(write(tmp_path / "punks.png", tiled(all_punks.load().pixels, 100)))
     assert punks.verify(raw) == punks.VERIFIED and raw.notes == ()

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flax_punkvae.data import hub, punks, synthetic
+from flax_punkvae.data import hub, synthetic
+from helpers import all_punks
 from helpers.bad_input import animated, bomb
 from helpers.hub_server import HubServer
 
@@ -60,7 +61,7 @@ def images(*contents: bytes | None) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def on_blue() -> np.ndarray:
     """The punks of NUMBERS over the blue of the hub, uint8 [12, 24, 24, 3]; by hand, not through images.py."""
-    rgba = punks.load().pixels[NUMBERS].astype(float)
+    rgba = all_punks.load().pixels[NUMBERS].astype(float)
     alpha = rgba[..., 3:] / 255
     return np.rint(alpha * rgba[..., :3] + (1 - alpha) * np.array([0x63, 0x85, 0x96])).astype(np.uint8)
 

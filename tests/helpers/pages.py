@@ -1,10 +1,12 @@
 """The page's server on a small run, for tests with a client and with a browser."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
@@ -15,6 +17,7 @@ from flax_punkvae.devices import backend
 from flax_punkvae.experiments import train
 from flax_punkvae.measures import features
 from flax_punkvae.opening import Images
+from flax_punkvae.page import layout
 from flax_punkvae.page.cache import Cache
 from flax_punkvae.page.library import Library
 from flax_punkvae.trained import published as trained_published
@@ -98,6 +101,25 @@ def measure_few(monkeypatch: pytest.MonkeyPatch, few: int = 4) -> None:
         return effect(self, column, adds) if column < few else None
 
     monkeypatch.setattr(Library, "_effect", measured)
+
+
+class _Here:
+    """In the place of a process that lays out the map: does so in this one, which need not start and import."""
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        layout.write_tsne(*command[-2:])
+
+    def wait(self, _: float | None = None) -> int:
+        return 0
+
+    def kill(self) -> None:
+        """It has ended."""
+
+
+def lay_out_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lay out maps by t-SNE in this process, to save time; page/test_layout.py tests the other one."""
+    parts = {"Popen": _Here, "DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
+    monkeypatch.setattr(layout, "subprocess", SimpleNamespace(**parts))
 
 
 def put_reader(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:

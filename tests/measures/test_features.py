@@ -12,10 +12,11 @@ import safetensors
 import safetensors.numpy
 
 from flax_punkvae import images
-from flax_punkvae.data import punks, split
+from flax_punkvae.data import split
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import train_features
 from flax_punkvae.measures import features
+from helpers import all_punks
 
 ABOUT = "flax_punkvae.features"
 
@@ -23,7 +24,7 @@ ABOUT = "flax_punkvae.features"
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Sprites and labels of 500 punks that the shipped network never saw."""
-    raw = punks.load()
+    raw = all_punks.load()
     _, test = split(len(raw.pixels), 0.2, 0)
     test = test[::4]
     return images.over_background(raw.pixels[test], images.parse_colour("#638596")), raw.labels[test], raw.label_names
@@ -56,7 +57,7 @@ def test_the_shipped_file_is_small_and_says_how_good_it_is():
 
 def test_the_digest_is_that_of_the_punks_it_never_saw():
     """Oracle: the default split of the punks, on the default background."""
-    raw = punks.load()
+    raw = all_punks.load()
     _, test = split(len(raw.pixels), 0.2, 0)
     sprites = images.over_background(raw.pixels[test], images.parse_colour("#638596"))
     assert features.HELD_OUT_SHA256 == hashlib.sha256(sprites.tobytes()).hexdigest() == features.sprites_sha256(sprites)

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from flax_punkvae import images
-from flax_punkvae.data import punks, split
+from flax_punkvae.data import split
 from flax_punkvae.measures import features, fidelity
+from helpers import all_punks
 
 
 def draws(seed: int, count: int, size: int = 6) -> np.ndarray:
@@ -281,7 +282,7 @@ def test_each_kind_of_bad_model_is_called_out_by_the_right_metric():
 
 def test_each_kind_of_bad_model_is_called_out_on_sprites():
     # Real punks, half of the held-out ones as an honest model's.
-    sprites = images.over_background(punks.load().pixels, images.parse_colour("#638596"))
+    sprites = images.over_background(all_punks.load().pixels, images.parse_colour("#638596"))
     train_at, test_at = split(len(sprites), 0.2, 0)
     train, test, honest = sprites[train_at], sprites[test_at[::2]], sprites[test_at[1::2]]
     rng = np.random.default_rng(35)

@@ -34,6 +34,7 @@ def served(run: Path) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         pages.put_reader(patch, LABELS)
         pages.measure_few(patch)
+        pages.lay_out_here(patch)
         running = Served(pages.library(run))
         yield running
         running.stop()
@@ -545,12 +546,9 @@ def test_keys(page: Page, served: Served):
     expect(page.locator("#gallery figure")).to_have_count(24, timeout=30_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(360, 740), (1024, 768), (1920, 1080)])
-def test_it_fits_the_screen(served: Served, browser: Browser, size: tuple[int, int], scheme: str, tmp_path: Path):
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if scheme == "dark" else "light"
-    )
+def test_it_fits_the_screen(served: Served, browser: Browser, size: tuple[int, int]):
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
     page = context.new_page()
     errors: list[str] = []
     watch(page, served, errors)
@@ -559,10 +557,14 @@ def test_it_fits_the_screen(served: Served, browser: Browser, size: tuple[int, i
         page.click(f"#tab-{name}")
         # Nothing is wider than the screen.
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0], name
-    page.screenshot(path=tmp_path / f"{size[0]}-{scheme}.png", full_page=True)
+    screens = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        screens.add(page.screenshot())
+        for selector in ("body", ".quiet", "#draw", "[role=tab][aria-selected=true]"):
+            assert contrast(page, selector) >= 4.5, (scheme, selector)
+    assert len(screens) == 2
     assert errors == []
-    for selector in ("body", ".quiet", "#draw", "[role=tab][aria-selected=true]"):
-        assert contrast(page, selector) >= 4.5, selector
     names = page.evaluate(
         """[...document.querySelectorAll("button, input, select, canvas, [role=application]")].filter((e) =>
           e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length

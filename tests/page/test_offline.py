@@ -58,6 +58,7 @@ def _reader() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         pages.put_reader(patch, LABELS)
         pages.measure_few(patch)
+        pages.lay_out_here(patch)
         yield
 
 

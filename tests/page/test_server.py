@@ -85,6 +85,7 @@ def page(run: Path, cache: Path) -> Iterator[Page]:
     with pytest.MonkeyPatch.context() as patch:
         pages.put_reader(patch, LABELS)
         pages.measure_few(patch)
+        pages.lay_out_here(patch)
         with Page(pages.library(run, cache)) as client:
             pages.wait(lambda: not client.library.progress)
             yield client

@@ -21,6 +21,7 @@ def library() -> Iterator[Library]:
     # All edits are measured anew for each export.
     with pytest.MonkeyPatch.context() as patch:
         pages.measure_few(patch, 1)
+        pages.lay_out_here(patch)
         yield pages.library(pages.trained("drawn"))
 
 

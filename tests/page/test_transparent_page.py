@@ -26,11 +26,14 @@ SHAPE = (SIZE, SIZE, 4)
 
 
 @pytest.fixture(scope="module")
-def library() -> Library:
+def library() -> Iterator[Library]:
     """Filled but for the map."""
     library = pages.library(pages.trained("transparent"))
     library.fill(of_map=False)
-    return library
+    # Others of the same run.
+    with pytest.MonkeyPatch.context() as patch:
+        pages.lay_out_here(patch)
+        yield library
 
 
 @pytest.fixture(scope="module")

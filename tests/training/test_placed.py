@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from flax_punkvae import images as im
 from flax_punkvae.config import Config
-from flax_punkvae.data import LazyImages, punks
+from flax_punkvae.data import LazyImages
 from flax_punkvae.training import placed, steps
 from flax_punkvae.training import state as train_state
 from flax_punkvae.training.checkpoints import digest
+from helpers import all_punks
 from helpers.compiling import optimised
 from helpers.metal import unsupported
 
@@ -36,13 +37,14 @@ def test_sprites_are_rendered_as_on_the_host(how: im.Render, sprites: np.ndarray
 @RENDERED
 def test_all_punks_are_rendered_as_on_the_host(how: im.Render):
     """Oracle: `images.render`."""
-    sprites = im.over_background(punks.load().pixels, im.parse_colour("#638596"))
+    sprites = im.over_background(all_punks.load().pixels, im.parse_colour("#638596"))
     placed_sprites = placed.placed(None, LazyImages(sprites, how))
     for start in range(0, len(sprites), 1000):
         indices = np.arange(start, start + 1000)
         with optimised():
             found = np.asarray(rows(None, placed_sprites, indices))
-        np.testing.assert_array_equal(found, im.render(sprites[indices], how))
+        # In a third of the time that NumPy's own assertion takes, which is more than the rendering.
+        assert np.array_equal(found, im.render(sprites[indices], how))
 
 
 @RENDERED
