@@ -25,9 +25,20 @@ def library() -> Iterator[Library]:
         yield pages.library(pages.trained("drawn"))
 
 
-def test_without_images_nothing_of_them_is_in_the_files(library: Library):
-    published = pages.published(library)
-    content = static_site.files(library, published, with_images=False)
+@pytest.fixture(scope="module")
+def published(library: Library) -> dict[str, bytes]:
+    return pages.published(library)
+
+
+@pytest.fixture(scope="module")
+def content(library: Library, published: dict[str, bytes]) -> dict[str, bytes]:
+    """The files without images."""
+    return static_site.files(library, published, with_images=False)
+
+
+def test_without_images_nothing_of_them_is_in_the_files(
+    library: Library, published: dict[str, bytes], content: dict[str, bytes]
+):
     assert {name: content[name] for name in published} == published
     run, means = library.run, library.means
     assert run is not None and run.dataset.sprites is not None and means is not None
@@ -45,15 +56,13 @@ def test_without_images_nothing_of_them_is_in_the_files(library: Library):
     assert means.astype("<f4").tobytes() in content["map/means.bin"]
 
 
-def test_the_folder_is_a_published_model(library: Library, tmp_path: Path):
-    content = static_site.files(library, pages.published(library), with_images=False)
+def test_the_folder_is_a_published_model(library: Library, content: dict[str, bytes], tmp_path: Path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes(content[name])
     assert runs.load(tmp_path).description.params_sha256 == library.model.description.params_sha256
 
 
-def test_only_api_js_differs_from_what_the_server_serves(library: Library):
-    content = static_site.files(library, pages.published(library), with_images=False)
+def test_only_api_js_differs_from_what_the_server_serves(content: dict[str, bytes]):
     folder = Path(static_site.__file__).parent
     served = {f"static/{file.name}": file.read_bytes() for file in (folder / "static").iterdir()}
     differing = {name for name in served if content.get(name) != served[name]}
@@ -75,10 +84,10 @@ def test_a_model_that_the_browser_cannot_decode_says_what_to_use_instead(library
             static_site.check(replace(library.model, description=changed))
 
 
-def test_images_that_are_not_at_hand_cannot_be_exported(library: Library):
+def test_images_that_are_not_at_hand_cannot_be_exported(library: Library, published: dict[str, bytes]):
     moved = pages.library(library.directory, images=Images(source="nowhere.png"))
     with pytest.raises(UserError, match="--with-images: the training images are not at hand"):
-        static_site.files(moved, pages.published(library), with_images=True)
-    content = static_site.files(moved, pages.published(library), with_images=False)
+        static_site.files(moved, published, with_images=True)
+    content = static_site.files(moved, published, with_images=False)
     page = json.loads(content["page.json"])
     assert page["edits"] is None and "not at hand" in page["about"]["left_out"]["trait-controls"]
