@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flax_punkvae.data import synthetic
 from flax_punkvae.errors import UserError
 from flax_punkvae.opening import Images
 from flax_punkvae.page import static_site
@@ -18,8 +19,9 @@ from helpers import pages
 
 @pytest.fixture(scope="module")
 def library() -> Iterator[Library]:
-    # All edits are measured anew for each export.
+    # Edits are measured anew for each export, by a reader that would be learned anew too.
     with pytest.MonkeyPatch.context() as patch:
+        pages.put_reader(patch, synthetic.draw(1, 0)[2])
         pages.measure_few(patch, 1)
         pages.lay_out_here(patch)
         yield pages.library(pages.trained("drawn"))

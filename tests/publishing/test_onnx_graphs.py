@@ -108,7 +108,8 @@ def uniforms(model: Model, seeds: np.ndarray) -> np.ndarray:
     """The draws that `PunkVAE.decode` makes with these seeds."""
     assert model.module.support
     count = len(model.module.support.open)
-    return np.array(jax.vmap(lambda seed: jax.random.uniform(jax.random.key(seed), (count,)))(seeds))
+    draw = jax.jit(jax.vmap(lambda seed: jax.random.uniform(jax.random.key(seed), (count,))))
+    return np.array(draw(seeds))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -21,6 +21,7 @@ from helpers.descriptions import DESCRIPTION
 # Three of 4x6, in RGB.
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8)
 _augment = jax.jit(augment, static_argnames="augmentation")
+_moved = jax.jit(moved)
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -45,7 +46,7 @@ def augmented(images: np.ndarray, seed: int, step: int = 0, **settings: int) -> 
 def test_moved_images_are_mirrored_shifted_and_continue_their_edge(shifts, flips, dtype):
     """Oracle: `shifted`."""
     images = IMAGES.astype(dtype)
-    found = moved(jnp.array(images), jnp.array(shifts, jnp.int32), jnp.array(flips))
+    found = _moved(images, np.array(shifts, np.int32), np.array(flips))
     assert found.dtype == dtype
     expected = [shifted(image, y, x, flip) for image, (y, x), flip in zip(images, shifts, flips, strict=True)]
     np.testing.assert_array_equal(found, expected)

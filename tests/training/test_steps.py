@@ -99,7 +99,8 @@ def test_steps_in_one_call_equal_steps_in_many(small: Config, photos: np.ndarray
 
 def test_train_steps_uses_up_its_state(small: Config, photos: np.ndarray):
     state = train_state.create_state(small, jax.random.key(0))
-    steps.train_steps(state, jnp.array(photos), jnp.zeros((1, 4), jnp.int32), jax.random.key(0), 0, 1)
+    # Indices of the shape that is compiled above.
+    steps.train_steps(state, jnp.array(photos), jnp.zeros((4, 5), jnp.int32), jax.random.key(0), 0, 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
@@ -109,17 +110,22 @@ def test_evaluate_counts_every_image_once(state: train_state.TrainState, photos:
     images = jnp.array(photos)
     indices = np.array([4, 0, 11, 19, 7, 3, 2])
     values = steps.evaluate(state.model, state.params, 3.4, images, indices, jax.random.key(6), batch_size)
-    mean, logvar = inference.encode(state.model, state.params, images[indices])
-    kl = np.asarray(losses.gaussian_kl(mean, logvar), np.float64).mean()
+    mean, logvar = inference.encode(state.model, state.params, photos[indices])
+    kl = np.asarray(jax.jit(losses.gaussian_kl)(mean, logvar), np.float64).mean()
     np.testing.assert_allclose(values["kl"], kl, rtol=1e-4)
     np.testing.assert_allclose(values["loss"], values["mse"] + 3.4 * values["kl"], rtol=1e-5)
 
 
 def test_a_decoder_that_knows_the_answer_has_no_error(state: train_state.TrainState):
     """Oracle: with zero weights every pixel is sigmoid(bias), so a flat image of that value has squared error 0."""
-    params = jax.tree.map(jnp.zeros_like, state.params)
-    flat = jnp.full((2, 128, 128, 3), 127.5 / 255.0)
-    mse, _, kl, _ = inference.apply(state.model, params, flat, jax.random.split(jax.random.key(0)), train=False)
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), state.params)
+    flat = np.full((2, 128, 128, 3), 127.5 / 255.0, np.float32)
+
+    @jax.jit
+    def applied(params, images, key):
+        return inference.apply(state.model, params, images, jax.random.split(key), train=False)
+
+    mse, _, kl, _ = applied(params, flat, jax.random.key(0))
     assert np.asarray(mse).tolist() == np.asarray(kl).tolist() == [0.0, 0.0]
 
 
