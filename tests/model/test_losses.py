@@ -12,7 +12,7 @@ from flax_punkvae.model import losses
 
 # As in training, and each shape is compiled once, not once for each operation.
 gaussian_kl, squared_error = jax.jit(losses.gaussian_kl), jax.jit(losses.squared_error)
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
+SHAPES = st.sampled_from([(1, 1), (3, 8), (7, 2)])
 
 
 def floats(low: float, high: float) -> st.SearchStrategy[np.ndarray]:
@@ -34,7 +34,7 @@ def test_gaussian_kl_equals_monte_carlo():
     sigma = np.exp(logvar / 2)
     z = mean + sigma * rng.standard_normal((200_000, 6))
     ratios = np.sum(stats.norm.logpdf(z, mean, sigma) - stats.norm.logpdf(z), axis=1)
-    kl = losses.gaussian_kl(jnp.array(mean, jnp.float32), jnp.array(logvar, jnp.float32))[0]
+    kl = gaussian_kl(mean.astype(np.float32), logvar.astype(np.float32))[0]
     assert abs(float(kl) - ratios.mean()) < 4 * ratios.std() / np.sqrt(len(ratios))
 
 
@@ -48,12 +48,12 @@ def test_gaussian_kl_is_never_negative(mean: np.ndarray, logvar: np.ndarray):
 
 
 def test_gaussian_kl_of_the_prior_is_zero():
-    assert losses.gaussian_kl(jnp.zeros((3, 5)), jnp.zeros((3, 5))).tolist() == [0.0, 0.0, 0.0]
+    assert gaussian_kl(*np.zeros((2, 3, 8), np.float32)).tolist() == [0.0, 0.0, 0.0]
 
 
-@given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**31))
-def test_squared_error_is_the_sum_over_an_image(b: int, h: int, w: int, c: int, seed: int):
-    images, reconstructions = np.random.default_rng(seed).random((2, b, h, w, c), np.float32)
+@given(st.sampled_from([(1, 1, 1, 1), (4, 9, 5, 3), (3, 2, 8, 1)]), st.integers(0, 2**31))
+def test_squared_error_is_the_sum_over_an_image(shape: tuple[int, ...], seed: int):
+    images, reconstructions = np.random.default_rng(seed).random((2, *shape), np.float32)
     difference = images.astype(np.float64) - reconstructions
     expected = np.array([np.sum(example**2) for example in difference])
     np.testing.assert_allclose(squared_error(images, reconstructions), expected, rtol=1e-5)
@@ -62,8 +62,8 @@ def test_squared_error_is_the_sum_over_an_image(b: int, h: int, w: int, c: int, 
 def test_gaussian_kl_per_latent_sums_to_the_kl():
     """Oracle: KL of univariate Gaussians in float64; and what training sums."""
     mean, logvar = np.random.default_rng(1).standard_normal((2, 50, 6)).astype(np.float32)
-    found = losses.gaussian_kl_per_latent(jnp.array(mean), jnp.array(logvar))
-    whole = losses.gaussian_kl(jnp.array(mean), jnp.array(logvar))
+    found = jax.jit(losses.gaussian_kl_per_latent)(mean, logvar)
+    whole = gaussian_kl(mean, logvar)
     variance = np.exp(logvar.astype(float))
     np.testing.assert_allclose(found, (variance + mean.astype(float) ** 2 - 1 - logvar) / 2, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(np.asarray(found).sum(1), whole, rtol=1e-5)
@@ -72,7 +72,7 @@ def test_gaussian_kl_per_latent_sums_to_the_kl():
 def test_a_gaussian_log_density_is_scipys():
     z, mean, logvar = np.random.default_rng(3).standard_normal((3, 5, 4)).astype(np.float32)
     expected = stats.norm.logpdf(z, mean, np.exp(logvar.astype(float) / 2))
-    found = losses.gaussian_log_density(jnp.array(z), jnp.array(mean), jnp.array(logvar))
+    found = jax.jit(losses.gaussian_log_density)(z, mean, logvar)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """The priors. The learned one is a density, autoregressive, that its own samples follow."""
 
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import jax
@@ -15,16 +16,22 @@ from flax_punkvae.model.priors import PRIORS, AutoregressivePrior, NormalPrior
 PRIOR = AutoregressivePrior(latent=3, hidden=16, components=4)
 
 
-def apply(variables: Any, *arguments: Any, method: str) -> Any:
-    return jax.jit(lambda variables, *rest: PRIOR.apply(variables, *rest, method=method))(variables, *arguments)
+# One for all tests, so that each method is compiled once for each shape.
+apply: Any = jax.jit(PRIOR.apply, static_argnames="method")
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def parameters(prior: AutoregressivePrior, deviation: float) -> Any:
+    """As they begin, and normal noise on them."""
+    begun = prior.init(jax.random.key(0), jnp.zeros((1, prior.latent)), method="log_prob")
+    keys = iter(jax.random.split(jax.random.key(1), 6))
+    return jax.tree.map(lambda leaf: leaf + deviation * jax.random.normal(next(keys), leaf.shape), begun)
 
 
 @pytest.fixture(scope="module")
 def variables() -> Any:
     """Parameters large enough that latents depend on each other and components are apart."""
-    begun = PRIOR.init(jax.random.key(0), jnp.zeros((1, 3)), method="log_prob")
-    keys = iter(jax.random.split(jax.random.key(1), 6))
-    return jax.tree.map(lambda leaf: leaf + 0.4 * jax.random.normal(next(keys), leaf.shape), begun)
+    return parameters(PRIOR, 0.4)
 
 
 def test_log_prob_is_that_of_the_mixtures(variables: Any):
@@ -48,12 +55,12 @@ def test_the_density_integrates_to_one(variables: Any):
 
 def test_a_latents_mixture_depends_on_those_before_it_alone(variables: Any):
     """Oracle: the Jacobian, which is strictly lower triangular, and full below the diagonal."""
-    for part in range(3):
 
-        def described(z: jax.Array, part: int = part) -> jax.Array:
-            return apply(variables, z[None], method="mixtures")[part][0].sum(-1)
+    def described(z: jax.Array) -> list[jax.Array]:
+        return [part[0].sum(-1) for part in apply(variables, z[None], method="mixtures")]
 
-        jacobian = np.asarray(jax.jacobian(described)(jnp.array([0.3, -0.8, 1.1])))
+    for part in jax.jit(jax.jacobian(described))(np.array([0.3, -0.8, 1.1], np.float32)):
+        jacobian = np.asarray(part)
         assert not np.triu(jacobian).any()
         assert np.all(jacobian[np.tril_indices(3, -1)] != 0)
 
@@ -73,10 +80,11 @@ def test_samples_follow_the_density(variables: Any):
 
 
 def test_extremes_stay_finite(variables: Any):
-    far = jnp.full((2, 3), 1e4)
-    value, gradient = jax.value_and_grad(lambda z: apply(variables, z, method="log_prob").sum())(far)
+    far = np.full((2, 3), 1e4, np.float32)
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: apply(variables, z, method="log_prob").sum()))(far)
     assert np.isfinite(value) and np.all(np.isfinite(np.asarray(gradient)))
-    edge = apply(variables, jnp.zeros((2, 3)), jnp.array([[0.0] * 3, [1 - 2**-24] * 3], jnp.float32), method="sample")
+    noise, uniform = np.zeros((2, 3), np.float32), np.array([[0.0] * 3, [1 - 2**-24] * 3], np.float32)
+    edge = apply(variables, noise, uniform, method="sample")
     assert np.all(np.isfinite(np.asarray(edge)))
 
 
@@ -86,9 +94,7 @@ def test_above_256_latents_the_last_depends_on_all_before_it():
     At one point they need not be full: a unit that is off, of the one unit that sees a latent, has no gradient.
     """
     prior = AutoregressivePrior(latent=300)
-    begun = prior.init(jax.random.key(0), jnp.zeros((1, 300)), method="log_prob")
-    keys = iter(jax.random.split(jax.random.key(1), 6))
-    params: Any = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), begun)
+    params = parameters(prior, 0.1)
     assert params["params"]["kernel_1"].shape == (300, 300)
 
     def described(z: jax.Array) -> Any:
@@ -117,13 +123,14 @@ def test_the_kl_of_the_learned_prior_is_log_q_less_log_p(variables: Any):
 
 def test_the_normal_prior_is_n_0_i():
     """Oracle: SciPy's density; the closed form of the KL, whatever z; its samples are the noise itself."""
-    mean, logvar, z = jnp.array(np.random.default_rng(4).standard_normal((3, 5, 3)), jnp.float32)
+    mean, logvar, z = np.random.default_rng(4).standard_normal((3, 5, 3)).astype(np.float32)
     prior = NormalPrior(3)
-    log_prob: Any = prior.apply({}, z, method="log_prob")
-    np.testing.assert_allclose(log_prob, stats.norm.logpdf(z), rtol=1e-5)
-    assert prior.apply({}, z, mean, method="sample") is z
-    kl: Any = prior.apply({}, mean, logvar, z, method="kl")
-    np.testing.assert_allclose(kl.sum(-1), losses.gaussian_kl(mean, logvar), rtol=1e-6)
+    apply: Any = jax.jit(prior.apply, static_argnames="method")
+    np.testing.assert_allclose(apply({}, z, method="log_prob"), stats.norm.logpdf(z), rtol=1e-5)
+    noise = jnp.array(z)
+    assert prior.apply({}, noise, jnp.array(mean), method="sample") is noise
+    kl = np.asarray(apply({}, mean, logvar, z, method="kl"))
+    np.testing.assert_allclose(kl.sum(-1), jax.jit(losses.gaussian_kl)(mean, logvar), rtol=1e-6)
 
 
 def test_a_config_may_name_every_prior_and_no_other():

@@ -41,13 +41,13 @@ def keys(seed: int, count: int) -> jax.Array:
     return jax.random.split(jax.random.key(seed), count)
 
 
-def apply(variables: Any, *arguments: Any, **options: Any) -> Any:
-    return SMALL.apply(variables, *arguments, **options)
+# One for all tests, so that each method is compiled once for each shape.
+apply: Any = jax.jit(SMALL.apply, static_argnames=("method", "train"))
 
 
 @pytest.fixture(scope="module")
 def small_variables() -> Any:
-    images = jnp.zeros((1, 16, 16, 3))
+    images = np.zeros((1, 16, 16, 3), np.float32)
     return jax.jit(lambda key: SMALL.init(key, images, keys(1, 1), train=False))(jax.random.key(0))
 
 
@@ -89,7 +89,7 @@ def test_encode_and_decode_equal_float64_numpy(small_variables):
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
     x = relu(x.reshape(2, -1) @ encoder["dense"]["kernel"] + encoder["dense"]["bias"])
     mean, logvar = (x @ encoder[head]["kernel"] + encoder[head]["bias"] for head in ("mean", "logvar"))
-    ours = apply(small_variables, jnp.array(images, jnp.float32), method="encode")
+    ours = apply(small_variables, images.astype(np.float32), method="encode")
     np.testing.assert_allclose(ours[0], mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours[1], logvar, rtol=1e-4, atol=1e-5)
 
@@ -98,7 +98,7 @@ def test_encode_and_decode_equal_float64_numpy(small_variables):
     first, last = decoder["conv_transpose_0"], decoder["conv_transpose_1"]
     x = relu(transposed_convolution(x, first["kernel"]) + first["bias"])
     logits = transposed_convolution(x, last["kernel"]) + last["bias"]
-    decoded = apply(small_variables, jnp.array(mean, jnp.float32), method="decode")
+    decoded = apply(small_variables, mean.astype(np.float32), method="decode")
     assert decoded.shape == (2, 16, 16, 3)
     np.testing.assert_allclose(decoded, 1 / (1 + np.exp(-logits)), rtol=1e-4, atol=1e-5)
 
@@ -106,26 +106,30 @@ def test_encode_and_decode_equal_float64_numpy(small_variables):
 def test_z_is_mean_plus_sigma_times_normal_noise(small_variables):
     """Moments of the z that reaches the decoder, over many copies of one image."""
     copies = 4_000
-    image = np.random.default_rng(1).random((1, 16, 16, 3))
-    seen = []
+    image = np.random.default_rng(1).random((1, 16, 16, 3)).astype(np.float32)
 
-    def record(method, args, kwargs, context):
-        if context.method_name == "distortions":
-            seen.append(np.asarray(args[1], np.float64))
-        return method(*args, **kwargs)
+    @jax.jit
+    def drawn(image: jax.Array, keys: jax.Array) -> list[jax.Array]:
+        seen = []
 
-    with nn.intercept_methods(record):
-        images = jnp.array(np.repeat(image, copies, axis=0), jnp.float32)
-        apply(small_variables, images, keys(2, copies), train=False)
-    mean, logvar = apply(small_variables, images[:1], method="encode")
-    (z,) = seen
+        def record(method, args, kwargs, context):
+            if context.method_name == "distortions":
+                seen.append(args[1])
+            return method(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            SMALL.apply(small_variables, jnp.repeat(image, copies, axis=0), keys, train=False)
+        return seen
+
+    mean, logvar = apply(small_variables, image, method="encode")
+    (z,) = (np.asarray(z, np.float64) for z in drawn(image, keys(2, copies)))
     sigma = np.exp(np.asarray(logvar[0], np.float64) / 2)
     assert np.all(np.abs(z.mean(0) - np.asarray(mean[0])) < 5 * sigma / np.sqrt(copies))
     assert np.all(np.abs(z.var(0) / sigma**2 - 1) < 5 * np.sqrt(2 / copies))
 
 
 def test_noise_is_an_explicit_choice(small_variables):
-    images = jnp.array(np.random.default_rng(3).random((2, 16, 16, 3)), jnp.float32)
+    images = np.random.default_rng(3).random((2, 16, 16, 3)).astype(np.float32)
 
     def means(seed: int, train: bool):
         return apply(small_variables, images, keys(seed, 2), train=train)[2]
@@ -137,19 +141,26 @@ def test_noise_is_an_explicit_choice(small_variables):
 
 
 def test_bf16_computes_nearly_the_same_with_f32_parameters_and_outputs(small_variables):
-    images = jnp.array(np.random.default_rng(4).random((2, 16, 16, 3)), jnp.float32)
-    coarse: Any = SMALL.clone(dtype=jnp.bfloat16)
-    z = jnp.array(np.random.default_rng(5).standard_normal((2, 5)), jnp.float32)
+    images = np.random.default_rng(4).random((2, 16, 16, 3)).astype(np.float32)
+    coarse: Any = jax.jit(SMALL.clone(dtype=jnp.bfloat16).apply, static_argnames="method")
+    z = np.random.default_rng(5).standard_normal((2, 5)).astype(np.float32)
     for method, inputs in (("encode", images), ("decode", z)):
         pairs = zip(
-            jax.tree.leaves(coarse.apply(small_variables, inputs, keys(0, 2), method=method)),
-            jax.tree.leaves(apply(small_variables, inputs, keys(0, 2), method=method)),
+            jax.tree.leaves(coarse(small_variables, inputs, method=method)),
+            jax.tree.leaves(apply(small_variables, inputs, method=method)),
             strict=True,
         )
         for ours, theirs in pairs:
             assert ours.dtype == jnp.float32
             assert np.any(np.asarray(ours) != np.asarray(theirs))
             np.testing.assert_allclose(ours, theirs, atol=0.03)
+
+
+def with_zeros(values: Any, places: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """`values` at these places along an axis of this size, and zeros elsewhere."""
+    found = np.zeros((*values.shape[:axis], size, *values.shape[axis + 1 :]), np.float32)
+    np.moveaxis(found, axis, 0)[places] = np.moveaxis(np.asarray(values), axis, 0)
+    return found
 
 
 def test_dense_layers_see_the_open_positions_only():
@@ -163,11 +174,10 @@ def test_dense_layers_see_the_open_positions_only():
     flat: dict[str, Any] = traverse_util.flatten_dict(params, sep=".")
     places = (3 * support.open[:, None] + np.arange(3)).ravel()
     assert len(support.open) == 12 and flat["encoder.dense.kernel"].shape == (36, 6)
-    flat["encoder.dense.kernel"] = jnp.zeros((45, 6)).at[places].set(flat["encoder.dense.kernel"])
-    flat["decoder.dense_1.kernel"] = jnp.zeros((6, 45)).at[:, places].set(flat["decoder.dense_1.kernel"])
-    flat["decoder.dense_1.bias"] = jnp.zeros(45).at[places].set(flat["decoder.dense_1.bias"])
+    for name, axis in (("encoder.dense.kernel", 0), ("decoder.dense_1.kernel", 1), ("decoder.dense_1.bias", 0)):
+        flat[name] = with_zeros(flat[name], places, axis, 45)
     all_params = traverse_util.unflatten_dict(flat, sep=".")
-    z = jax.random.normal(jax.random.key(1), (6, 2))
+    z = np.random.default_rng(1).standard_normal((6, 2)).astype(np.float32)
     for method, given in (("encode", (images,)), ("distortions", (images, z)), ("decode", (z, keys(2, 6)))):
         found = jax.jit(partial(ours.apply, method=method))({"params": params}, *given)
         expected = jax.jit(partial(theirs.apply, method=method))({"params": all_params}, *given)
@@ -176,7 +186,7 @@ def test_dense_layers_see_the_open_positions_only():
 
 def test_extreme_images_stay_finite(small_variables):
     for value in (0.0, 1.0):
-        image = jnp.full((1, 16, 16, 3), value)
-        assert all(np.all(np.isfinite(part)) for part in apply(small_variables, image, keys(0, 1), train=True))
-        out = apply(small_variables, apply(small_variables, image, method="encode")[0], method="decode")
+        images = np.full((2, 16, 16, 3), value, np.float32)
+        assert all(np.all(np.isfinite(part)) for part in apply(small_variables, images, keys(0, 2), train=True))
+        out = apply(small_variables, apply(small_variables, images, method="encode")[0], method="decode")
         assert np.all((np.asarray(out) >= 0) & (np.asarray(out) <= 1))

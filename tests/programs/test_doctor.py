@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flax_punkvae.experiments import doctor
+from helpers.programs import ended
 
 GOOD = {"jax": "0.10.2", "jaxlib": "0.10.2", "orbax-checkpoint": "0.12.8"}
 METAL = {"jax": "0.5.0", "jaxlib": "0.5.0", "orbax-checkpoint": "0.11.20", "jax-metal": "0.1.1"}
@@ -36,13 +37,8 @@ def test_good_sets_have_no_problem(versions: dict[str, str]):
     assert doctor.known_problems(versions, "darwin", "arm64") == []
 
 
-def run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.doctor", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
 def test_the_report_of_this_machine(tmp_path: Path):
-    done = run(tmp_path)
+    done = ended(tmp_path, program=doctor.main)
     assert (done.returncode, done.stderr) == (0, "")
     for part in (
         "flax_punkvae 0.1.0",
@@ -59,7 +55,8 @@ def test_the_report_of_this_machine(tmp_path: Path):
 
 
 def test_a_backend_that_is_not_there_fails_loudly(tmp_path: Path):
-    done = run(tmp_path, "--device", "cuda")
+    command = [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.doctor", "--device", "cuda"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "error: --device: cuda does not start on this machine (" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
 from flax_punkvae.trained.selection import Wanted, joined
 from flax_punkvae.training.description import digests
-from helpers.programs import PICTURES, SMALL, trained
+from helpers.programs import PICTURES, SMALL, ended, trained
 from helpers.streams import Gone
 
 REENCODED = ("prior, re-encoded",)
@@ -305,19 +304,13 @@ def test_the_headline_figures_are_those_of_the_parts(found: dict):
     assert figures["correct pixels, %"] == 100 * found["reconstruction"]["pixels_right"]
 
 
-def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path, capsys):
+def test_images_that_are_no_sprites_are_measured_as_far_as_they_can_be(tmp_path: Path):
     (tmp_path / "photos").mkdir()
     for number, photo in enumerate(np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8)):
         Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
     trained(tmp_path, "run", *PICTURES, "--data.source", "photos", "--train.epochs", "1")
     # The run's own config names the folder as it was given: from where the run was started.
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "flax_punkvae.experiments.evaluate", "run", *QUICK],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = ended(tmp_path, "run", *QUICK, program=evaluate.main)
     assert done.returncode == 0, done.stderr
     assert "skipped reconstruction and all measures of samples" in done.stdout
     parts = json.loads((tmp_path / "run" / "evaluation.json").read_text())
