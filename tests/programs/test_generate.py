@@ -147,9 +147,9 @@ def test_samples_with_and_without_labels(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Oracle: the first draws whose traits qualify, by hand; the count of draws is the place of the last one."""
-    monkeypatch.setattr(samplers, "CHUNK", 16)
+    monkeypatch.setattr(samplers, "CHUNK", 8)
     model = open_run(run).model
-    drawn = model.to_sprites(model.sample(64, temperature=5.0, reencode=1))
+    drawn = model.to_sprites(model.sample(32, temperature=5.0, reencode=1))
     present = label_logits(features.Network(None, LABELS, None), drawn) > 0
     shares = np.argsort(np.abs(present.mean(0) - 0.5), kind="stable")
     has, lacks = int(shares[0]), int(shares[1])
@@ -336,7 +336,7 @@ def test_edits_to_other_labels_are_measured_by_a_reader_that_is_learned(
     run: Path, tmp_path: Path, reader, capsys: pytest.CaptureFixture[str]
 ):
     """Oracle: the sheet of the same edit, measured by the other reader."""
-    edit = [str(run), "edit", "3", "--add", LABELS[0], "--output"]
+    edit = [str(run), "edit", "3", "--add", LABELS[0], "--measured", "3", "--output"]
     assert explore.main([*edit, str(tmp_path / "measured.png")]) == 0
     reader(("pipe",))
     capsys.readouterr()
@@ -352,7 +352,7 @@ SHEETS = [
     (("reconstruct", "3", "7"), "reconstruct-3-7.png", 3, 2),
     (("interpolate", "3", "7", "--steps", "4"), "interpolate-3-7-steps4.png", 2, 6),
     (("traverse", "3", "--top", "2"), "traverse-3-top2.png", 2, 7),
-    (("edit", "3", "--add", "top bald"), "edit-3-add-top-bald.png", 2, 7),
+    (("edit", "3", "--add", "top bald", "--measured", "2"), "edit-3-add-top-bald.png", 2, 7),
 ]
 
 

@@ -417,11 +417,16 @@ def test_the_kl_of_latents_adds_up_to_the_rate(run: Path):
     assert abs(np.mean(sums) - record["test/kl"]) < 5 * np.std(sums) + 1e-3
 
 
-def test_a_sprite_run_is_evaluated(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    """Oracle: bits of K = 1 by many draws by hand; the other codes are measured on the same sprites."""
+@pytest.fixture
+def short_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own tests measure how good it is."""
+    monkeypatch.setattr(critic, "EPOCHS", 1)
     monkeypatch.setattr(critic, "LEAST_STEPS", 1)
+
+
+@pytest.mark.usefixtures("short_critic")
+def test_a_sprite_run_is_evaluated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Oracle: bits of K = 1 by many draws by hand; the other codes are measured on the same sprites."""
     options = ("--iwae-images", "4", "--iwae-samples", "1000", "--output", str(tmp_path))
     assert evaluate.main([str(run), *options]) == 0
     printed = capsys.readouterr().out
@@ -457,12 +462,12 @@ def test_a_sprite_run_is_explored(run: Path, tmp_path: Path, command: str):
             np.testing.assert_array_equal(np.asarray(sheet)[4:244, 4:244], expected)
 
 
+@pytest.mark.usefixtures("short_critic")
 def test_sprites_of_16x16_and_many_colours_are_trained_measured_and_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """From a folder, with the features of the random network alone, which knows no size, and no labels. The sprites
     have more colours than a byte can index."""
-    monkeypatch.setattr(critic, "LEAST_STEPS", 1)
     drawn = data.load(DataConfig(source="synthetic", synthetic_count=120, synthetic_size=16, render="sprite")).images[:]
     drawn = drawn.copy()
     drawn[:, :2] = MANY_COLOURS[np.random.default_rng(0).integers(0, len(MANY_COLOURS), (120, 2, 16))]
