@@ -27,6 +27,9 @@ gc.set_threshold(100_000, 20, 100)
 # Most of the tests' time is compilation, of the programs that they start too: these read the environment.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Nor is each operation lowered with all the calls that led to it, which under pytest are many.
+jax.config.update("jax_traceback_in_locations_limit", 1)
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "1"
 if jax.__version__ != "0.5.0":  # which does not know it and would abort
     # Nor are modules split into parts to compile in turn: each part has a price, and the workers keep every core busy.
     _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -43,7 +46,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(_runs.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["SHARED_TEST_RUNS"] = _runs.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# To write what is compiled takes as long as to compile a single operation, of which few are compiled again elsewhere.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # pytest-xdist's workers keep every core busy: threads of small products would only wait for each other in busy loops.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 

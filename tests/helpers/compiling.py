@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+import numpy as np
+
+from flax_punkvae.trained.model import Model
 
 
 @contextmanager
@@ -17,3 +20,11 @@ def optimised() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", True)
+
+
+def compile_optimised(model: Model) -> None:
+    """Compile its encoder and decoder for batches with optimisations: tests that draw hundreds of pictures use them."""
+    z = np.zeros((1, model.description.model.latent), np.float32)
+    with optimised():
+        model.encode(model.decode(z))
+        model.decode(z, np.zeros(1, np.uint32))

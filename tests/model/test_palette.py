@@ -126,7 +126,7 @@ def test_many_logits_are_taken_by_image(monkeypatch: pytest.MonkeyPatch):
     """Oracle: all at once; values, gradients and colours."""
     images = sprites(5, 3, 2, colours=6)
     support = Support.of(images, 6)
-    module, colours = Palette(support, 2), images.reshape(5, -1).T[support.open]
+    module, colours = Palette(support, 2), jnp.array(images.reshape(5, -1).T[support.open])
     x = np.random.default_rng(1).normal(0, 3, (*colours.shape, 2)).astype(np.float32)
     variables = jax.jit(partial(module.init, method="log_probabilities"))(jax.random.key(0), x, colours)
 

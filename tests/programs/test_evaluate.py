@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import flax_punkvae
 from flax_punkvae import images as im
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import evaluate
@@ -22,6 +23,7 @@ from flax_punkvae.trained.runs import OpenedRun, open_run
 from flax_punkvae.trained.samplers import SAMPLERS
 from flax_punkvae.trained.selection import Wanted, joined
 from flax_punkvae.training.description import digests
+from helpers.compiling import compile_optimised
 from helpers.programs import PICTURES, SMALL, ended, trained
 from helpers.streams import Gone
 
@@ -44,6 +46,7 @@ def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     widths = ("--model.encoder-widths", "4", "8", "--model.decoder-widths", "4")
     options = ("--data.synthetic-count", "200", "--train.epochs", "2", "--train.beta", "0.5")
     trained(cwd, "run", *PICTURES, *widths, *options)
+    compile_optimised(flax_punkvae.load(cwd / "run"))
     return cwd
 
 

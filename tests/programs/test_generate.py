@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import flax_punkvae
 from flax_punkvae import data, images
 from flax_punkvae.errors import UserError
 from flax_punkvae.experiments import explore, sample, train
@@ -19,6 +20,7 @@ from flax_punkvae.trained import latents, probing, samplers
 from flax_punkvae.trained.model import Model
 from flax_punkvae.trained.runs import open_run
 from flax_punkvae.trained.selection import Wanted
+from helpers.compiling import compile_optimised
 from helpers.programs import PICTURES
 from helpers.streams import Gone
 
@@ -35,6 +37,7 @@ def label_logits(network: features.Network, sprites: np.ndarray) -> np.ndarray:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate") / "run"
     assert train.main([*PICTURES, "--train.epochs", "1", "--run-dir", str(folder)]) == 0
+    compile_optimised(flax_punkvae.load(folder))
     return folder
 
 
