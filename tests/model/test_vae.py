@@ -47,7 +47,7 @@ apply: Any = jax.jit(SMALL.apply, static_argnames=("method", "train"))
 
 @pytest.fixture(scope="module")
 def small_variables() -> Any:
-    images = np.zeros((1, 16, 16, 3), np.float32)
+    images = jnp.zeros((1, 16, 16, 3))
     return jax.jit(lambda key: SMALL.init(key, images, keys(1, 1), train=False))(jax.random.key(0))
 
 
