@@ -46,8 +46,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(_runs.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["SHARED_TEST_RUNS"] = _runs.name
-# To write what is compiled takes as long as to compile a single operation, of which few are compiled again elsewhere.
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# Not single operations, which take some milliseconds to compile: few are compiled again elsewhere, and writing them
+# takes time too.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 # pytest-xdist's workers keep every core busy: threads of small products would only wait for each other in busy loops.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
