@@ -1,4 +1,7 @@
-"""Results that took long, kept in a private directory; a damaged or missing one is computed again."""
+"""Results that took long, kept in a private directory; a damaged or missing one is computed again.
+
+Servers may share the directory.
+"""
 
 import hashlib
 import json
@@ -6,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,8 +23,7 @@ class Cache:
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
         if directory:
-            by_age = sorted(directory.iterdir(), key=lambda file: file.stat().st_mtime)
-            for file in by_age[:-_MOST_FILES]:
+            for file in sorted(directory.iterdir(), key=_changed)[:-_MOST_FILES]:
                 file.unlink(missing_ok=True)
 
     def array(self, what: str, facts: Sequence[str], make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -33,9 +35,7 @@ class Cache:
             return np.load(path)
         except (OSError, ValueError, EOFError):
             found = make()
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                np.save(file, found)
-            os.replace(file.name, path)
+            _keep(path, lambda file: np.save(file, found))
             return found
 
     def table(self, what: str, facts: Sequence[str], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -47,11 +47,30 @@ class Cache:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             found = make()
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, mode="w", encoding="utf-8") as file:
-                json.dump(found, file)
-            os.replace(file.name, path)
+            _keep(path, lambda file: file.write(json.dumps(found).encode()))
             return found
 
     def _path(self, what: str, facts: Sequence[str], suffix: str) -> Path | None:
         digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
         return self.directory / f"{what}-{digest}{suffix}" if self.directory else None
+
+
+def _changed(file: Path) -> float:
+    """When the file was last changed, in seconds; 0 if another server has just removed it."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _keep(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write the file, all of it or nothing. If that fails, as on a full disk, it is computed again the next time."""
+    name = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            name = Path(file.name)
+            write(file)
+        os.replace(name, path)
+    except OSError:
+        if name:
+            name.unlink(missing_ok=True)

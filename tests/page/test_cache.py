@@ -1,11 +1,13 @@
 """What is kept, what is computed again, and what is removed."""
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flax_punkvae.page import cache
 from flax_punkvae.page.cache import Cache
 
 
@@ -28,14 +30,14 @@ def test_a_result_is_computed_once_for_the_same_facts(tmp_path: Path):
 
 @pytest.mark.parametrize("damaged", [b"", b"nothing", b"\x93NUMPY\x01\x00v\x00{'descr'", b"\xff\xfe"])
 def test_a_damaged_file_is_computed_again(tmp_path: Path, damaged: bytes):
-    cache = Cache(tmp_path)
-    cache.array("a", [], lambda: np.ones(3))
-    cache.table("t", [], lambda: {"x": 1})
+    kept = Cache(tmp_path)
+    kept.array("a", [], lambda: np.ones(3))
+    kept.table("t", [], lambda: {"x": 1})
     for file in tmp_path.iterdir():
         file.write_bytes(damaged)
-    assert cache.array("a", [], lambda: np.zeros(2)).tolist() == [0, 0]
-    assert cache.table("t", [], lambda: {"x": 2}) == {"x": 2}
-    assert cache.array("a", [], failing).tolist() == [0, 0]
+    assert kept.array("a", [], lambda: np.zeros(2)).tolist() == [0, 0]
+    assert kept.table("t", [], lambda: {"x": 2}) == {"x": 2}
+    assert kept.array("a", [], failing).tolist() == [0, 0]
 
 
 def test_the_oldest_files_are_removed(tmp_path: Path):
@@ -45,6 +47,29 @@ def test_the_oldest_files_are_removed(tmp_path: Path):
         os.utime(file, (1000 - age, 1000 - age))
     Cache(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a-{age:02d}.npy" for age in range(30)]
+
+
+def test_a_file_that_another_server_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "there").write_bytes(b"")
+    listed = [tmp_path / "gone", *tmp_path.iterdir()]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    monkeypatch.setattr(cache, "_MOST_FILES", 1)
+    Cache(tmp_path)
+    assert (tmp_path / "there").exists()
+
+
+def test_what_cannot_be_kept_is_computed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    assert Cache(tmp_path).array("a", [], lambda: np.ones(2)).tolist() == [1, 1]
+    assert Cache(tmp_path).table("t", [], lambda: {"x": 1}) == {"x": 1}
+    assert list(tmp_path.iterdir()) == []
+    # Nor without the directory, which somebody removed.
+    kept = Cache(tmp_path)
+    tmp_path.rmdir()
+    assert kept.table("t", [], lambda: {"x": 2}) == {"x": 2}
 
 
 def test_without_a_directory_nothing_is_kept():
