@@ -8,15 +8,20 @@ from pathlib import Path
 NOTEBOOK = Path(__file__).parents[2] / "experiments" / "tour.ipynb"
 
 # In a process of its own: Jupyter's libraries warn of things that are not ours. With fewer images and epochs than the
-# first cell asks for: training would take most of the time.
+# first cell asks for, and a smaller model than the second: compiling and training would take most of the time.
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
-sizes = next(cell for cell in notebook.cells if cell.cell_type == "code")
-for found, fewer in (("COUNT = 240", "COUNT = 80"), ("EPOCHS = 3", "EPOCHS = 1")):
-    assert found in sizes.source
-    sizes.source = sizes.source.replace(found, fewer)
+code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+for cell, found, fewer in (
+    (code[0], "COUNT = 240", "COUNT = 80"),
+    (code[0], "EPOCHS = 3", "EPOCHS = 1"),
+    (code[1], '"8", "16", "32", "64", "--model.decoder-widths", "32", "16", "8"', '"4", "--model.decoder-widths"'),
+    (code[1], '"--train.batch-size", "16"', '"--train.batch-size", "13"'),
+):
+    assert found in cell.source
+    cell.source = cell.source.replace(found, fewer)
 NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
 nbformat.write(notebook, sys.argv[3])
 """
