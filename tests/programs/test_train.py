@@ -1,12 +1,16 @@
 """The programs, run as a user runs them: as subprocesses, from another directory."""
 
+import functools
 import json
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +19,9 @@ from flax_punkvae.config import Config, DataConfig, TrainConfig
 from flax_punkvae.data import synthetic
 from flax_punkvae.experiments import benchmark as benchmarking
 from flax_punkvae.experiments import train as program
+from flax_punkvae.experiments.baselines import plain
 from flax_punkvae.presets import read_preset
+from flax_punkvae.training import state
 from helpers.programs import PICTURES, SMALL, TRAIN, ended, train, trained, trained_apart
 from helpers.sources import tiled, write
 
@@ -204,15 +210,29 @@ def test_help_shows_every_field_and_does_not_wait_for_jax(tmp_path: Path):
     assert "(default: 1.25)" in train(tmp_path, "--config", str(preset), "--help", COLUMNS="200").stdout
 
 
-def benchmark(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flax_punkvae.experiments.benchmark", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+# A worker, as the benchmark starts it, of small models: at the reference's size, compiling and steps take most of the
+# time.
+WORKER = """
+import functools
+from flax_punkvae.config import Config, ModelConfig
+from flax_punkvae.experiments.baselines import plain, worker
+
+small = ModelConfig(encoder_widths=(4,), decoder_widths=(), hidden=8, latent=4)
+worker.Config = functools.partial(Config, model=small)
+plain.PlainVAE = functools.partial(plain.PlainVAE, (4,), 8, 4)
+worker.main()
+"""
 
 
-def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path):
+def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def started(command: list[str], **pipes: Any) -> subprocess.Popen[str]:
+        assert command[1:3] == ["-c", "from flax_punkvae.experiments.baselines.worker import main; main()"]
+        return subprocess.Popen([*command[:2], WORKER, *command[3:]], cwd=tmp_path, **pipes)
+
+    monkeypatch.setattr(benchmarking, "subprocess", SimpleNamespace(Popen=started, PIPE=subprocess.PIPE))
     write(tmp_path / "sheet.png", tiled(synthetic.draw(5, 0)[0], 5))
     small = ("--batch-size", "1", "--rounds", "2", "--steps", "1", "--product-side", "64", "--source", "sheet.png")
-    done = benchmark(tmp_path, "--peer", "plain", *small, "--output", "speed.json")
+    done = ended(tmp_path, "--peer", "plain", *small, "--output", "speed.json", program=benchmarking.main)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "speed.json").read_text())
     assert set(result["training"]) == {"f32", "plain"}
@@ -223,6 +243,16 @@ def test_the_benchmark_measures_ours_and_the_plain_layers_in_turn(tmp_path: Path
     assert result["loading"]["count"] == 5 and result["product_side"] == 64
     assert result["workers"]["f32"]["backend"] == "cpu"
     assert "matrix product ceiling" in done.stdout
+
+
+def test_the_plain_layers_are_the_reference():
+    """Oracle: the parameters of our own reference, by their shapes."""
+    ours, theirs = (
+        jax.eval_shape(create, jax.random.key(0)).params
+        for create in (functools.partial(state.create_state, Config()), plain.create_state)
+    )
+    shapes = [sorted(leaf.shape for leaf in jax.tree.leaves(params)) for params in (ours, theirs)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize(

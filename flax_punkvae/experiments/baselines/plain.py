@@ -1,5 +1,6 @@
 """The reference in Flax's own layers: `nn.Conv`, `nn.max_pool`, `nn.ConvTranspose` and `nn.Dropout`."""
 
+import math
 from typing import Any
 
 import jax
@@ -15,17 +16,22 @@ from flax_punkvae.model.losses import gaussian_kl, squared_error
 class PlainVAE(nn.Module):
     """The reference network: images [b, 128, 128, 3] to (reconstructions, mean, logvar), with dropout on."""
 
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    hidden: int = 512
+    latent: int = 256
+
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"]) -> tuple[Array, Array, Array]:
         x = images
-        for width in (32, 64, 128, 256):
+        for width in self.widths:
             x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), (2, 2), (2, 2))
             x = nn.Dropout(0.38, deterministic=False)(x)
-        x = nn.relu(nn.Dense(512)(x.reshape(x.shape[0], -1)))
-        mean, logvar = nn.Dense(256)(x), nn.Dense(256)(x)
+        pooled = x.shape[1:]
+        x = nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
+        mean, logvar = nn.Dense(self.latent)(x), nn.Dense(self.latent)(x)
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(self.make_rng("dropout"), mean.shape)
-        x = nn.relu(nn.Dense(8 * 8 * 256)(nn.relu(nn.Dense(512)(z)))).reshape(-1, 8, 8, 256)
-        for width in (128, 64, 32):
+        x = nn.relu(nn.Dense(math.prod(pooled))(nn.relu(nn.Dense(self.hidden)(z)))).reshape(-1, *pooled)
+        for width in reversed(self.widths[:-1]):
             x = nn.relu(nn.ConvTranspose(width, (3, 3), (2, 2), ((1, 2), (1, 2)))(x))
             x = nn.Dropout(0.36, deterministic=False)(x)
         return nn.sigmoid(nn.ConvTranspose(3, (3, 3), (2, 2), ((1, 2), (1, 2)))(x)), mean, logvar
