@@ -20,30 +20,30 @@ from flax_punkvae.trained import runs
 from flax_punkvae.training import retention
 from helpers.programs import PICTURES, SMALL, start, train, trained
 
-EIGHT = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
-# A batch that eight devices can share.
+FOUR = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"}
+# A batch that four devices can share, two images each.
 EIGHT_IMAGES = ("--train.batch-size", "8")
 EVEN = (*SMALL, *EIGHT_IMAGES)
-THREE_EPOCHS = ("--train.epochs", "3")
+TWO_EPOCHS = ("--train.epochs", "2")
 
-# Eight devices need a process of their own, since jax counts them once.
+# Four devices need a process of their own, since jax counts them once.
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 from flax_punkvae.devices import parallel
 
 mesh = parallel.make_mesh()
-assert parallel.size(mesh) == 8 and parallel.size(None) == 1
+assert parallel.size(mesh) == 4 and parallel.size(None) == 1
 random = np.random.default_rng(0)
 images = random.integers(0, 256, (37, 4, 4, 3), np.uint8)
 spread = parallel.sharded(mesh, images)
 assert spread.shape == (40, 4, 4, 3)
-assert {shard.data.shape[0] for shard in spread.addressable_shards} == {5}
+assert {shard.data.shape[0] for shard in spread.addressable_shards} == {10}
 rows = jax.jit(lambda images, indices: parallel.rows(mesh, images, indices))
 for _ in range(20):
     indices = random.integers(0, 37, 16).astype(np.int32)
     batch = rows(spread, indices)
     np.testing.assert_array_equal(batch, images[indices])
-    assert {shard.data.shape[0] for shard in batch.addressable_shards} == {2}
+    assert {shard.data.shape[0] for shard in batch.addressable_shards} == {4}
 weights = parallel.replicated(mesh, random.standard_normal((4, 3)).astype(np.float32))
 batch = random.standard_normal((16, 4)).astype(np.float32)
 
@@ -85,14 +85,14 @@ run_program(train.main)
 """
 
 
-def test_eight_devices_share_rows_sums_and_maps_train_on_indices_and_refuse_uneven_batches(tmp_path: Path):
+def test_four_devices_share_rows_sums_and_maps_train_on_indices_and_refuse_uneven_batches(tmp_path: Path):
     """Oracle: NumPy on the whole arrays, and one device's bits; at the end, the training program's one line."""
-    uneven = ("--run-dir", "uneven", *SMALL, "--train.batch-size", "12")
-    command, env = [sys.executable, "-W", "error", "-c", SCRIPT, *uneven], {**os.environ, **EIGHT}
+    uneven = ("--run-dir", "uneven", *SMALL, "--train.batch-size", "6")
+    command, env = [sys.executable, "-W", "error", "-c", SCRIPT, *uneven], {**os.environ, **FOUR}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(
-        "error: train.batch_size: 12 does not divide evenly among 8 devices: choose a multiple of 8"
+        "error: train.batch_size: 6 does not divide evenly among 4 devices: choose a multiple of 4"
     )
     assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
@@ -166,21 +166,21 @@ def check_close(name: str, cwd: Path, arguments: Sequence[str], capsys: pytest.C
     loss, parameter = differences(cwd / "one", cwd / "run")
     with capsys.disabled():
         print(f"\n{name}: losses differ by at most {loss:.1e} of their size, parameters by {parameter:.1e}")
-    steps = 12
+    steps = 8
     assert loss < 1e-4
     assert parameter <= 2 * steps * 0.0008
 
 
-def test_eight_devices_train_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    arguments = (*PICTURES, *EIGHT_IMAGES, *THREE_EPOCHS)
-    done = train(tmp_path, "--run-dir", "run", *arguments, **EIGHT)
+def test_four_devices_train_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = (*PICTURES, *EIGHT_IMAGES, *TWO_EPOCHS)
+    done = train(tmp_path, "--run-dir", "run", *arguments, **FOUR)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and "device: cpu, cpu, 8 devices (jax" in done.stdout
-    check_close("8 devices", tmp_path, arguments, capsys)
+    assert done.stderr == "" and "device: cpu, cpu, 4 devices (jax" in done.stdout
+    check_close("4 devices", tmp_path, arguments, capsys)
 
 
 def test_two_processes_train_as_one_and_are_refused_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    arguments = (*EVEN, *THREE_EPOCHS)
+    arguments = (*EVEN, *TWO_EPOCHS)
     with two(tmp_path, flags, "--run-dir", "run", *arguments) as pair:
         printed = [process.communicate() for process in pair]
         assert [process.returncode for process in pair] == [0, 0], printed
@@ -235,7 +235,7 @@ def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
     # Other epochs than the run was begun with: so that it can be held against the one device's.
     saved = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal())
     epochs = str(saved // 4 + 1)
-    resumed = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", epochs, **EIGHT)
+    resumed = train(tmp_path, "--run-dir", "run", "--resume", "--train.epochs", epochs, **FOUR)
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming run at step \d+\n", resumed.stdout)
     trained(tmp_path, "one", *EVEN, "--train.epochs", epochs)
@@ -246,7 +246,7 @@ def test_a_lost_process_stops_the_other_and_another_number_of_devices_goes_on(
     assert len(ours) == len(theirs) == int(epochs)
     worst = max(abs(a["train/loss"] / b["train/loss"] - 1) for a, b in zip(ours, theirs, strict=True))
     with capsys.disabled():
-        print(f"\n2 processes, one killed, then 8 devices: {epochs} epochs' losses differ by at most {worst:.1e}")
+        print(f"\n2 processes, one killed, then 4 devices: {epochs} epochs' losses differ by at most {worst:.1e}")
     assert worst < 1e-3
 
 
