@@ -3,6 +3,7 @@
 import codecs
 import dataclasses
 import difflib
+import functools
 import json
 import tomllib
 from collections.abc import Iterator
@@ -44,12 +45,18 @@ def from_table(table: Any, where: Path) -> Config:
     """Turn a parsed file into a validated Config; missing fields keep their defaults. UserErrors name `where`."""
     # Passed as arguments, not as defaults, so that one parser checks both presets and flags.
     try:
-        with errors_as_one_line():
-            config = tyro.cli(Config, args=list(_arguments(table)), add_help=False)
+        config = _parsed(*_arguments(table))
         validate(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return config
+
+
+# A run's config is read several times when it is opened, and parsing takes longer than the rest of reading.
+@functools.lru_cache(maxsize=64)
+def _parsed(*arguments: str) -> Config:
+    with errors_as_one_line():
+        return tyro.cli(Config, args=arguments, add_help=False)
 
 
 def from_run(table: Any, where: Path) -> Config:

@@ -41,7 +41,8 @@ from helpers.metal import unsupported
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
 SMALL = (
     *("--config", str(PRESET), "--data.source", "synthetic", "--data.synthetic-count", "60"),
-    *("--model.hidden", "16", "--model.latent", "4", "--train.batch-size", "7", "--train.checkpoint-every", "1"),
+    *("--model.hidden", "16", "--model.pixel-hidden", "8", "--model.latent", "4"),
+    *("--train.batch-size", "7", "--train.checkpoint-every", "1"),
 )
 EIGHT_COLOURS = np.array([[x * 255, y * 255, z * 255] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.uint8)
 # More than a byte can index.
