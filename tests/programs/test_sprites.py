@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from scipy import special
 
+import flax_punkvae
 from flax_punkvae import data, images
 from flax_punkvae.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_punkvae.devices import parallel
@@ -36,6 +37,7 @@ from flax_punkvae.training import steps
 from flax_punkvae.training.augmentation import Augmentation
 from flax_punkvae.training.checkpoints import digest
 from flax_punkvae.training.description import digests
+from helpers.compiling import compile_optimised
 from helpers.metal import unsupported
 
 PRESET = Path(__file__).parents[2] / "experiments" / "sprite" / "config.toml"
@@ -317,6 +319,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sprite") / "run"
     arguments = (*SMALL, "--train.epochs", "4", "--data.synthetic-count", "120", "--data.test-fraction", "0.4")
     assert train.main([*arguments, "--run-dir", str(path)]) == 0
+    compile_optimised(flax_punkvae.load(path))
     return path
 
 
