@@ -291,7 +291,7 @@ def test_the_auxiliary_loss_guides_an_autoregressive_decoder():
 
 def test_everything_a_sprite_run_compiles_is_supported_on_metal(indices: np.ndarray, colours: int):
     key = jax.random.key(0)
-    state = train_state.create_state(small(pixel_hidden=4), key, indices, colours)
+    state = train_state.state_shapes(small(pixel_hidden=4), indices, colours)
     z = jnp.zeros((2, 3))
     images, model = jnp.array(parallel.widened(indices)), state.model
     assert unsupported(lambda key: train_state.init(model, key), key) == set()
