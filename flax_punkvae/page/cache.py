@@ -23,7 +23,8 @@ class Cache:
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
         if directory:
-            for file in sorted(directory.iterdir(), key=_changed)[:-_MOST_FILES]:
+            files = (path for path in directory.iterdir() if not path.is_dir())
+            for file in sorted(files, key=_changed)[:-_MOST_FILES]:
                 file.unlink(missing_ok=True)
 
     def array(self, what: str, facts: Sequence[str], make: Callable[[], np.ndarray]) -> np.ndarray:

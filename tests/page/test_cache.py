@@ -45,8 +45,11 @@ def test_the_oldest_files_are_removed(tmp_path: Path):
         file = tmp_path / f"a-{age:02d}.npy"
         file.write_bytes(b"")
         os.utime(file, (1000 - age, 1000 - age))
+    # A folder is not ours to remove.
+    (tmp_path / "folder").mkdir()
+    os.utime(tmp_path / "folder", (1, 1))
     Cache(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a-{age:02d}.npy" for age in range(30)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"a-{age:02d}.npy" for age in range(30)), "folder"]
 
 
 def test_a_file_that_another_server_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
